@@ -1,0 +1,1 @@
+//! The ipvsadm grammar and listings for LVS in Rust: text in, text out.

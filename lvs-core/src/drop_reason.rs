@@ -1,0 +1,91 @@
+//! Why a packet was refused: one variant for each cause an operator could act on.
+//! The name ([`DropReason::name`]) is also the metric label and the anchor in the docs.
+
+use core::fmt;
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])+ $variant:ident => $name:literal, $text:literal;)+) => {
+        /// The cause of a [`crate::Verdict::Drop`]. The packet's bytes are as they came.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[non_exhaustive]
+        pub enum DropReason { $($(#[$doc])+ $variant,)+ }
+
+        impl DropReason {
+            /// Every reason, in declaration order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable name: metric label and documentation anchor.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence for the operator: what happened and, where something helps, what to do.
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The IP header is cut short, claims more bytes than there are, or has a wrong version or header length.
+    MalformedIp => "malformed_ip", "the IP header is truncated or its lengths contradict the packet";
+    /// The IPv4 header checksum is wrong.
+    BadIpChecksum => "bad_ip_checksum", "the IPv4 header checksum is wrong: the packet was damaged on its way";
+    /// The transport header of a packet that needs one is cut short.
+    TruncatedTransport => "truncated_transport", "the TCP, UDP or SCTP header is cut short";
+    /// Loose or strict source routing (RFC 791 §3.1) on a packet for a virtual service.
+    SourceRouted => "source_routed", "source-routed packets are refused, as Linux does by default";
+    /// The connection's real server was deleted and `expire_nodest_conn` is off.
+    ServerGone => "server_gone", "the connection's real server was deleted; add it back, or set expire_nodest_conn";
+    /// The packet arrived with a TTL or hop limit too low to forward and no error may be sent about it.
+    TtlExceeded => "ttl_exceeded", "the hop limit was used up";
+    /// Longer than the way out takes, and no error may be sent about it.
+    TooBig => "too_big", "longer than the MTU and may not be fragmented";
+    /// An ICMP error about a tracked flow with a wrong ICMP checksum.
+    BadIcmpChecksum => "bad_icmp_checksum", "the ICMP checksum is wrong: the error was damaged on its way";
+    /// An ICMP error about a tracked flow that quotes too little of it to be translated.
+    TruncatedIcmp => "truncated_icmp", "the ICMP message is too short to be used";
+    /// No real server could be chosen and no answer may be sent (the packet is itself an ICMP error, or rate limits).
+    NoServer => "no_server", "no real server is available for the service";
+    /// The connection table is full.
+    ConnectionTableFull => "connection_table_full", "the connection table is full; raise connections_max";
+    /// The persistence template table is full.
+    TemplateTableFull => "template_table_full", "the persistence template table is full; raise templates_max";
+    /// Too many connections share one client address and port.
+    ClientEndpointFull => "client_endpoint_full", "one client address and port opened too many connections";
+    /// Too many half-open TCP connections.
+    HalfOpenFull => "half_open_full", "too many half-open TCP connections; raise half_open_max";
+    /// The memory for fragments is full.
+    FragmentTableFull => "fragment_table_full", "the fragment memory is full; raise fragments_max";
+    /// Fragments overlap (RFC 5722, RFC 8200 §4.5: the datagram is abandoned).
+    OverlappingFragment => "overlapping_fragment", "fragments overlap; the datagram is abandoned";
+    /// A fragment whose first part did not come in time.
+    FragmentTimeout => "fragment_timeout", "the rest of a fragmented datagram did not arrive in time";
+    /// The packet's buffer has too little headroom for the encapsulation.
+    NoHeadroom => "no_headroom", "the packet's buffer has too little headroom; lend HEADROOM bytes before each packet";
+    /// The packet's buffer is too small for the answer that should be written into it.
+    NoTailroom => "no_tailroom", "the packet's buffer is too small for the answer";
+    /// `drop_packet` defence: one in so many new connections is refused.
+    DropPacketDefence => "drop_packet_defence", "the drop_packet defence refused a new connection";
+    /// The persistence engine found no key in the packet.
+    NoPersistenceKey => "no_persistence_key", "the persistence engine (--pe) found no Call-ID in the packet";
+    /// FullNAT: every local address and port towards this server is in use.
+    LocalPortsExhausted => "local_ports_exhausted", "no local address and port is free; add local addresses";
+    /// A super-packet's offload context contradicts its bytes.
+    BadOffload => "bad_offload", "the offload context contradicts the packet";
+    /// The forward method cannot carry this packet (for example a tunnel without a server).
+    NotForwardable => "not_forwardable", "the forward method cannot carry this packet";
+    /// The worker loop was told to drop what is not ours.
+    NotOurs => "not_ours", "no virtual service matches and the device leads nowhere else";
+    /// An IPv6 extension-header chain is endless or malformed.
+    MalformedExtensionHeader => "malformed_extension_header", "the IPv6 extension headers are malformed";
+    /// The FTP helper needed to change the payload and could not.
+    HelperFailed => "helper_failed", "the protocol helper could not rewrite the payload";
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,293 @@
+//! What an operator configures: virtual services and their real servers. Names and defaults follow ipvsadm 1.31.
+
+pub mod real_server;
+pub mod stats;
+
+use alloc::string::String;
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
+
+use crate::flow::{AddressFamily, Endpoint, Protocol};
+pub use real_server::{RealServer, ServerId};
+
+/// What makes a virtual service: an address, or a firewall mark.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum ServiceKey {
+    /// Protocol, virtual address and port; port 0 is any port (persistent services only). ipvsadm: `-t -u --sctp-service`.
+    Address {
+        /// The protocol.
+        protocol: Protocol,
+        /// The virtual address (VIP).
+        address: IpAddr,
+        /// The virtual port; 0 is any port.
+        port: u16,
+    },
+    /// Every packet with this firewall mark, whatever its protocol, address and port. ipvsadm: `-f`, with `-6` for IPv6.
+    FwMark {
+        /// The family the service balances.
+        family: AddressFamily,
+        /// The mark, not 0.
+        mark: u32,
+    },
+}
+
+impl ServiceKey {
+    /// A service on an address and port.
+    pub fn address(protocol: Protocol, at: core::net::SocketAddr) -> Self {
+        Self::Address { protocol, address: at.ip(), port: at.port() }
+    }
+
+    /// IPv4 or IPv6.
+    pub const fn family(&self) -> AddressFamily {
+        match self {
+            Self::Address { address, .. } => AddressFamily::of(*address),
+            Self::FwMark { family, .. } => *family,
+        }
+    }
+
+    /// The virtual port: 0 for any-port and fwmark services.
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Address { port, .. } => *port,
+            Self::FwMark { .. } => 0,
+        }
+    }
+}
+
+/// Which part of the client address persistence goes by. ipvsadm: `-M`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Netmask {
+    /// An IPv4 mask. The default is 255.255.255.255.
+    V4(Ipv4Addr),
+    /// An IPv6 prefix length, 1 to 128. The default is 128.
+    V6(u8),
+}
+
+impl Netmask {
+    /// Every bit counts: each client by itself.
+    pub const fn host(family: AddressFamily) -> Self {
+        match family {
+            AddressFamily::Ipv4 => Self::V4(Ipv4Addr::BROADCAST),
+            AddressFamily::Ipv6 => Self::V6(128),
+        }
+    }
+
+    /// The part of `address` that counts. A mask of the other family leaves it as it is.
+    pub fn apply(self, address: IpAddr) -> IpAddr {
+        match (self, address) {
+            (Self::V4(mask), IpAddr::V4(address)) => {
+                IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask.to_bits()))
+            }
+            (Self::V6(prefix), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+                IpAddr::V6((address.to_bits() & mask).into())
+            }
+            (_, address) => address,
+        }
+    }
+}
+
+/// Three bits a scheduler may read. ipvsadm: `-b`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct SchedulerFlags(pub u8);
+
+impl SchedulerFlags {
+    /// `flag-1`; for sh and mh: look for another server when the chosen one cannot be used (`sh-fallback`, `mh-fallback`).
+    pub const FALLBACK: u8 = 1;
+    /// `flag-2`; for sh and mh: the client's port counts too (`sh-port`, `mh-port`).
+    pub const PORT: u8 = 2;
+    /// `flag-3`; unused by Linux's schedulers.
+    pub const FLAG_3: u8 = 4;
+
+    /// Whether all bits of `flags` are set.
+    pub const fn has(self, flags: u8) -> bool {
+        self.0 & flags == flags
+    }
+}
+
+/// A virtual service's configuration: what `ipvsadm -A` and `-E` set.
+///
+/// ```
+/// use lvs_core::ServiceConfig;
+/// let service = ServiceConfig::new("wlc").persistent(300);
+/// assert_eq!(service.persistence_timeout_s, Some(300));
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct ServiceConfig {
+    /// Name of the scheduler; `none` never chooses a server. ipvsadm: `-s`, default `wlc`.
+    pub scheduler: String,
+    /// Scheduler flags. ipvsadm: `-b`.
+    pub scheduler_flags: SchedulerFlags,
+    /// Persistence: seconds a client stays with its server after its last new connection. ipvsadm: `-p`.
+    pub persistence_timeout_s: Option<u32>,
+    /// Which clients persistence treats as one; `None` is each address by itself. ipvsadm: `-M`.
+    pub netmask: Option<Netmask>,
+    /// One-packet scheduling: every UDP datagram is scheduled by itself. ipvsadm: `-o`.
+    pub one_packet: bool,
+    /// Persistence engine; only `sip` exists. ipvsadm: `--pe`.
+    pub persistence_engine: Option<String>,
+    /// Slow start of servers that were just added or came back. An addition to IPVS; default none.
+    pub slow_start: Option<SlowStart>,
+}
+
+impl ServiceConfig {
+    /// A service with this scheduler and everything else at ipvsadm's defaults.
+    pub fn new(scheduler: impl Into<String>) -> Self {
+        Self {
+            scheduler: scheduler.into(),
+            scheduler_flags: SchedulerFlags::default(),
+            persistence_timeout_s: None,
+            netmask: None,
+            one_packet: false,
+            persistence_engine: None,
+            slow_start: None,
+        }
+    }
+
+    /// Clients stay with their server for `timeout_s` seconds after their last new connection. ipvsadm: `-p`.
+    #[must_use]
+    pub fn persistent(mut self, timeout_s: u32) -> Self {
+        self.persistence_timeout_s = Some(timeout_s);
+        self
+    }
+}
+
+impl Default for ServiceConfig {
+    /// ipvsadm's: `wlc`, nothing else.
+    fn default() -> Self {
+        Self::new("wlc")
+    }
+}
+
+/// How a new server's effective weight grows: `weight · max(min_share, (t / window)^(1 / aggression))`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SlowStart {
+    /// How long the ramp takes.
+    pub window: Duration,
+    /// The share of its weight a server starts with, in 1/1024ths.
+    pub min_share: u16,
+    /// The exponent's inverse in 1/1024ths: 1024 is a straight line, more grows faster at first.
+    pub aggression: u16,
+}
+
+/// How packets reach a real server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum ForwardMethod {
+    /// Network address translation both ways. ipvsadm: `-m`, printed `Masq`.
+    Nat,
+    /// Direct routing: the packet goes unchanged to the server's own link address. ipvsadm: `-g`, printed `Route`.
+    DirectRouting,
+    /// Encapsulation towards the server. ipvsadm: `-i`, printed `Tunnel`.
+    Tunnel,
+    /// Both addresses are translated; the server answers to a local address of the director. Printed `FullNat`.
+    FullNat,
+    /// The server is the director's own host. Printed `Local`.
+    Local,
+    /// On to the packet's own destination (`cache_bypass`). Printed `Masq`, as Linux does.
+    Bypass,
+}
+
+impl ForwardMethod {
+    /// As `ipvsadm -L` prints it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat | Self::Bypass => "Masq",
+            Self::DirectRouting => "Route",
+            Self::Tunnel => "Tunnel",
+            Self::FullNat => "FullNat",
+            Self::Local => "Local",
+        }
+    }
+}
+
+/// Which encapsulation a tunnel uses. ipvsadm: `--tun-type`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum TunnelKind {
+    /// IP in IP (RFC 2003, RFC 2473). The default.
+    #[default]
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue,
+    /// Generic routing encapsulation (RFC 2784).
+    Gre,
+}
+
+/// Which checksum a tunnel header carries. ipvsadm: `--tun-nocsum --tun-csum --tun-remcsum`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum TunnelChecksum {
+    /// None. The default.
+    #[default]
+    None,
+    /// A checksum over the encapsulation (GRE, GUE).
+    Full,
+    /// Remote checksum offload (GUE).
+    Remote,
+}
+
+/// A real server's tunnel. Only used with [`ForwardMethod::Tunnel`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct TunnelConfig {
+    /// The encapsulation.
+    pub kind: TunnelKind,
+    /// UDP port for GUE, not 0 there; ignored by the others. ipvsadm: `--tun-port`.
+    pub port: u16,
+    /// The checksum.
+    pub checksum: TunnelChecksum,
+}
+
+/// A real server's identity inside its service: address and port (0 keeps the packet's port).
+pub type ServerKey = Endpoint;
+
+/// A real server's configuration: what `ipvsadm -a` and `-e` set.
+///
+/// ```
+/// use lvs_core::{ForwardMethod, ServerConfig};
+/// let server = ServerConfig::nat("10.0.0.2:8080".parse().unwrap()).weight(5);
+/// assert_eq!(server.forward, ForwardMethod::Nat);
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Address and port. ipvsadm: `-r`.
+    pub key: ServerKey,
+    /// How packets reach it. ipvsadm: `-m -g -i`, default `-g`.
+    pub forward: ForwardMethod,
+    /// Its share of new connections; 0 quiesces it. At most 2³¹ − 1. ipvsadm: `-w`, default 1.
+    pub weight: u32,
+    /// Above this many connections it is overloaded and gets no new ones; 0 is no limit. ipvsadm: `-x`.
+    pub upper_threshold: u32,
+    /// Below this many it is no longer overloaded; 0 is three quarters of the upper one. ipvsadm: `-y`.
+    pub lower_threshold: u32,
+    /// The tunnel, for [`ForwardMethod::Tunnel`].
+    pub tunnel: TunnelConfig,
+    /// Longest packet the way to this server takes; `None` is the server side's MTU. An addition to IPVS.
+    pub mtu: Option<u16>,
+}
+
+impl ServerConfig {
+    /// A server with this method, weight 1 and no thresholds.
+    pub fn new(at: core::net::SocketAddr, forward: ForwardMethod) -> Self {
+        Self {
+            key: Endpoint::new(at.ip(), at.port()),
+            forward,
+            weight: 1,
+            upper_threshold: 0,
+            lower_threshold: 0,
+            tunnel: TunnelConfig::default(),
+            mtu: None,
+        }
+    }
+
+    /// A server behind address translation. ipvsadm: `-m`.
+    pub fn nat(at: core::net::SocketAddr) -> Self {
+        Self::new(at, ForwardMethod::Nat)
+    }
+
+    /// Sets the weight. ipvsadm: `-w`.
+    #[must_use]
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+}

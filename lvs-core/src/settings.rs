@@ -1,0 +1,87 @@
+//! The knobs an operator knows as sysctls of `net.ipv4.vs`, under their own names, with Linux's defaults.
+//! Changed at run time by [`crate::Command::SetSettings`].
+
+use core::time::Duration;
+
+/// Run-time behaviour switches. Every field has the name, meaning and default of the sysctl
+/// `net.ipv4.vs.<name>`; knobs that only concern the kernel's own surroundings (conntrack, sync sockets) are left out.
+///
+/// ```
+/// use lvs_core::Settings;
+/// let settings = Settings { sloppy_tcp: true, ..Settings::default() };
+/// assert_eq!(settings.conn_reuse_mode, 1);
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Threshold of the automatic defence modes, in free connection slots (Linux: free memory pages). Default 1024.
+    pub amemthresh: u32,
+    /// `drop_packet` = 3: one in this many new connections is dropped. Default 10.
+    pub am_droprate: u32,
+    /// Random early removal of connections: 0 off, 1 and 2 automatic, 3 always. Default 0.
+    pub drop_entry: u8,
+    /// Refusal of new connections: 0 off, 1 and 2 automatic, 3 always. Default 0.
+    pub drop_packet: u8,
+    /// The stricter TCP table: 0 off, 1 and 2 automatic, 3 always. Default 0.
+    pub secure_tcp: u8,
+    /// A fwmark service without a usable server sends the packet on to its own destination. Default off.
+    pub cache_bypass: bool,
+    /// Connections of deleted servers end at once instead of being dropped silently. Default off.
+    pub expire_nodest_conn: bool,
+    /// Persistence templates of quiesced (weight 0) servers are not used any more. Default off.
+    pub expire_quiescent_template: bool,
+    /// TCP segments without SYN may open connections. Default off.
+    pub sloppy_tcp: bool,
+    /// SCTP packets other than INIT may open connections. Default off.
+    pub sloppy_sctp: bool,
+    /// Replies of a known NAT server without a connection are answered by ICMP port unreachable. Default off.
+    pub nat_icmp_send: bool,
+    /// Path-MTU discovery for tunnels: copy DF and answer with fragmentation needed. Default on.
+    pub pmtu_disc: bool,
+    /// When a SYN on a finished connection is scheduled anew: 0 never, bit 0 after TIME_WAIT and CLOSE,
+    /// bit 1 also in FIN_WAIT where replies bypass the director. Default 1.
+    pub conn_reuse_mode: u8,
+    /// ICMP errors about unknown flows may open connections. Default off.
+    pub schedule_icmp: bool,
+    /// Packets out of a tunnel that ended here are not scheduled again. Default off.
+    pub ignore_tunneled: bool,
+    /// Replies are routed by their new source address. The caller routes; kept for scripts that set it. Default on.
+    pub snat_reroute: bool,
+    /// While this node is a sync backup, requests pass untouched. Default off.
+    pub backup_only: bool,
+    /// Keep netfilter's connection tracking. There is none here; kept for scripts that set it. Default off.
+    pub conntrack: bool,
+    /// Publish statistics and rates every 2 s. Default on.
+    pub run_estimation: bool,
+    /// Age at which an unused `lblc` entry is dropped. Default one day.
+    pub lblc_expiration: Duration,
+    /// Age at which an unused `lblcr` entry is dropped and its server set shrinks. Default one day.
+    pub lblcr_expiration: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            amemthresh: 1024,
+            am_droprate: 10,
+            drop_entry: 0,
+            drop_packet: 0,
+            secure_tcp: 0,
+            cache_bypass: false,
+            expire_nodest_conn: false,
+            expire_quiescent_template: false,
+            sloppy_tcp: false,
+            sloppy_sctp: false,
+            nat_icmp_send: false,
+            pmtu_disc: true,
+            conn_reuse_mode: 1,
+            schedule_icmp: false,
+            ignore_tunneled: false,
+            snat_reroute: true,
+            backup_only: false,
+            conntrack: false,
+            run_estimation: true,
+            lblc_expiration: Duration::from_secs(86_400),
+            lblcr_expiration: Duration::from_secs(86_400),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What becomes of a packet. One value says it all; the bytes are in the packet's own buffer.
+
+use core::net::IpAddr;
+
+use crate::DropReason;
+
+/// Which way a packet of a connection travels.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Direction {
+    /// From the client towards a real server.
+    Request,
+    /// From a real server towards the client.
+    Reply,
+}
+
+/// What the caller does with the packet it handed in.
+#[must_use = "a verdict says what to do with the packet"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Not ours: the bytes are untouched. The worker loop's `on_pass` says what happens (to the host, routed, dropped).
+    Pass,
+    /// Rewritten in place; send it to `next_hop`. A packet longer than `mtu` is IPv4 without DF: the sink
+    /// fragments it (see [`crate::wire::fragment`]).
+    Forward {
+        /// Whom to hand the packet to on the link (not always the packet's own destination: direct routing).
+        next_hop: IpAddr,
+        /// Which way it travels, hence which side's device it leaves by.
+        direction: Direction,
+        /// Longest packet the way out takes, in bytes, IP header included.
+        mtu: u16,
+    },
+    /// Rewritten in place, for the host's own stack.
+    Local,
+    /// The buffer now holds our answer (an ICMP error or a RST) to the packet's sender; send it to `next_hop`.
+    Reply {
+        /// The sender of the packet that is answered.
+        next_hop: IpAddr,
+    },
+    /// Kept by the director (a fragment whose first part is still missing); leaves later through `poll_transmit`.
+    Held,
+    /// Refused; the bytes are untouched and the reason has been counted.
+    Drop(DropReason),
+}
+
+/// A packet the director itself owes the wire: what `poll_transmit` has just written into the caller's buffer.
+#[must_use = "the packet in the buffer waits to be sent"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// Whom to hand the packet to on the link.
+    pub next_hop: IpAddr,
+    /// Which side's device it leaves by: `Request` towards the servers, `Reply` towards the clients.
+    pub direction: Direction,
+    /// Longest packet the way out takes, in bytes.
+    pub mtu: u16,
+}

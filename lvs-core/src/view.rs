@@ -1,0 +1,81 @@
+//! Read-only copies of what the director holds, for listings and tests.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::service::stats::Statistics;
+use crate::service::{ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
+
+/// A virtual service and its servers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ServiceView {
+    /// What it is.
+    pub key: ServiceKey,
+    /// As configured.
+    pub config: ServiceConfig,
+    /// Its counters.
+    pub statistics: Statistics,
+    /// Its servers in list order, newest first.
+    pub servers: Vec<ServerView>,
+}
+
+/// A real server of a service.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ServerView {
+    /// As configured.
+    pub config: ServerConfig,
+    /// The weight schedulers use now.
+    pub effective_weight: u32,
+    /// ipvsadm: `ActiveConn`.
+    pub active_connections: u32,
+    /// ipvsadm: `InActConn`.
+    pub inactive_connections: u32,
+    /// ipvsadm: `PersistConn`.
+    pub persistent_connections: u32,
+    /// Over its upper threshold and not yet below the lower one.
+    pub is_overloaded: bool,
+    /// Its counters.
+    pub statistics: Statistics,
+}
+
+/// A connection or a persistence template: a row of `ipvsadm -Lc` and `/proc/net/ip_vs_conn`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConnectionView {
+    /// Whether it is a persistence template (client port 0).
+    pub is_template: bool,
+    /// The protocol; `None` for templates of fwmark services (printed `IP`).
+    pub protocol: Option<Protocol>,
+    /// The family of client and virtual address.
+    pub family: AddressFamily,
+    /// The client.
+    pub client: Endpoint,
+    /// The virtual endpoint. For templates of fwmark services the address holds the mark, as Linux shows it.
+    pub virtual_endpoint: Endpoint,
+    /// The real server (address unspecified and port 0 for bypass connections).
+    pub real: Endpoint,
+    /// How packets are forwarded.
+    pub forward: ForwardMethod,
+    /// The state's name as Linux prints it: `ESTABLISHED`, `UDP`, `ASSURED`.
+    pub state: &'static str,
+    /// Time until it ends.
+    pub expires_in: Duration,
+    /// The firewall mark of the packet that opened it.
+    pub mark: u32,
+    /// Packets from the client so far.
+    pub in_packets: u64,
+    /// Persistence engine and key, for templates made by one.
+    pub persistence_key: Option<(String, Vec<u8>)>,
+}
+
+/// The timeouts `ipvsadm -L --timeout` shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimeoutsView {
+    /// TCP ESTABLISHED.
+    pub tcp: Duration,
+    /// TCP FIN_WAIT.
+    pub tcp_fin: Duration,
+    /// UDP.
+    pub udp: Duration,
+}

@@ -1,0 +1,3 @@
+//! `lvsd`: the LVS in Rust daemon.
+
+fn main() {}
