@@ -1,0 +1,6 @@
+//! `lvsd demo`.
+
+pub mod load;
+pub mod plan;
+pub mod progress;
+pub mod report;

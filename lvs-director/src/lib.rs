@@ -1,0 +1,12 @@
+//! `lvsd`, the LVS in Rust daemon, as a library: `main.rs` only reads the command line and calls what is here, and
+//! the tests call it too.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
+//! | [`http`] | the demo's small HTTP client and server |
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod demo;
+pub mod http;
