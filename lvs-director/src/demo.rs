@@ -2,5 +2,6 @@
 
 pub mod load;
 pub mod plan;
+pub mod probe;
 pub mod progress;
 pub mod report;

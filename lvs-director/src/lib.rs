@@ -3,10 +3,12 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`args`] | the command line |
 //! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
 //! | [`http`] | the demo's small HTTP client and server |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod args;
 pub mod demo;
 pub mod http;
