@@ -5,3 +5,4 @@ pub mod plan;
 pub mod probe;
 pub mod progress;
 pub mod report;
+pub mod servers;
