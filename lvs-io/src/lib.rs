@@ -6,9 +6,11 @@
 #![deny(missing_docs)]
 
 pub mod batch;
+mod checksum;
 pub mod clock;
 pub mod control;
 pub mod device;
+pub mod host;
 pub mod memory;
 pub mod worker;
 
@@ -16,5 +18,6 @@ pub use batch::BatchBuffers;
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use control::{WorkerGone, WorkerHandle};
 pub use device::{Arm, BATCH, PacketSink, PacketSource};
+pub use host::{Host, HostConfig, HostCounters};
 pub use memory::MemoryPort;
 pub use worker::{ArmCounters, Counters, OnPass, Worker};
