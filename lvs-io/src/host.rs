@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::rng::Rng;
-use lvs_core::{ChecksumOffload, Direction, Instant, Offload, PacketBuf, Seed, Side, Transmit};
+use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side, Transmit};
 
 mod answer;
 mod ipv4;
@@ -167,6 +167,23 @@ impl Host {
         self.identification = current.wrapping_add(1);
         current
     }
+}
+
+/// Handles a datagram that was put together in `storage`, and moves the answer to the buffer of its last fragment.
+/// An answer that does not fit there is dropped.
+fn on_reassembled(
+    last: &mut PacketBuf<'_>,
+    mut storage: Vec<u8>,
+    handle: impl FnOnce(&mut PacketBuf<'_>) -> Outcome,
+) -> Outcome {
+    let len = storage.len() - HEADROOM;
+    let mut datagram = PacketBuf::new(&mut storage, HEADROOM, len);
+    let outcome = handle(&mut datagram);
+    if last.set_len(datagram.len()).is_none() {
+        return Outcome::Drop;
+    }
+    last.bytes_mut().copy_from_slice(datagram.bytes());
+    outcome
 }
 
 fn opposite(direction: Direction) -> Direction {

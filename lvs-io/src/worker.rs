@@ -5,18 +5,21 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lvs_core::{Direction, Director, HEADROOM, PacketBuf, Verdict};
+use lvs_core::{Direction, Director, HEADROOM, Instant, PacketBuf, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Inbox, WorkerHandle};
 use crate::device::{Arm, PacketSink, PacketSource};
+use crate::host::Host;
 
 /// What becomes of packets that belong to no virtual service.
 #[derive(Default)]
 pub enum OnPass {
     /// They are handed, untouched, to the host's own network stack through this sink. So are `Local` packets.
     ToHost(Box<dyn PacketSink>),
+    /// No host stands behind the director: this stand-in answers what is for its own addresses and routes the rest.
+    Route(Box<Host>),
     /// They are dropped and counted ([`Counters::pass_dropped`]).
     #[default]
     Drop,
@@ -155,7 +158,7 @@ impl Worker {
             let (director, exits) = (&mut self.director, &mut self.exits);
             let count = self.sources[index].receive(&mut |packets| {
                 exits.count_received(index, packets);
-                director.handle_batch(now, packets, |_, packet, verdict| exits.dispatch(index, packet, verdict));
+                director.handle_batch(now, packets, |_, packet, verdict| exits.dispatch(now, index, packet, verdict));
             })?;
             busy |= count > 0;
             busy |= self.transmit();
@@ -256,15 +259,15 @@ impl Exits {
     }
 
     /// Does what the verdict says with a packet that came from device `arm`.
-    fn dispatch(&mut self, arm: usize, packet: &mut PacketBuf<'_>, verdict: Verdict) {
+    fn dispatch(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>, verdict: Verdict) {
         match verdict {
             Verdict::Forward { next_hop, direction, mtu } => self.send(direction, packet, next_hop, mtu),
             Verdict::Reply { next_hop } => self.send_by(arm, packet, next_hop),
             Verdict::Pass => {
                 self.counters.passed += 1;
-                self.hand_to_host(packet);
+                self.hand_to_host(now, arm, packet);
             }
-            Verdict::Local => self.hand_to_host(packet),
+            Verdict::Local => self.hand_to_host(now, arm, packet),
             Verdict::Held => self.counters.held += 1,
             Verdict::Drop(_) => self.counters.dropped += 1,
         }
@@ -293,11 +296,17 @@ impl Exits {
         }
     }
 
-    fn hand_to_host(&mut self, packet: &mut PacketBuf<'_>) {
+    fn hand_to_host(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>) {
         match &mut self.on_pass {
             OnPass::ToHost(sink) => {
                 let sent = destination(packet.bytes()).is_some_and(|next_hop| sink.send(packet, next_hop).is_ok());
                 self.counters.pass_dropped += u64::from(!sent);
+            }
+            OnPass::Route(host) => {
+                let came = if arm == 0 { Direction::Request } else { Direction::Reply };
+                if let Some(transmit) = host.handle_packet(now, came, packet) {
+                    self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
+                }
             }
             OnPass::Drop => self.counters.pass_dropped += 1,
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use lvs_core::{Direction, Instant, PacketBuf};
 
 use super::answer::{self, IcmpError, Layout};
-use super::reassembly::Collected;
+use super::reassembly::{Collected, Fragment, Key};
 use super::{Host, Outcome, has_full_checksum, wire_len};
 use crate::checksum::{pseudo_header, sum};
 
@@ -22,14 +22,16 @@ impl Host {
         if !self.is_local(header.target.into()) {
             return self.route_ipv4(came, packet, &header);
         }
-        if header.is_fragment() {
-            match self.reassembly.collect_ipv4(now, packet, header.len) {
-                Collected::Complete => {}
-                Collected::Kept => return Outcome::Kept,
-                Collected::Refused => return Outcome::Drop,
-            }
+        if !header.is_fragment() {
+            return self.answer_ipv4(packet, &header);
         }
-        self.answer_ipv4(packet, &header)
+        match self.reassembly.collect(now, &header.fragment(packet.bytes())) {
+            Collected::Complete(storage) => super::on_reassembled(packet, storage, |datagram| {
+                Header::read(datagram).map_or(Outcome::Drop, |header| self.answer_ipv4(datagram, &header))
+            }),
+            Collected::Kept => Outcome::Kept,
+            Collected::Refused => Outcome::Drop,
+        }
     }
 
     /// A whole datagram for one of the host's own addresses.
@@ -94,6 +96,7 @@ pub(super) struct Header {
     pub source: Ipv4Addr,
     pub target: Ipv4Addr,
     pub len: usize,
+    identification: u16,
     protocol: u8,
     hop_limit: u8,
     dont_fragment: bool,
@@ -118,6 +121,7 @@ impl Header {
             source: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]),
             target: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]),
             len,
+            identification: u16::from_be_bytes([fixed[4], fixed[5]]),
             protocol: fixed[9],
             hop_limit: fixed[8],
             dont_fragment: fragment & 0x4000 != 0,
@@ -128,6 +132,17 @@ impl Header {
 
     fn is_fragment(&self) -> bool {
         self.more_fragments || self.fragment_offset > 0
+    }
+
+    fn fragment<'a>(&self, packet: &'a [u8]) -> Fragment<'a> {
+        let (headers, payload) = packet.split_at(self.len);
+        let key = Key {
+            source: self.source.into(),
+            target: self.target.into(),
+            protocol: self.protocol,
+            identification: self.identification.into(),
+        };
+        Fragment { key, offset: self.fragment_offset, more: self.more_fragments, payload, headers }
     }
 
     /// Loose or strict source routing among the options (RFC 791 §3.1; Linux refuses both by default), or options

@@ -6,7 +6,7 @@ use lvs_core::{Direction, Instant, PacketBuf};
 
 use super::answer::{self, IcmpError, Layout};
 use super::ipv4::{is_plausible_tcp, is_plausible_udp, is_transport_sum_right};
-use super::reassembly::Collected;
+use super::reassembly::{Collected, Fragment, Key, Reassembly};
 use super::{Host, Outcome, has_full_checksum, wire_len};
 
 const TCP: u8 = 6;
@@ -31,17 +31,43 @@ impl Host {
         if !self.is_local(header.target.into()) {
             return self.route_ipv6(came, packet, &header);
         }
-        let Some(mut chain) = Chain::read(packet.bytes()) else { return Outcome::Drop };
-        if chain.next_header == FRAGMENT {
-            match self.reassembly.collect_ipv6(now, packet, chain.offset, chain.named_at) {
-                Collected::Complete => {}
-                Collected::Kept => return Outcome::Kept,
-                Collected::Refused => return Outcome::Drop,
-            }
-            let Some(reassembled) = Chain::read(packet.bytes()) else { return Outcome::Drop };
-            chain = reassembled;
+        let Some(chain) = Chain::read(packet.bytes()) else { return Outcome::Drop };
+        if chain.next_header != FRAGMENT {
+            return self.answer_ipv6(packet, &header, chain);
         }
-        self.answer_ipv6(packet, &header, chain)
+        match self.collect(now, packet.bytes(), &header, chain) {
+            Collected::Complete(storage) => super::on_reassembled(packet, storage, |datagram| {
+                Chain::read(datagram.bytes()).map_or(Outcome::Drop, |chain| self.answer_ipv6(datagram, &header, chain))
+            }),
+            Collected::Kept => Outcome::Kept,
+            Collected::Refused => Outcome::Drop,
+        }
+    }
+
+    fn collect(&mut self, now: Instant, packet: &[u8], header: &Header, chain: Chain) -> Collected {
+        let (before, fragment) = packet.split_at(chain.offset);
+        let Some((&fragment, payload)) = fragment.split_first_chunk::<8>() else { return Collected::Refused };
+        let mut headers = before.to_vec();
+        headers[chain.named_at] = fragment[0];
+        let offset_and_more = u16::from_be_bytes([fragment[2], fragment[3]]);
+        let key = Key {
+            source: header.source.into(),
+            target: header.target.into(),
+            protocol: 0,
+            identification: u32::from_be_bytes([fragment[4], fragment[5], fragment[6], fragment[7]]),
+        };
+        let fragment = Fragment {
+            key,
+            offset: usize::from(offset_and_more & 0xfff8),
+            more: offset_and_more & 1 != 0,
+            payload,
+            headers: &headers,
+        };
+        if fragment.offset == 0 && !fragment.more {
+            // RFC 6946: an atomic fragment is a whole datagram and waits for nobody.
+            return Reassembly::default().collect(now, &fragment);
+        }
+        self.reassembly.collect(now, &fragment)
     }
 
     /// A whole datagram for one of the host's own addresses.
