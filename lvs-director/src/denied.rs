@@ -1,46 +1,49 @@
-//! Something the operating system refused: what was tried, what it said, and what helps.
-//! Decides the remedies; every message an operator sees about permissions comes from here.
+//! Something the operating system refused: what was tried, what it said, and what helps, in one sentence.
 
 use std::fmt;
 use std::io;
 
-/// A refusal by the operating system, with a remedy.
-#[derive(Debug)]
-pub struct Denied {
-    /// What was tried: completes "cannot …".
-    pub attempt: String,
-    /// What the system said.
-    pub cause: io::Error,
-    /// What an operator can do about it, in a sentence; empty if the cause says it all.
-    pub remedy: String,
-}
+use lvs_io_tun::TunError;
+
+/// A refusal by the operating system. Displays as `cannot ATTEMPT: CAUSE; REMEDY`.
+///
+/// ```
+/// use lvs_director::denied::Denied;
+/// let cause = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+/// let denied = Denied::new("open the door", cause).remedy("ask for the key");
+/// assert_eq!(denied.to_string(), "cannot open the door: permission denied; ask for the key");
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Denied(String);
 
 impl Denied {
-    /// A refusal without a remedy of its own.
-    pub fn new(attempt: impl Into<String>, cause: io::Error) -> Self {
-        Self { attempt: attempt.into(), cause, remedy: String::new() }
+    /// A refusal: `attempt` completes "cannot …".
+    pub fn new(attempt: impl fmt::Display, cause: io::Error) -> Self {
+        Self(format!("cannot {attempt}: {cause}"))
     }
 
-    /// Adds what helps.
+    /// A refusal whose `error` says by itself what was tried.
+    pub fn described(error: &io::Error) -> Self {
+        Self(error.to_string())
+    }
+
+    /// Adds what an operator can do about it.
     #[must_use]
-    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = remedy.into();
-        self
+    pub fn remedy(self, remedy: &str) -> Self {
+        Self(format!("{}; {remedy}", self.0))
+    }
+}
+
+impl From<TunError> for Denied {
+    fn from(error: TunError) -> Self {
+        Self(error.to_string())
     }
 }
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.attempt, self.cause)?;
-        if !self.remedy.is_empty() {
-            write!(f, "\n{}", self.remedy)?;
-        }
-        Ok(())
+        f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Denied {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.cause)
-    }
-}
+impl std::error::Error for Denied {}

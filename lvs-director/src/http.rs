@@ -13,6 +13,14 @@ pub fn request(host: &str, len: usize) -> Vec<u8> {
         .into_bytes()
 }
 
+/// How a URL names the host at this address.
+pub fn host(at: SocketAddr) -> String {
+    match at {
+        SocketAddr::V4(at) => at.ip().to_string(),
+        SocketAddr::V6(at) => format!("[{}]", at.ip()),
+    }
+}
+
 /// The answer of the server called `name` to the bytes received so far; `None` while the request's head is not complete.
 /// Anything but `GET /` (a short greeting) and `GET /bytes/N` with N up to 1 MiB gets an error status.
 ///
@@ -144,11 +152,7 @@ impl std::error::Error for HttpError {}
 pub fn get(to: SocketAddr, len: usize, deadline: Instant) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&to, time_left(deadline)?)?;
     stream.set_write_timeout(Some(time_left(deadline)?))?;
-    let host = match to {
-        SocketAddr::V4(to) => to.ip().to_string(),
-        SocketAddr::V6(to) => format!("[{}]", to.ip()),
-    };
-    stream.write_all(&request(&host, len))?;
+    stream.write_all(&request(&host(to), len))?;
     let bytes = read_while(&mut stream, deadline, |_| true)?;
     Answer::parse(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

@@ -5,6 +5,9 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
+//! | [`run`] | `lvsd run`: a director in the foreground, on TUN devices |
+//! | [`rules`] | the reader of `ipvsadm-save` files |
+//! | [`listing`] | a director's tables, as `ipvsadm -Ln` prints them |
 //! | [`denied`] | what the operating system refused, and what helps |
 //! | [`http`] | the demo's small HTTP client and server |
 #![forbid(unsafe_code)]
@@ -14,3 +17,6 @@ pub mod args;
 pub mod demo;
 pub mod denied;
 pub mod http;
+pub mod listing;
+pub mod rules;
+pub mod run;

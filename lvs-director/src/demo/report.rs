@@ -176,6 +176,21 @@ impl Report {
     }
 }
 
+/// What the demo says before it starts.
+pub fn introduction() -> String {
+    let mut text = String::from("Real HTTP through a NAT director, all inside this process:\n\n");
+    let clients = plan::CLIENTS.map(|client| client.address.to_string()).join(", ");
+    let services = plan::VIRTUAL.map(|service| service.to_string()).join(", ");
+    let _ = writeln!(text, "  clients   {clients}\n     │ TUN");
+    let _ = writeln!(text, "  director  {services}, scheduler wrr\n     │ TUN");
+    for (index, server) in plan::SERVERS.iter().enumerate() {
+        let label = if index == 0 { "servers" } else { "" };
+        let [ipv4, ipv6] = server.endpoints();
+        let _ = writeln!(text, "  {label:<8}  {} (weight {}) {ipv4}, {ipv6}", server.name, server.weight);
+    }
+    text
+}
+
 fn share_to_json(share: &Share) -> Value {
     let [ipv4, ipv6] = share.answered;
     json!({
