@@ -28,7 +28,9 @@ pub fn run(requests: usize, json: bool) -> ExitCode {
         println!("{}", report::introduction());
     }
     let report = over_tun(requests, json).unwrap_or_else(|denied| {
-        eprintln!("lvsd: {denied}\nThe same demo follows, simulated: TCP stacks, links and clock inside this process.\n");
+        eprintln!(
+            "lvsd: {denied}\nThe same demo follows, simulated: TCP stacks, links and clock inside this process.\n"
+        );
         simulated(requests, denied)
     });
     match json {

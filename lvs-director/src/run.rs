@@ -86,7 +86,8 @@ fn host_stand_in(director: &Director, [client_side, server_side]: [Side; 2]) -> 
         ServiceKey::Address { address, .. } => Some(*address),
         ServiceKey::FwMark { .. } => None,
     };
-    let mut local_addresses: Vec<IpAddr> = services.iter().filter_map(|service| virtual_address(&service.key)).collect();
+    let mut local_addresses: Vec<IpAddr> =
+        services.iter().filter_map(|service| virtual_address(&service.key)).collect();
     local_addresses.sort_unstable();
     local_addresses.dedup();
     let servers = services.iter().flat_map(|service| &service.servers).map(|server| server.config.key.address);

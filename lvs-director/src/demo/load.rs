@@ -83,4 +83,4 @@ fn patience(requests: usize) -> Duration {
 }
 
 /// How long one request may take: long enough for one lost SYN, which Linux repeats after 1 s and then 3 s (RFC 6298).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

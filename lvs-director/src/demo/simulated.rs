@@ -6,7 +6,7 @@ use std::time::Duration;
 use lvs_core::Seed;
 use lvs_sim::{Conversation, ConversationId, Dialogue, Simulation};
 
-use super::load::{Answered, Outcome};
+use super::load::{Answered, Outcome, REQUEST_TIMEOUT};
 use super::plan;
 use crate::http;
 
@@ -23,13 +23,14 @@ pub fn drive(requests: usize) -> (Outcome, Simulation) {
         .map(|index| {
             let request = plan::request(index);
             let start = START_EVERY * u32::try_from(index).unwrap_or(u32::MAX);
-            let dialogue = Box::new(Client::new(request));
-            simulation.converse(client, Conversation::dialogue(request.to, dialogue).after(start))
+            let conversation = Conversation::dialogue(request.to, Box::new(Client::new(request)));
+            simulation.converse(client, conversation.after(start).patience(REQUEST_TIMEOUT))
         })
         .collect();
     let ended = simulation.run_until_idle();
 
-    let mut outcome = Outcome { elapsed: simulation.now().duration_since(lvs_core::Instant::ZERO), ..Outcome::default() };
+    let mut outcome =
+        Outcome { elapsed: simulation.now().duration_since(lvs_core::Instant::ZERO), ..Outcome::default() };
     for (index, id) in conversations.into_iter().enumerate() {
         let report = simulation.report(id);
         match (&report.server, report.latency()) {
