@@ -120,3 +120,89 @@ impl Pool {
         self.spare.load_changed(index, servers);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Endpoint;
+    use crate::scheduler::script::{Stage, Traffic, init};
+    use crate::time::Instant;
+
+    fn choose(stage: &mut Stage<'_>, destination: &str) -> char {
+        stage.destination = Endpoint::new(destination.parse().unwrap(), 80);
+        stage.choose()
+    }
+
+    #[test]
+    fn a_destination_stays_with_its_server_while_others_idle() {
+        let mut scheduler = LocalityBased::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Udp);
+        stage.play("+A:1 +B:1");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+        assert_eq!(choose(&mut stage, "10.0.1.2"), 'A');
+        for _ in 0..9 {
+            assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+        }
+        assert_eq!(choose(&mut stage, "2001:db8::1"), 'A');
+    }
+
+    #[test]
+    fn an_overburdened_server_loses_the_destination_to_the_least_loaded() {
+        let mut scheduler = LocalityBased::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
+        stage.play("+A:3 +B:1");
+        // B has room for one and takes a second; at two it is over, and A at less than half of 3.
+        let letters = [(); 8].map(|()| choose(&mut stage, "10.0.1.1"));
+        assert_eq!(letters, ['B', 'B', 'A', 'A', 'A', 'A', 'A', 'A']);
+    }
+
+    #[test]
+    fn an_overburdened_server_keeps_the_destination_if_nobody_is_half_idle() {
+        let mut scheduler = LocalityBased::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
+        stage.play("+A:2 +B:2");
+        stage.count(stage.index('A'), 1, 1); // half of its weight is not less than half
+        assert_eq!([(); 6].map(|()| choose(&mut stage, "10.0.1.1")), ['B'; 6]);
+    }
+
+    #[test]
+    fn a_threshold_does_not_bind_remembered_destinations() {
+        let mut scheduler = LocalityBased::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Udp);
+        stage.play("+A:1 +B:9(u2)");
+        let letters = [(); 4].map(|()| choose(&mut stage, "10.0.1.1"));
+        assert_eq!(letters, ['B'; 4]);
+        assert_eq!(choose(&mut stage, "10.0.1.2"), 'A');
+    }
+
+    #[test]
+    fn a_quiesced_or_deleted_server_loses_its_destinations() {
+        let mut scheduler = LocalityBased::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Udp);
+        stage.play("+A:1 +B:1 +C:1");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'C');
+        stage.play("C:=0");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+        stage.play("C:=1");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+        assert!(stage.scheduler.remembers(ServerId('B'.into())));
+        stage.play("-B");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'A');
+        assert!(!stage.scheduler.remembers(ServerId('B'.into())), "nothing names it any more");
+    }
+
+    #[test]
+    fn an_unused_destination_is_forgotten_after_its_time() {
+        let mut scheduler = LocalityBased::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Udp);
+        stage.settings.lblc_expiration = core::time::Duration::from_secs(600);
+        stage.play("+A:1 +B:1");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+        stage.now = Instant::from_secs(1_799);
+        assert_eq!(choose(&mut stage, "10.0.1.2"), 'A');
+        stage.count(stage.index('B'), 0, 5);
+        stage.now = Instant::from_secs(1_800);
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'A', "forgotten at the check after 30 minutes");
+        assert_eq!(choose(&mut stage, "10.0.1.2"), 'A');
+    }
+}

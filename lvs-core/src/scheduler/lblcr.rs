@@ -148,3 +148,83 @@ impl ServerSet {
         Some(self.members.remove(gone))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Endpoint;
+    use crate::scheduler::script::{Stage, Traffic, init};
+
+    fn choose(stage: &mut Stage<'_>, destination: &str) -> char {
+        stage.destination = Endpoint::new(destination.parse().unwrap(), 80);
+        stage.choose()
+    }
+
+    #[test]
+    fn a_popular_destination_gains_servers_and_uses_the_least_loaded_of_them() {
+        let mut scheduler = LocalityBasedReplicated::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
+        stage.play("+A:3 +B:1");
+        // B until it is over its weight, then A joins; from then on the less loaded of both, relative to weight.
+        let letters = [(); 8].map(|()| choose(&mut stage, "10.0.1.1"));
+        assert_eq!(letters, ['B', 'B', 'A', 'A', 'A', 'A', 'A', 'A']);
+        // Loads 2/1 and 6/3: a tie, which the newer member of the set wins.
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'A');
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+    }
+
+    #[test]
+    fn thresholds_bind_members() {
+        let mut scheduler = LocalityBasedReplicated::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Udp);
+        stage.play("+A:1 +B:9(u2)");
+        assert_eq!([(); 4].map(|()| choose(&mut stage, "10.0.1.1")), ['B', 'B', 'A', 'A']);
+    }
+
+    #[test]
+    fn a_set_that_did_not_change_loses_its_busiest_member() {
+        let mut scheduler = LocalityBasedReplicated::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Udp);
+        stage.settings.lblcr_expiration = core::time::Duration::from_secs(600);
+        stage.play("+A:1 +B:1 B:=0");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'A');
+        stage.play("B:=1 A:=0");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B'); // the set is {B, A} now
+        stage.play("A:=1");
+        stage.count(stage.index('A'), 0, 3);
+        stage.now = Instant::from_secs(600);
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B', "not yet more than 600 s");
+        assert!(stage.scheduler.remembers(ServerId('A'.into())));
+        stage.now = Instant::from_secs(601);
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+        assert!(!stage.scheduler.remembers(ServerId('A'.into())), "the busiest left");
+        assert!(stage.scheduler.remembers(ServerId('B'.into())));
+    }
+
+    #[test]
+    fn deleted_members_are_remembered_and_ignored() {
+        let mut scheduler = LocalityBasedReplicated::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Udp);
+        stage.play("+A:1 +B:1");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+        stage.play("-B");
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'A');
+        assert!(stage.scheduler.remembers(ServerId('B'.into())));
+        stage.play("+B:1");
+        // B is back in its set without connections.
+        assert_eq!(choose(&mut stage, "10.0.1.1"), 'B');
+    }
+
+    #[test]
+    fn churn_does_not_make_a_set_grow_without_bound() {
+        let mut scheduler = LocalityBasedReplicated::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Udp);
+        for letter in 'A'..='Z' {
+            stage.play(&alloc::format!("+{letter}:1"));
+            assert_eq!(choose(&mut stage, "10.0.1.1"), letter);
+            stage.play(&alloc::format!("-{letter}"));
+        }
+        let remembered = ('A'..='Z').filter(|letter| stage.scheduler.remembers(ServerId((*letter).into()))).count();
+        assert!(remembered <= 2, "{remembered}");
+    }
+}

@@ -67,3 +67,40 @@ fn winner(ticket: u32, servers: &[RealServer]) -> Option<usize> {
         })
         .map(|(index, _)| index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::script::{Stage, Traffic, check, init};
+
+    #[test]
+    fn the_first_server_whose_weights_add_up_to_the_ticket_wins_it() {
+        let mut scheduler = PowerOfTwoChoices::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
+        stage.play("+A:3 +X:0 +B:2 +C:1");
+        // List C B X A; 0 belongs to the first server too.
+        let letters = [0, 1, 2, 3, 4, 5, 6].map(|ticket| winner(ticket, &stage.servers).unwrap());
+        assert_eq!(letters, [0, 0, 1, 1, 3, 3, 3]);
+        assert_eq!(winner(7, &stage.servers), None);
+    }
+
+    #[test]
+    fn never_keeps_a_server_that_loses_to_most_others() {
+        let mut scheduler = PowerOfTwoChoices::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
+        stage.play("+A:1 +B:1 +C:1 +D:1");
+        stage.count(stage.index('A'), 100, 100);
+        let picks: alloc::string::String = (0..200).map(|_| stage.choose()).collect();
+        let count = |letter| picks.chars().filter(|pick| *pick == letter).count();
+        // A is chosen only when both tickets are its own: one time in some 16.
+        assert!(count('A') < 30, "{picks}");
+        // The others stay even, as one random choice would not leave them.
+        let others = ['B', 'C', 'D'].map(count);
+        assert!(others.iter().max().unwrap() - others.iter().min().unwrap() < 20, "{others:?}");
+    }
+
+    #[test]
+    fn nobody_eligible_is_no_choice() {
+        check(&mut PowerOfTwoChoices::new(&init()), Traffic::Tcp, "[-] +A:0 [-] +B:1(u2) [BB--] A:=1 [AA]");
+    }
+}
