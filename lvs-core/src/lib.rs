@@ -20,6 +20,7 @@ pub mod flow;
 pub mod forward;
 pub mod hash;
 pub mod packet;
+pub mod persistence;
 pub mod rng;
 pub mod scheduler;
 pub mod service;
