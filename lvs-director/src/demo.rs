@@ -92,10 +92,14 @@ pub fn director() -> Director {
 /// The listing and the explanation that end the report.
 fn last_words(director: &mut Director, now: Instant) -> (String, String) {
     let later = listing::publish_counters(director, now);
-    (listing::statistics(director), explain(director, later))
+    (listing::statistics(director, later), explain(director, later))
 }
 
+/// What would happen to the first packet of one more connection.
 fn explain(director: &Director, now: Instant) -> String {
-    let _ = (director, now, HEADROOM, PacketBuf::new(&mut [], 0, 0));
-    String::new()
+    let syn = probe::syn(plan::EXPLAINED_FROM, plan::EXPLAINED_TO);
+    let mut storage = [0; HEADROOM + probe::SYN_LEN];
+    storage[HEADROOM..].copy_from_slice(&syn);
+    let packet = PacketBuf::new(&mut storage, HEADROOM, probe::SYN_LEN);
+    director.explain(now, &packet).to_string()
 }

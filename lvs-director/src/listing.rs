@@ -7,13 +7,13 @@ use lvs_admin::{Columns, ListOptions, Listing, Names};
 use lvs_core::{Director, Instant};
 
 /// Services and servers with weights and connections: `ipvsadm -Ln`.
-pub fn load(director: &Director) -> String {
-    list(director, Columns::Load)
+pub fn load(director: &Director, now: Instant) -> String {
+    list(director, now, Columns::Load)
 }
 
 /// Services and servers with counters as last published: `ipvsadm -Ln --stats`.
-pub fn statistics(director: &Director) -> String {
-    list(director, Columns::Statistics)
+pub fn statistics(director: &Director, now: Instant) -> String {
+    list(director, now, Columns::Statistics)
 }
 
 /// Has the director publish its counters as they are `now`, at the end of its work, and returns the time it then has.
@@ -26,7 +26,7 @@ pub fn publish_counters(director: &mut Director, now: Instant) -> Instant {
     later
 }
 
-fn list(director: &Director, columns: Columns) -> String {
+fn list(director: &Director, now: Instant, columns: Columns) -> String {
     let options = ListOptions { listing: Listing::Services(columns), numeric: true, ..ListOptions::default() };
-    lvs_admin::list(&director.services(), &options, &Names::none()).expect("only a named service can be missing")
+    lvs_admin::list(&director.services(now), &options, &Names::none()).expect("only a named service can be missing")
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-use lvs_core::{Director, DirectorConfig, DropReason, Seed, ServiceKey, Side};
+use lvs_core::{Director, DirectorConfig, DropReason, Instant, Seed, ServiceKey, Side};
 use lvs_io::{Arm, Clock, Host, HostConfig, MonotonicClock, OnPass, Worker, WorkerHandle};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -81,7 +81,7 @@ fn seed() -> Result<Seed, Denied> {
 /// Nothing stands behind the director that would own the virtual addresses: this answers for them where no service
 /// does (a RST to a stray segment, an echo reply) and routes between clients and servers.
 fn host_stand_in(director: &Director, [client_side, server_side]: [Side; 2]) -> Host {
-    let services = director.services();
+    let services = director.services(Instant::ZERO);
     let virtual_address = |key: &ServiceKey| match key {
         ServiceKey::Address { address, .. } => Some(*address),
         ServiceKey::FwMark { .. } => None,
@@ -122,8 +122,8 @@ fn stop_on_signals(worker: WorkerHandle) -> io::Result<()> {
 fn last_words(worker: &mut Worker, clock: MonotonicClock) -> String {
     let counters = worker.counters().clone();
     let director = worker.director_mut();
-    listing::publish_counters(director, clock.now());
-    let mut text = format!("{}\n{}\n", listing::load(director), listing::statistics(director));
+    let now = listing::publish_counters(director, clock.now());
+    let mut text = format!("{}\n{}\n", listing::load(director, now), listing::statistics(director, now));
     text.push_str(&format!(
         "{} packets received, {} sent, {} not for a virtual service, {} refused\n",
         counters.client.received + counters.server.received,

@@ -47,15 +47,15 @@ pub struct Visit<T> {
 pub fn visit<T: Send>(director: Director, clients: impl FnOnce() -> T + Send) -> Result<Visit<T>, Denied> {
     thread::scope(|scope| {
         let (server_arm, servers) = start_servers(scope)?;
-        let (client_arm, start, clients) = prepare_clients(scope, clients)?;
+        let clients = prepare_clients(scope, clients)?;
         let clock = MonotonicClock::new();
-        let mut worker = Worker::new(director, client_arm, Some(server_arm))
+        let mut worker = Worker::new(director, clients.arm, Some(server_arm))
             .map_err(|cause| Denied::new("start the director", cause))?
             .with_clock(clock);
         // The thread waits for this: it cannot be gone.
-        start.send(StopOnDrop(worker.handle())).expect("the clients wait to be started");
+        clients.start.send(StopOnDrop(worker.handle())).expect("the clients wait to be started");
         let ended = worker.run();
-        let outcome = clients.join();
+        let outcome = clients.thread.join();
         drop(servers);
         match outcome {
             Ok(outcome) => Ok(Visit { outcome: outcome.expect("it was started"), worker, clock, ended }),
@@ -84,11 +84,20 @@ fn start_servers<'scope>(scope: &'scope Scope<'scope, '_>) -> Result<(Arm, Close
     is_ready.recv().expect("the thread always reports")
 }
 
-/// The clients' side: a namespace and, in it, `clients` waiting to be started. `None` if it never was.
+/// A namespace and, in it, clients that wait to be started.
+struct WaitingClients<'scope, T> {
+    arm: Arm,
+    /// Starts the clients, and tells them which worker to stop when they are done.
+    start: SyncSender<StopOnDrop>,
+    /// What they return; `None` if they were never started.
+    thread: ScopedJoinHandle<'scope, Option<T>>,
+}
+
+/// The clients' side.
 fn prepare_clients<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     clients: impl FnOnce() -> T + Send + 'scope,
-) -> Result<(Arm, SyncSender<StopOnDrop>, ScopedJoinHandle<'scope, Option<T>>), Denied> {
+) -> Result<WaitingClients<'scope, T>, Denied> {
     let (ready, is_ready) = mpsc::sync_channel(1);
     let (start, is_started) = mpsc::sync_channel::<StopOnDrop>(1);
     let thread = scope.spawn(move || {
@@ -99,7 +108,7 @@ fn prepare_clients<'scope, T: Send + 'scope>(
         Some(clients())
     });
     let arm = is_ready.recv().expect("the thread always reports")?;
-    Ok((arm, start, thread))
+    Ok(WaitingClients { arm, start, thread })
 }
 
 /// Moves this thread into a new network namespace with a TUN device that has `addresses` and leads everywhere.

@@ -3,7 +3,7 @@
 //! Virtual addresses come from the blocks reserved for documentation (RFC 5737, RFC 3849).
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 /// A real server of the demo.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,10 +60,14 @@ pub const SERVERS: [Server; 3] = [
 pub const SERVER_PORT: u16 = 8080;
 
 /// The virtual services: what clients connect to.
-pub const VIRTUAL: [SocketAddr; 2] = [
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 80)), 80),
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80)), 80),
-];
+pub const VIRTUAL: [SocketAddr; 2] =
+    [SocketAddr::V4(EXPLAINED_TO), SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80)), 80)];
+
+/// The packet that is explained at the end is sent from here: the client, at a port it has not used.
+pub const EXPLAINED_FROM: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 1), 1024);
+
+/// The packet that is explained at the end is sent to here: the IPv4 service.
+pub const EXPLAINED_TO: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 80), 80);
 
 /// The clients' addresses.
 pub const CLIENTS: [InterfaceAddress; 2] = [

@@ -4,8 +4,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// An IPv4 packet with a TCP SYN `from` a client `to` a virtual service, checksums included.
-pub fn syn(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 40] {
-    let mut packet = [0; 40];
+pub fn syn(from: SocketAddrV4, to: SocketAddrV4) -> [u8; SYN_LEN] {
+    let mut packet = [0; SYN_LEN];
     let (ip, tcp) = packet.split_at_mut(20);
     ip[..12].copy_from_slice(&[
         0x45, 0, 0, 40, // version 4, 5 words of header; 40 bytes in all
@@ -39,6 +39,9 @@ fn ones_complement_sum(bytes: &[u8], start: u32) -> u16 {
     }
     !(sum as u16)
 }
+
+/// Two headers without options, and nothing else.
+pub const SYN_LEN: usize = 40;
 
 #[cfg(test)]
 mod tests {
