@@ -24,9 +24,6 @@ use report::{Mode, Report};
 /// Runs the demo with this many requests and prints its report, as text or as one JSON object.
 /// Fails if any request does. Must be called before the process starts a thread.
 pub fn run(requests: usize, json: bool) -> ExitCode {
-    if !json {
-        println!("{}", report::introduction());
-    }
     let report = over_tun(requests, json).unwrap_or_else(|denied| {
         eprintln!(
             "lvsd: {denied}\nThe same demo follows, simulated: TCP stacks, links and clock inside this process.\n"
@@ -34,7 +31,7 @@ pub fn run(requests: usize, json: bool) -> ExitCode {
         simulated(requests, denied)
     });
     match json {
-        true => println!("{:#}", report.to_json()),
+        true => println!("{}", report.to_json()),
         false => print!("{}", report.to_text()),
     }
     if report.outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -118,13 +118,11 @@ impl Report {
     }
 
     fn write_text(&self, text: &mut String) -> std::fmt::Result {
-        let clock = match self.mode {
-            Mode::Tun => "",
-            Mode::Simulated { .. } => " of simulated time",
-        };
+        self.write_introduction(text)?;
+        let time = if self.mode == Mode::Tun { "" } else { " of simulated time" };
         writeln!(
             text,
-            "{} of {} requests answered, every byte checked, in {:.2} s{clock}.",
+            "\n{} of {} HTTP requests answered, every byte checked, in {:.2} s{time}.",
             self.outcome.answered.len(),
             self.requests,
             self.outcome.elapsed.as_secs_f64(),
@@ -139,6 +137,24 @@ impl Report {
         }
         writeln!(text, "\nWhy does a packet go where it goes? The director explains one:\n")?;
         write!(text, "{}", indented(&self.explanation))
+    }
+
+    fn write_introduction(&self, text: &mut String) -> std::fmt::Result {
+        let (stacks, link) = match self.mode {
+            Mode::Tun => ("the kernel's TCP, in network namespaces of their own", "TUN device"),
+            Mode::Simulated { .. } => ("simulated TCP stacks", "simulated link"),
+        };
+        let clients = plan::CLIENTS.map(|client| client.address.to_string()).join("  ");
+        let services = plan::VIRTUAL.map(|service| service.to_string()).join("  ");
+        writeln!(text, "A NAT load balancer inside this process, between clients and servers on {stacks}:\n")?;
+        writeln!(text, "  clients    {clients}\n     │ {link}")?;
+        writeln!(text, "  director   {services}  (scheduler wrr)\n     │ {link}")?;
+        for (index, server) in plan::SERVERS.iter().enumerate() {
+            let label = if index == 0 { "servers" } else { "" };
+            let [ipv4, ipv6] = server.endpoints();
+            writeln!(text, "  {label:<8}   {ipv4}  {ipv6}  {}, weight {}", server.name, server.weight)?;
+        }
+        Ok(())
     }
 
     fn write_failures(&self, text: &mut String) -> std::fmt::Result {
@@ -164,31 +180,16 @@ impl Report {
             "server", "weight", "IPv4", "IPv6", "answered", "promised"
         )?;
         for Share { server, answered: [ipv4, ipv6], promised } in self.shares() {
-            let bar = "█".repeat((ipv4 + ipv6) * BAR_WIDTH / self.requests.max(1));
             let answered = ipv4 + ipv6;
-            writeln!(
-                text,
+            let bar = "█".repeat(answered * BAR_WIDTH / self.requests.max(1));
+            let line = format!(
                 "  {:<8}{:>6}{ipv4:>8}{ipv6:>8}{answered:>10}{promised:>10.1}  {bar}",
                 server.name, server.weight
-            )?;
+            );
+            writeln!(text, "{}", line.trim_end())?;
         }
         Ok(())
     }
-}
-
-/// What the demo says before it starts.
-pub fn introduction() -> String {
-    let mut text = String::from("Real HTTP through a NAT director, all inside this process:\n\n");
-    let clients = plan::CLIENTS.map(|client| client.address.to_string()).join(", ");
-    let services = plan::VIRTUAL.map(|service| service.to_string()).join(", ");
-    let _ = writeln!(text, "  clients   {clients}\n     │ TUN");
-    let _ = writeln!(text, "  director  {services}, scheduler wrr\n     │ TUN");
-    for (index, server) in plan::SERVERS.iter().enumerate() {
-        let label = if index == 0 { "servers" } else { "" };
-        let [ipv4, ipv6] = server.endpoints();
-        let _ = writeln!(text, "  {label:<8}  {} (weight {}) {ipv4}, {ipv6}", server.name, server.weight);
-    }
-    text
 }
 
 fn share_to_json(share: &Share) -> Value {
@@ -270,9 +271,10 @@ mod tests {
     fn the_text_tells_the_same() {
         let text = report().to_text();
         for line in [
-            "6 of 7 requests answered, every byte checked, in 1.50 s.",
+            "6 of 7 HTTP requests answered, every byte checked, in 1.50 s.",
             "1 FAILED:",
             "  request 6: refused",
+            "  clients    10.1.0.1  fd00:1::1",
             "  IP Virtual Server",
             "  ant          3       3       1         4       3.5  ██████████████████████",
             "  p50 30.00   p90 60.00   p99 60.00   max 60.00",
