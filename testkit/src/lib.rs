@@ -13,6 +13,7 @@
 //! ```
 
 mod describe;
+pub mod fuzz;
 pub mod oracle;
 mod packet;
 mod storage;
