@@ -2,16 +2,12 @@
 //! A connection is what the director remembers of one flow: who talks to whom, by which method, and how far they are.
 //! This file holds the record; what happens to it is decided in `director/`.
 
-#[allow(dead_code)]
 pub(crate) mod index;
 pub mod sctp;
-#[allow(dead_code)]
 pub(crate) mod store;
-#[allow(dead_code)]
 pub(crate) mod table;
 pub mod tcp;
 pub mod timeouts;
-#[allow(dead_code)]
 pub(crate) mod wheel;
 
 use core::time::Duration;
@@ -33,7 +29,6 @@ pub struct ConnectionId(pub(crate) Handle);
 ///
 /// The fields that make its key (`protocol`, `client`, `virtual_endpoint`, `real`, `local`, `forward`) stay as they are
 /// while it is in the table, as do `timeout` and `deadline`: the table has verbs for those that may change.
-#[allow(dead_code)]
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Connection {
     pub protocol: Protocol,
@@ -73,7 +68,6 @@ pub(crate) struct Connection {
     pub deadline: Instant,
 }
 
-#[allow(dead_code)]
 impl Connection {
     /// A connection as IPVS makes it: state 0, 3 s to live until its first transition, inactive, no server bound.
     pub(crate) fn new(

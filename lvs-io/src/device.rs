@@ -24,6 +24,12 @@ pub trait PacketSource: Send {
 
     /// What becomes readable when packets wait; `None` if the source must be asked again and again.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How many packets were lost so far because they could not be received: the ring was full, or the device
+    /// described them in a way nobody asked for.
+    fn lost(&self) -> u64 {
+        0
+    }
 }
 
 /// The sending half of a device.

@@ -32,6 +32,8 @@ pub struct ArmCounters {
     pub received: u64,
     /// Bytes received, IP headers included.
     pub received_bytes: u64,
+    /// Packets lost before they could be received ([`PacketSource::lost`]).
+    pub receive_lost: u64,
     /// Packets sent, fragments counted one by one.
     pub sent: u64,
     /// Bytes sent, IP headers included.
@@ -160,6 +162,7 @@ impl Worker {
                 exits.count_received(index, packets);
                 director.handle_batch(now, packets, |_, packet, verdict| exits.dispatch(now, index, packet, verdict));
             })?;
+            exits.arm_counters(index).receive_lost = self.sources[index].lost();
             busy |= count > 0;
             busy |= self.transmit();
         }

@@ -14,7 +14,7 @@ use crate::{AddressFamily, ChecksumOffload, DropReason, Endpoint, PacketBuf, Pro
 ///
 /// ```
 /// use lvs_core::wire::{parse::parse, rewrite::{Rewrite, rewrite}};
-/// use lvs_core::{HEADROOM, PacketBuf};
+/// use lvs_core::{Endpoint, HEADROOM, PacketBuf};
 /// // 203.0.113.7:1024 > 192.0.2.1:80 UDP "hi", checksum none
 /// let packet = [
 ///     0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0xc6, 203, 0, 113, 7, 192, 0, 2, 1,
@@ -24,7 +24,8 @@ use crate::{AddressFamily, ChecksumOffload, DropReason, Endpoint, PacketBuf, Pro
 /// storage[HEADROOM..].copy_from_slice(&packet);
 /// let mut packet = PacketBuf::new(&mut storage, HEADROOM, 30);
 /// let headers = parse(packet.bytes()).unwrap();
-/// let to_server = Rewrite { source: None, destination: Some("10.0.0.2:8080".parse().unwrap()) };
+/// let server = Endpoint::new("10.0.0.2".parse().unwrap(), 8080);
+/// let to_server = Rewrite { source: None, destination: Some(server) };
 /// rewrite(&mut packet, &headers, &to_server).unwrap();
 /// let headers = parse(packet.bytes()).unwrap();
 /// assert_eq!(headers.ports(packet.bytes()), Some((1024, 8080)));
