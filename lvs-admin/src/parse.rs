@@ -96,7 +96,7 @@ fn build(
         Action::Save => return Ok(Request::Save { numeric: given.groups.has(Group::Numeric) }),
         Action::StartDaemon => return Ok(Request::StartDaemon(given.daemon)),
         Action::StopDaemon => return Ok(Request::StopDaemon(given.daemon.role)),
-        Action::List => return list_options(&given).map(Request::List),
+        Action::List => return Ok(Request::List(list_options(&given))),
     }))
 }
 
@@ -141,9 +141,8 @@ fn checked_server(given: &Given<'_>) -> Result<(ServiceKey, ServerConfig), Usage
     Ok((service, config))
 }
 
-fn list_options(given: &Given<'_>) -> Result<ListOptions, UsageError> {
+fn list_options(given: &Given<'_>) -> ListOptions {
     let has = |group| given.groups.has(group);
-    check::listing(given.groups)?;
     // Of several the first here wins, as in ipvsadm.
     let columns = if has(Group::Stats) {
         Columns::Statistics
@@ -167,13 +166,13 @@ fn list_options(given: &Given<'_>) -> Result<ListOptions, UsageError> {
     } else {
         Listing::Services(columns)
     };
-    Ok(ListOptions {
+    ListOptions {
         listing,
         service: given.service,
         numeric: has(Group::Numeric),
         exact: has(Group::Exact),
         unsorted: has(Group::NoSort),
-    })
+    }
 }
 
 /// The three values of `--set`; 0 leaves one unchanged.

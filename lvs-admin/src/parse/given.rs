@@ -137,7 +137,7 @@ impl<'a> Given<'a> {
 
     fn take_service(&mut self, protocol: Protocol, value: &str) -> Result<(), UsageError> {
         self.mark(Group::Service)?;
-        let (address, port) = values::endpoint(value, protocol, self.names)
+        let (address, port) = values::endpoint(value, Some(protocol), self.names)
             .ok_or_else(|| UsageError::check("illegal virtual server address[:port] specified"))?;
         self.service = Some(ServiceKey::Address { protocol, address, port: port.unwrap_or(0) });
         Ok(())
@@ -151,8 +151,10 @@ impl<'a> Given<'a> {
 
     fn read_real_server(&self, value: &str) -> Result<Endpoint, UsageError> {
         let (protocol, service_port) = match self.service {
-            Some(ServiceKey::Address { protocol, port, .. }) => (protocol, port),
-            _ => (Protocol::Tcp, 0),
+            Some(ServiceKey::Address { protocol, port, .. }) => (Some(protocol), port),
+            Some(ServiceKey::FwMark { .. }) => (Some(Protocol::Tcp), 0),
+            // Nothing says yet whose port names count: only numbers do.
+            None => (None, 0),
         };
         let (address, port) = values::endpoint(value, protocol, self.names)
             .ok_or_else(|| UsageError::check("illegal real server address[:port] specified"))?;
