@@ -6,7 +6,6 @@
 #![deny(missing_docs)]
 
 pub mod batch;
-mod checksum;
 pub mod clock;
 pub mod control;
 pub mod device;
