@@ -12,12 +12,24 @@ use lvs_core::wire::checksum::{fold, pseudo_header_sum, sum};
 use lvs_core::wire::icmp::{ICMP, ICMPV6, IcmpError, checksum_is_valid, make_error, may_answer};
 use lvs_core::wire::parse::{Headers, parse};
 use lvs_core::wire::rewrite::decrement_hop_limit;
-use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side, Transmit};
+use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side};
 
 mod answer;
 mod reassembly;
 
 use reassembly::{Collected, Fragment, Key, Reassembly};
+
+/// Where a packet leaves the host.
+#[must_use = "the packet in the buffer waits to be sent"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// Whom to hand the packet to on the link.
+    pub next_hop: IpAddr,
+    /// Which side's device it leaves by: `Request` towards the servers, `Reply` towards the clients.
+    pub direction: Direction,
+    /// Longest packet the way out takes, in bytes.
+    pub mtu: u16,
+}
 
 /// Addresses and links of the host.
 #[derive(Clone, Debug, Default)]

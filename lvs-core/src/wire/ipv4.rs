@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::wire::checksum::{Delta, checksum};
+use crate::wire::parse::Headers;
 use crate::wire::{read_u16, write_u16};
 
 /// Length of the header without options, in bytes.
@@ -103,12 +104,13 @@ pub fn recompute_checksum(bytes: &mut [u8], header_len: usize) {
     write_u16(bytes, CHECKSUM, checksum);
 }
 
-/// Writes `address` into the next free place of the record-route option at `option`
-/// ([`crate::wire::parse::Headers::record_route`]) and updates the header checksum. A full option stays as it is.
+/// Writes `address` into the next free place of the packet's record-route option and updates the header checksum.
+/// Nothing happens if there is no such option or it is full.
 ///
-/// Linux records the virtual address on requests, and the address the packet is sent from on replies, which after
+/// Linux records the virtual address on requests, and on replies the address the packet is sent from, which after
 /// translation is the virtual address again.
-pub fn fill_record_route(bytes: &mut [u8], option: usize, address: Ipv4Addr) {
+pub fn fill_record_route(bytes: &mut [u8], headers: &Headers, address: IpAddr) {
+    let (Some(option), IpAddr::V4(address)) = (headers.record_route, address) else { return };
     let Some(&[_, len, pointer]) = bytes.get(option..).and_then(|rest| rest.first_chunk()) else { return };
     // RFC 791 §3.1: the pointer counts from 1, at the option's type.
     let place = option + usize::from(pointer) - usize::from(pointer != 0);
@@ -117,8 +119,7 @@ pub fn fill_record_route(bytes: &mut [u8], option: usize, address: Ipv4Addr) {
     }
     bytes[option + 2] = pointer + 4;
     bytes[place..place + 4].copy_from_slice(&address.octets());
-    let header_len = usize::from(bytes[0] & 0x0f) * 4;
-    recompute_checksum(bytes, header_len);
+    recompute_checksum(bytes, headers.transport);
 }
 
 fn update_checksum(header: &mut [u8; HEADER_LEN], delta: Delta) {
@@ -138,11 +139,13 @@ mod tests {
         0x00, 0x0c, 0x75, 0x9b, 0x6f, 0x70, 0x74, 0x73,
     ];
 
+    const VIRTUAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 60, 122, 39));
+
     #[test]
     fn a_record_route_gets_the_address_and_the_checksum_linux_gives_it() {
         let mut packet = RECORD_ROUTE;
-        let option = parse(&packet).unwrap().record_route.unwrap();
-        fill_record_route(&mut packet, option, Ipv4Addr::new(10, 60, 122, 39));
+        let headers = parse(&packet).unwrap();
+        fill_record_route(&mut packet, &headers, VIRTUAL);
         let header: &mut [u8; HEADER_LEN] = packet.first_chunk_mut().unwrap();
         set_addresses(header, Ipv4Addr::new(203, 0, 113, 58), Ipv4Addr::new(10, 1, 100, 136));
         decrement_ttl(header);
@@ -157,8 +160,10 @@ mod tests {
     fn a_full_record_route_stays_as_it_is() {
         let mut packet = RECORD_ROUTE;
         packet[22] = 12;
+        recompute_checksum(&mut packet, 32);
         let before = packet;
-        fill_record_route(&mut packet, 20, Ipv4Addr::new(10, 60, 122, 39));
+        let headers = parse(&packet).unwrap();
+        fill_record_route(&mut packet, &headers, VIRTUAL);
         assert_eq!(packet, before);
     }
 

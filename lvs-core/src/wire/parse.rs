@@ -75,11 +75,12 @@ pub struct FragmentPart {
 /// # Errors
 /// [`DropReason::MalformedIp`]: shorter than its header, an unknown version, lengths that contradict each other or the
 /// bytes, broken IPv4 options (zero or overlong length, a record-route pointer with less than an address of room:
-/// RFC 791 calls such a datagram "in error" and has it discarded), an IPv4 fragment that reaches beyond 65535.
+/// RFC 791 calls such a datagram "in error" and has it discarded), an IPv4 fragment that reaches beyond 65535, carries
+/// nothing, or is no multiple of eight bytes although more follow.
 /// [`DropReason::BadIpChecksum`]: the IPv4 header checksum is wrong.
 /// [`DropReason::MalformedExtensionHeader`]: an IPv6 extension-header chain that leaves the packet, has more than
-/// [`EXTENSION_HEADERS_MAX`] headers, two fragment headers or a hop-by-hop header not in first place, or a fragment
-/// that is not a multiple of eight bytes or reaches beyond 65535 (RFC 8200 §4.5). Linux hands these to the host's stack.
+/// [`EXTENSION_HEADERS_MAX`] headers, two fragment headers or a hop-by-hop header not in first place; or a fragment as
+/// above (RFC 8200 §4.5). Linux hands packets with such chains to the host's stack.
 pub fn parse(bytes: &[u8]) -> Result<Headers, DropReason> {
     match bytes.first() {
         Some(first) if first >> 4 == 4 => parse_ipv4(bytes),
@@ -156,6 +157,17 @@ impl Headers {
         self.transport_header::<{ udp::HEADER_LEN }>(bytes).is_some()
     }
 
+    /// Whether this cannot be a part of any datagram.
+    fn is_impossible_fragment(&self) -> bool {
+        // Headers behind an IPv6 fragment header are part of the data, but multiples of eight bytes themselves.
+        let len = self.packet_len - self.transport;
+        self.fragment.is_some_and(|part| {
+            let unaligned = part.more && len % 8 != 0;
+            let empty = part.offset != 0 && len == 0;
+            unaligned || empty || usize::from(part.offset) + len > DATAGRAM_LEN_MAX
+        })
+    }
+
     /// The same headers, of a packet that starts `count` bytes into another one.
     pub(crate) fn moved_by(self, count: usize) -> Self {
         let fragment = self
@@ -186,26 +198,14 @@ fn parse_ipv4(bytes: &[u8]) -> Result<Headers, DropReason> {
         (headers.source_route, headers.record_route) =
             read_options(&bytes[ipv4::HEADER_LEN..header_len]).ok_or(DropReason::MalformedIp)?;
     }
-    match headers.fragment {
-        Some(part) if usize::from(part.offset) + packet_len - header_len > DATAGRAM_LEN_MAX => {
-            Err(DropReason::MalformedIp)
-        }
-        _ => Ok(headers),
-    }
+    if headers.is_impossible_fragment() { Err(DropReason::MalformedIp) } else { Ok(headers) }
 }
 
 fn parse_ipv6(bytes: &[u8]) -> Result<Headers, DropReason> {
     let header = bytes.first_chunk().ok_or(DropReason::MalformedIp)?;
     let packet = bytes.get(..ipv6_total_len(header)).ok_or(DropReason::MalformedIp)?;
     let headers = ipv6_headers(header, packet)?;
-    let len = packet.len() - headers.transport;
-    match headers.fragment {
-        Some(part) if part.more && headers.is_later_fragment() && len % 8 != 0 => {
-            Err(DropReason::MalformedExtensionHeader)
-        }
-        Some(part) if usize::from(part.offset) + len > DATAGRAM_LEN_MAX => Err(DropReason::MalformedExtensionHeader),
-        _ => Ok(headers),
-    }
+    if headers.is_impossible_fragment() { Err(DropReason::MalformedExtensionHeader) } else { Ok(headers) }
 }
 
 /// What the fixed part of an IPv4 header says.
