@@ -2,7 +2,9 @@
 
 pub mod effective_weight;
 pub mod real_server;
+pub(crate) mod server_table;
 pub mod stats;
+pub(crate) mod table;
 
 use alloc::string::String;
 use core::net::{IpAddr, Ipv4Addr};
