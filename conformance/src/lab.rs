@@ -5,10 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lvs_core::wire::fragment::fragment;
-use lvs_core::{
-    Command, Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Seed, Settings, Transmit, Verdict,
-};
-use lvs_io::{Host, HostConfig};
+use lvs_core::{Command, Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Seed, Settings, Verdict};
+use lvs_io::{Host, HostConfig, Transmit};
 
 use crate::administrator::{self, Printed};
 use crate::golden::{Emission, Golden, Link, Net, Side};
@@ -145,8 +143,22 @@ impl Lab {
     fn collect_transmits(&mut self) {
         for _ in 0..CALLS_MAX {
             let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, 0);
-            let Some(transmit) = self.director.poll_transmit(&mut packet) else { return };
-            self.links.send(transmit, packet.bytes());
+            match self.director.poll_transmit(&mut packet) {
+                None => return,
+                Some(Verdict::Forward { next_hop, direction, mtu }) => {
+                    self.links.send(Transmit { next_hop, direction, mtu }, packet.bytes());
+                }
+                Some(Verdict::Reply { next_hop }) => {
+                    let direction = Direction::Reply;
+                    self.links.send(Transmit { next_hop, direction, mtu: u16::MAX }, packet.bytes());
+                }
+                Some(Verdict::Pass | Verdict::Local) => {
+                    if let Some(transmit) = self.host.handle_packet(self.now, Direction::Request, &mut packet) {
+                        self.links.send(transmit, packet.bytes());
+                    }
+                }
+                Some(Verdict::Held | Verdict::Drop(_)) => {}
+            }
         }
         self.broken.push("poll_transmit never ends".into());
     }

@@ -100,9 +100,7 @@ pub(crate) fn may_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path)
 
 /// Writes the virtual address into a record-route option that has room (RFC 791 §3.1), as Linux does both ways.
 pub(crate) fn record_route(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
-    if let (Some(option), IpAddr::V4(address)) = (headers.record_route, path.virtual_endpoint.address) {
-        fill_record_route(packet.bytes_mut(), option, address);
-    }
+    fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
 }
 
 /// Longer than `mtu` and not to be fragmented on its way. Super-packets are judged by their segments; relayed ICMP

@@ -94,7 +94,7 @@ impl DirectorNode {
             Verdict::Held => self.counters.held += 1,
             Verdict::Drop(_) => self.counters.drop += 1,
         }
-        self.transmit(depart);
+        self.transmit(now, depart);
     }
 
     /// Time has passed; does what is due and hands over what leaves because of it.
@@ -102,7 +102,7 @@ impl DirectorNode {
         // Each call does a bounded amount of work, and some of it each time.
         while self.director.poll_timeout().is_some_and(|due| due <= now) {
             self.director.handle_timeout(now);
-            self.transmit(&mut depart);
+            self.transmit(now, &mut depart);
         }
     }
 
@@ -123,12 +123,18 @@ impl DirectorNode {
     }
 
     /// Sends what the director itself owes the wire.
-    fn transmit(&mut self, mut depart: impl FnMut(Departure)) {
+    fn transmit(&mut self, now: Instant, mut depart: impl FnMut(Departure)) {
         loop {
             let mut buffer = PacketBuf::new(&mut self.storage, HEADROOM, 0);
-            let Some(transmit) = self.director.poll_transmit(&mut buffer) else { return };
+            let Some(verdict) = self.director.poll_transmit(&mut buffer) else { return };
+            let packet = buffer.bytes().to_vec();
             self.counters.transmit += 1;
-            depart(Departure { next_hop: transmit.next_hop, mtu: transmit.mtu, packet: buffer.bytes().to_vec() });
+            match verdict {
+                Verdict::Forward { next_hop, mtu, .. } => depart(Departure { next_hop, mtu, packet }),
+                Verdict::Reply { next_hop } => depart(Departure { next_hop, mtu: u16::MAX, packet }),
+                Verdict::Pass => self.pass(now, &packet, &mut depart),
+                Verdict::Local | Verdict::Held | Verdict::Drop(_) => {}
+            }
         }
     }
 }
