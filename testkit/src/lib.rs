@@ -15,6 +15,7 @@
 mod describe;
 pub mod oracle;
 mod packet;
+pub mod scheduler;
 mod storage;
 pub mod strategy;
 
