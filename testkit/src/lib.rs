@@ -16,6 +16,7 @@ mod describe;
 pub mod fuzz;
 pub mod oracle;
 mod packet;
+pub mod scheduler;
 mod storage;
 pub mod strategy;
 
