@@ -414,7 +414,12 @@ fn apply(table: &mut ConnectionTable, model: &mut Model, now: &mut Instant, step
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, rng_seed: RngSeed::Fixed(0x1f5), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1_000,
+        rng_seed: RngSeed::Fixed(0x1f5),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_table_finds_ends_and_counts_what_a_plain_list_would(
