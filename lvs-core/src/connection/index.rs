@@ -82,7 +82,6 @@ impl HashIndex {
             // The link of a node that was returned is read only if the caller asks for more.
             if returned != NONE {
                 next = self.head_from(self.links[returned as usize].next);
-                returned = NONE;
             }
             while next.node != NONE {
                 if next.tag == tag {

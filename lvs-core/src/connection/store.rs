@@ -85,7 +85,6 @@ impl<T: Timed> Store<T> {
         self.wheel.cancel(handle.index);
         let slot = &mut self.slots[handle.index as usize];
         slot.generation = slot.generation.wrapping_add(1);
-        slot.is_filed = false;
         self.len -= 1;
         match core::mem::replace(&mut slot.content, Content::Free { next: self.free.replace(handle.index) }) {
             Content::Record(record) => Some(record),
