@@ -2,16 +2,12 @@
 //! A connection is what the director remembers of one flow: who talks to whom, by which method, and how far they are.
 //! This file holds the record; what happens to it is decided in `director/`.
 
-#[allow(dead_code)]
 pub(crate) mod index;
 pub mod sctp;
-#[allow(dead_code)]
 pub(crate) mod store;
-#[allow(dead_code)]
 pub(crate) mod table;
 pub mod tcp;
 pub mod timeouts;
-#[allow(dead_code)]
 pub(crate) mod wheel;
 
 use core::time::Duration;
@@ -34,7 +30,6 @@ pub struct ConnectionId(pub(crate) Handle);
 /// The fields that make its key (`protocol`, `client`, `virtual_endpoint`, `real`, `local`, `forward`) stay as they are
 /// while it is in the table, as do `timeout` and `deadline`: the table has verbs for those that may change.
 /// They are laid out so that what a request's lookup reads comes first, in one cache line.
-#[allow(dead_code)]
 #[derive(Clone, PartialEq, Debug)]
 #[repr(C)]
 pub(crate) struct Connection {
@@ -76,7 +71,6 @@ pub(crate) struct Connection {
     pub template: Option<TemplateId>,
 }
 
-#[allow(dead_code)]
 impl Connection {
     /// A connection as IPVS makes it: state 0, 3 s to live until its first transition, inactive, no server bound.
     pub(crate) fn new(

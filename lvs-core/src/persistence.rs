@@ -1,8 +1,6 @@
 //! Persistence templates: which server a client stays with, and until when.
 //! This file stores them; when one is made, consulted or refused is decided in `director/`.
 
-#![allow(dead_code)]
-
 use alloc::boxed::Box;
 use core::net::IpAddr;
 use core::time::Duration;

@@ -1,1 +1,15 @@
-//! TUN devices for LVS in Rust: multi-queue, super-packets passed through unsplit.
+//! TUN devices for LVS in Rust: opened by name or from a descriptor, IPv4 and IPv6, several queues, and super-packets
+//! of up to 64 KiB passed through unsplit. Linux only.
+//!
+//! [`TunQueue`] is the device; [`netdev`] gives it addresses and routes, [`netns`] puts it into a namespace of its own.
+#![deny(missing_docs)]
+
+mod error;
+pub mod netdev;
+pub mod netns;
+mod queue;
+mod sys;
+pub mod vnet;
+
+pub use error::{Step, TunError};
+pub use queue::{TunOffloads, TunOptions, TunQueue};

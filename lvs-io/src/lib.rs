@@ -1,1 +1,23 @@
-//! What every I/O backend of LVS in Rust shares: sources and sinks, worker loop, taps, host stand-in.
+//! What every I/O backend of LVS in Rust shares: the traits a device implements ([`PacketSource`], [`PacketSink`]),
+//! the [`Worker`] loop that joins devices to a director, clocks, and an in-memory device for tests.
+//!
+//! Nothing here knows a kind of device; `lvs-io-tun` and `lvs-io-afpacket` do.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod batch;
+mod checksum;
+pub mod clock;
+pub mod control;
+pub mod device;
+pub mod host;
+pub mod memory;
+pub mod worker;
+
+pub use batch::BatchBuffers;
+pub use clock::{Clock, ManualClock, MonotonicClock};
+pub use control::{WorkerGone, WorkerHandle};
+pub use device::{Arm, BATCH, PacketSink, PacketSource};
+pub use host::{Host, HostConfig, HostCounters, Transmit};
+pub use memory::MemoryPort;
+pub use worker::{ArmCounters, Counters, OnPass, Worker};

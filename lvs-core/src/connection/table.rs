@@ -150,13 +150,10 @@ impl ConnectionTable {
     /// Adds a connection that ends its `timeout` after `now`; what its `deadline` said is overwritten.
     /// It is found before an older one with the same key. On `Err` nothing has changed.
     pub(crate) fn insert(&mut self, now: Instant, mut connection: Connection) -> Result<ConnectionId, TableFull> {
-        if self.store.len() == self.store.capacity() {
-            return Err(TableFull::Capacity);
+        if let Some(full) = self.would_refuse(now, &connection) {
+            return Err(full);
         }
         let hash = self.hash_request(connection.protocol, connection.client);
-        if self.has_too_many(hash, now, &connection) {
-            return Err(TableFull::ClientEndpoint);
-        }
         connection.deadline = now + connection.timeout;
         let full_nat = connection.local.map(|local| self.local_hash(connection.protocol, connection.real, local));
         self.no_client_port_count += u32::from(connection.no_client_port);
@@ -166,6 +163,15 @@ impl ConnectionTable {
             self.index.insert(by_local(handle.index), hash);
         }
         Ok(ConnectionId(handle))
+    }
+
+    /// Why `insert` would refuse this connection now.
+    pub(crate) fn would_refuse(&self, now: Instant, connection: &Connection) -> Option<TableFull> {
+        if self.store.len() == self.store.capacity() {
+            return Some(TableFull::Capacity);
+        }
+        let hash = self.hash_request(connection.protocol, connection.client);
+        self.has_too_many(hash, now, connection).then_some(TableFull::ClientEndpoint)
     }
 
     /// Removes a connection; `None` if it is gone.

@@ -1,0 +1,262 @@
+//! Address and port translation in place, with every checksum that covers them (the table of IPVS in one place).
+//! TCP and UDP checksums are updated, so one that was wrong stays wrong; only what cannot be updated is computed anew:
+//! SCTP's CRC32c, and the checksum of a UDP datagram that had none.
+
+use core::net::IpAddr;
+
+use crate::wire::checksum::{self, Delta};
+use crate::wire::icmp::{self, ICMPV6};
+use crate::wire::parse::Headers;
+use crate::wire::{ipv4, ipv6, read_u16, sctp, tcp, udp, write_u16};
+use crate::{AddressFamily, ChecksumOffload, DropReason, Endpoint, PacketBuf, Protocol};
+
+/// What changes in a packet; `None` leaves that end as it is.
+///
+/// ```
+/// use lvs_core::wire::{parse::parse, rewrite::{Rewrite, rewrite}};
+/// use lvs_core::{Endpoint, HEADROOM, PacketBuf};
+/// // 203.0.113.7:1024 > 192.0.2.1:80 UDP "hi", checksum none
+/// let packet = [
+///     0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0xc6, 203, 0, 113, 7, 192, 0, 2, 1,
+///     4, 0, 0, 80, 0, 10, 0, 0, b'h', b'i',
+/// ];
+/// let mut storage = [0; HEADROOM + 30];
+/// storage[HEADROOM..].copy_from_slice(&packet);
+/// let mut packet = PacketBuf::new(&mut storage, HEADROOM, 30);
+/// let headers = parse(packet.bytes()).unwrap();
+/// let server = Endpoint::new("10.0.0.2".parse().unwrap(), 8080);
+/// let to_server = Rewrite { source: None, destination: Some(server) };
+/// rewrite(&mut packet, &headers, &to_server).unwrap();
+/// let headers = parse(packet.bytes()).unwrap();
+/// assert_eq!(headers.ports(packet.bytes()), Some((1024, 8080)));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rewrite {
+    /// The new source address and port.
+    pub source: Option<Endpoint>,
+    /// The new destination address and port.
+    pub destination: Option<Endpoint>,
+}
+
+/// Rewrites the packet's addresses and, for TCP, UDP and SCTP except in later fragments, its ports; updates the
+/// checksums; cuts off link padding behind the packet. The TTL is not touched.
+///
+/// | checksum | |
+/// |---|---|
+/// | IPv4 header | updated |
+/// | TCP, UDP, ICMPv6 | updated for addresses and ports; a UDP result of zero becomes `0xffff` |
+/// | UDP zero (none) | computed and written, as Linux does; in a first fragment, whose rest is not here, it stays zero |
+/// | left to the device ([`ChecksumOffload::Partial`]) | its un-complemented sum is updated for addresses only: the device will sum the ports |
+/// | SCTP | computed anew if a port changes; addresses are not covered |
+///
+/// # Errors
+/// The packet is unchanged.
+/// [`DropReason::TruncatedTransport`]: the fields to change are cut off, also when a first fragment holds too little.
+/// [`DropReason::NotForwardable`]: a new address is of the other family, or an SCTP fragment's port would change, whose
+/// CRC32c needs the whole packet.
+/// [`DropReason::BadOffload`]: the offload context names a checksum field that is not this packet's.
+pub fn rewrite(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite) -> Result<(), DropReason> {
+    let Some(bytes) = packet.bytes().get(..headers.packet_len) else { return Err(DropReason::MalformedIp) };
+    let (source, destination) = new_addresses(headers, rewrite)?;
+    let transport = Transport::check(bytes, headers, rewrite, packet.offload.checksum)?;
+
+    packet.set_len(headers.packet_len);
+    if transport.checksum == Checksum::Crc32c {
+        packet.offload.checksum = ChecksumOffload::Full;
+    }
+    let bytes = packet.bytes_mut();
+    set_addresses(bytes, source, destination);
+    transport.write(bytes, headers, source, destination);
+    Ok(())
+}
+
+/// Replaces both addresses of the packet at the start of `bytes` and updates an IPv4 header checksum.
+///
+/// Nothing happens if the addresses are not both of one family or the header is cut off. The caller has made sure that
+/// it is the packet's family, and sees to checksums that cover the addresses.
+pub fn set_addresses(bytes: &mut [u8], source: IpAddr, destination: IpAddr) {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            if let Some(header) = bytes.first_chunk_mut() {
+                ipv4::set_addresses(header, source, destination);
+            }
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            if let Some(header) = bytes.first_chunk_mut() {
+                ipv6::set_addresses(header, source, destination);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes one from the TTL or hop limit, not below zero; updates the IPv4 header checksum.
+pub fn decrement_hop_limit(bytes: &mut [u8], family: AddressFamily) {
+    match family {
+        AddressFamily::Ipv4 => {
+            if let Some(header) = bytes.first_chunk_mut() {
+                ipv4::decrement_ttl(header);
+            }
+        }
+        AddressFamily::Ipv6 => {
+            if let Some(header) = bytes.first_chunk_mut() {
+                ipv6::decrement_hop_limit(header);
+            }
+        }
+    }
+}
+
+/// Computes a checksum that was left to the device and makes the offload context say so: for a packet that is to be
+/// split, held, or given to somebody without an offload context. Nothing happens if it is complete already.
+///
+/// # Errors
+/// [`DropReason::BadOffload`]: the offload context points outside the packet, or the packet is a super-packet
+/// (its segments have checksums of their own). The packet is unchanged.
+pub fn complete_checksum(packet: &mut PacketBuf<'_>) -> Result<(), DropReason> {
+    let ChecksumOffload::Partial { start, offset } = packet.offload.checksum else { return Ok(()) };
+    let (start, offset) = (usize::from(start), usize::from(offset));
+    let summed = packet.bytes().get(start..).filter(|summed| offset + 2 <= summed.len());
+    let (Some(summed), None) = (summed, packet.offload.gso) else { return Err(DropReason::BadOffload) };
+    // All ones where zero would do, whatever the transport: both are right, and for UDP zero would mean "none".
+    let checksum = udp::sent_checksum(checksum::checksum(summed));
+    write_u16(packet.bytes_mut(), start + offset, checksum);
+    packet.offload.checksum = ChecksumOffload::Full;
+    Ok(())
+}
+
+/// The addresses after the rewrite, if they are of the packet's family.
+pub(crate) fn new_addresses(headers: &Headers, rewrite: &Rewrite) -> Result<(IpAddr, IpAddr), DropReason> {
+    let source = rewrite.source.map_or(headers.source, |end| end.address);
+    let destination = rewrite.destination.map_or(headers.destination, |end| end.address);
+    let same_family = AddressFamily::of(source) == headers.family && AddressFamily::of(destination) == headers.family;
+    if same_family { Ok((source, destination)) } else { Err(DropReason::NotForwardable) }
+}
+
+/// What will happen to the transport header; made when every check has passed.
+struct Transport {
+    ports: Option<Ports>,
+    checksum: Checksum,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    old: (u16, u16),
+    new: (u16, u16),
+}
+
+/// What will happen to the transport checksum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checksum {
+    /// Nothing: no checksum, or none that covers what changes.
+    Keep,
+    /// The field at this offset is updated.
+    Update(usize),
+    /// The same, and the field is UDP's: zero is written as all ones.
+    UpdateUdp(usize),
+    /// The field at this offset holds an un-complemented sum without the ports.
+    UpdatePartial(usize),
+    /// A UDP datagram gets the checksum it did not have.
+    FillUdp,
+    /// SCTP's CRC32c is computed anew.
+    Crc32c,
+}
+
+impl Transport {
+    const UNTOUCHED: Self = Self { ports: None, checksum: Checksum::Keep };
+
+    /// Checks all that could go wrong. `bytes` ends where the packet does.
+    fn check(bytes: &[u8], headers: &Headers, rewrite: &Rewrite, offload: ChecksumOffload) -> Result<Self, DropReason> {
+        if headers.is_later_fragment() || *rewrite == Rewrite::default() {
+            return Ok(Self::UNTOUCHED);
+        }
+        let (header_len, offset) = match headers.protocol {
+            TCP => (tcp::HEADER_LEN, tcp::CHECKSUM),
+            UDP => (udp::HEADER_LEN, udp::CHECKSUM),
+            SCTP => (sctp::HEADER_LEN, sctp::CHECKSUM),
+            ICMPV6 => (icmp::HEADER_LEN, icmp::CHECKSUM),
+            _ => return Ok(Self::UNTOUCHED),
+        };
+        if headers.payload(bytes).len() < header_len {
+            return Err(DropReason::TruncatedTransport);
+        }
+        let field = headers.transport + offset;
+        let left_to_device = match offload {
+            ChecksumOffload::Full => None,
+            ChecksumOffload::Partial { start, offset } => Some((usize::from(start), usize::from(offset))),
+        };
+        let partial = left_to_device == Some((headers.transport, offset));
+        // A checksum further in is that of a packet inside this one: the device sees to it, and what it will write there
+        // leaves the outer checksum right.
+        let inner = left_to_device.is_some_and(|(start, offset)| {
+            start >= headers.transport + header_len && start + offset + 2 <= bytes.len()
+        });
+        if left_to_device.is_some() && !partial && !inner {
+            return Err(DropReason::BadOffload);
+        }
+        let ports = (headers.protocol != ICMPV6).then(|| Ports::read(bytes, headers, rewrite)).flatten();
+        let checksum = match headers.protocol {
+            SCTP if !partial && ports.is_none_or(|ports| ports.old == ports.new) => return Ok(Self::UNTOUCHED),
+            SCTP if headers.is_fragment_head() => return Err(DropReason::NotForwardable),
+            SCTP => Checksum::Crc32c,
+            _ if partial => Checksum::UpdatePartial(field),
+            UDP if read_u16(bytes, field) == Some(0) => {
+                // RFC 768: zero is no checksum. Linux computes one as it has the whole datagram; from a first fragment
+                // it cannot be had, nor over a packet whose own checksum is still missing.
+                if inner || headers.is_fragment_head() { Checksum::Keep } else { Checksum::FillUdp }
+            }
+            UDP => Checksum::UpdateUdp(field),
+            _ => Checksum::Update(field),
+        };
+        Ok(Self { ports, checksum })
+    }
+
+    /// Writes ports and checksum of a packet whose addresses have become `source` and `destination`.
+    fn write(self, bytes: &mut [u8], headers: &Headers, source: IpAddr, destination: IpAddr) {
+        let mut delta = Delta::new();
+        delta.replace_address(headers.source, source);
+        delta.replace_address(headers.destination, destination);
+        let addresses = delta;
+        if let Some(ports) = self.ports {
+            write_u16(bytes, headers.transport, ports.new.0);
+            write_u16(bytes, headers.transport + 2, ports.new.1);
+            delta.replace_u16(ports.old.0, ports.new.0);
+            delta.replace_u16(ports.old.1, ports.new.1);
+        }
+        let before = |bytes: &[u8], field| read_u16(bytes, field).unwrap_or(0);
+        match self.checksum {
+            Checksum::Keep => {}
+            Checksum::Update(field) => write_u16(bytes, field, delta.apply(before(bytes, field))),
+            Checksum::UpdateUdp(field) => {
+                write_u16(bytes, field, udp::sent_checksum(delta.apply(before(bytes, field))));
+            }
+            Checksum::UpdatePartial(field) => write_u16(bytes, field, addresses.apply_partial(before(bytes, field))),
+            Checksum::FillUdp => {
+                // The pseudo header's length is that of the IP payload, whatever the UDP header claims (`nat_truncated`).
+                let segment = headers.payload(bytes);
+                let checksum = checksum::transport_checksum(source, destination, UDP, segment);
+                write_u16(bytes, headers.transport + udp::CHECKSUM, udp::sent_checksum(checksum));
+            }
+            Checksum::Crc32c => {
+                let crc = sctp::packet_crc32c(headers.payload(bytes));
+                let field = headers.transport + sctp::CHECKSUM;
+                // RFC 9260, Appendix A: the CRC is sent least significant byte first.
+                if let Some(field) = bytes.get_mut(field..).and_then(|rest| rest.first_chunk_mut()) {
+                    *field = crc.to_le_bytes();
+                }
+            }
+        }
+    }
+}
+
+impl Ports {
+    fn read(bytes: &[u8], headers: &Headers, rewrite: &Rewrite) -> Option<Self> {
+        let old = headers.ports(bytes)?;
+        let source = rewrite.source.map_or(old.0, |end| end.port);
+        let destination = rewrite.destination.map_or(old.1, |end| end.port);
+        Some(Self { old, new: (source, destination) })
+    }
+}
+
+const TCP: u8 = Protocol::Tcp.number();
+const UDP: u8 = Protocol::Udp.number();
+const SCTP: u8 = Protocol::Sctp.number();

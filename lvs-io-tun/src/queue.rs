@@ -1,0 +1,261 @@
+//! One queue of a TUN device: opened by name or taken over as a descriptor, split into a source and a sink.
+//! Super-packets pass through unsplit, their virtio-net header turned into an [`lvs_core::Offload`] and back.
+
+use std::fs::OpenOptions;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+
+use lvs_core::PacketBuf;
+use lvs_io::{Arm, BATCH, BatchBuffers, PacketSink, PacketSource};
+use rustix::io::Errno;
+
+use crate::error::{Step, TunError};
+use crate::sys::{self, NAME_SIZE};
+use crate::vnet;
+
+/// How to open a TUN device.
+#[derive(Clone, Copy, Debug)]
+pub struct TunOptions {
+    /// Whether super-packets and partial checksums are taken from the kernel and handed back unsplit: ten times the
+    /// throughput for bulk traffic. Default true.
+    pub offloads: bool,
+    /// How many queues, one for each worker; the kernel spreads flows over them. 1 to 256, default 1.
+    pub queues: u16,
+    /// Longest packet that will be received, in bytes; longer ones arrive cut. Default 65,535: any MTU, any
+    /// super-packet. Costs `packet_max` × 32 bytes of address space for each queue.
+    pub packet_max: u16,
+}
+
+impl Default for TunOptions {
+    fn default() -> Self {
+        Self { offloads: true, queues: 1, packet_max: u16::MAX }
+    }
+}
+
+/// One queue of a TUN device. The device lives as long as a queue of it is open, unless it was made persistent.
+///
+/// ```no_run
+/// use lvs_core::{Director, DirectorConfig, Seed};
+/// use lvs_io::Worker;
+/// use lvs_io_tun::{TunOptions, TunQueue};
+///
+/// let queue = TunQueue::open("lvs0", &TunOptions::default())?;
+/// let director = Director::new(DirectorConfig::default(), Seed::new(1));
+/// Worker::new(director, queue.into_arm(), None)?.run()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TunQueue {
+    fd: OwnedFd,
+    name: String,
+    offloads: TunOffloads,
+    packet_max: u16,
+}
+
+/// What the kernel and this crate have agreed to leave to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TunOffloads {
+    /// A virtio-net header comes before each packet; without it there are no offloads.
+    pub header: bool,
+    /// Partial checksums.
+    pub checksum: bool,
+    /// TCP super-packets, IPv4 and IPv6.
+    pub tcp: bool,
+    /// UDP super-packets, IPv4 and IPv6 (Linux 6.2).
+    pub udp: bool,
+}
+
+impl TunQueue {
+    /// Opens the only queue of a device: makes the device, or attaches to a persistent one. `name` may contain `%d`.
+    ///
+    /// # Errors
+    /// [`TunError`] says which step was denied and what to do.
+    pub fn open(name: &str, options: &TunOptions) -> Result<Self, TunError> {
+        Self::attach(name, options, 0)
+    }
+
+    /// Opens `options.queues` queues of one device, for as many workers.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; queues opened before the error are closed again.
+    pub fn open_all(name: &str, options: &TunOptions) -> Result<Vec<Self>, TunError> {
+        let mut queues = vec![Self::attach(name, options, libc::IFF_MULTI_QUEUE)?];
+        // `%d` has become a number by now.
+        let name = queues[0].name.clone();
+        for _ in 1..options.queues {
+            queues.push(Self::attach(&name, options, libc::IFF_MULTI_QUEUE)?);
+        }
+        Ok(queues)
+    }
+
+    fn attach(name: &str, options: &TunOptions, more_flags: i32) -> Result<Self, TunError> {
+        let error = |step| move |source| TunError::new(name, step, source);
+        let zero_terminated = checked_name(name).map_err(error(Step::Name))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open("/dev/net/tun")
+            .map_err(error(Step::Open))?;
+        let fd = OwnedFd::from(file);
+        let header = if options.offloads { libc::IFF_VNET_HDR } else { 0 };
+        let flags = libc::IFF_TUN | libc::IFF_NO_PI | header | more_flags;
+        let name_there = sys::tun_attach(fd.as_fd(), zero_terminated, flags).map_err(error(Step::Attach))?;
+        let offloads = if options.offloads {
+            agree_on_offloads(fd.as_fd()).map_err(error(Step::Offload))?
+        } else {
+            TunOffloads::default()
+        };
+        Ok(Self { fd, name: name_of(&name_there), offloads, packet_max: options.packet_max })
+    }
+
+    /// Takes over a descriptor that is attached to a TUN device already (from a service manager, a privileged helper
+    /// or another namespace), and makes it nonblocking. Offloads are used if it was attached with `IFF_VNET_HDR`.
+    ///
+    /// # Errors
+    /// If the descriptor is not attached, or is a TAP device or one with packet information headers.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, TunError> {
+        let error = |step| move |source: io::Error| TunError::new("", step, source);
+        let (name, flags) = sys::tun_attached(fd.as_fd()).map_err(error(Step::Inspect))?;
+        if flags & libc::IFF_TUN == 0 || flags & libc::IFF_NO_PI == 0 {
+            let wrong_kind = io::Error::new(io::ErrorKind::InvalidInput, "it needs IFF_TUN and IFF_NO_PI");
+            return Err(TunError::new(&name_of(&name), Step::Inspect, wrong_kind));
+        }
+        rustix::io::ioctl_fionbio(&fd, true).map_err(|errno| error(Step::Inspect)(errno.into()))?;
+        let has_header = flags & libc::IFF_VNET_HDR != 0;
+        let offloads = if has_header {
+            agree_on_offloads(fd.as_fd()).map_err(error(Step::Offload))?
+        } else {
+            TunOffloads::default()
+        };
+        Ok(Self { fd, name: name_of(&name), offloads, packet_max: u16::MAX })
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was agreed on with the kernel.
+    pub fn offloads(&self) -> TunOffloads {
+        self.offloads
+    }
+
+    /// The descriptor, for somebody else to take over ([`Self::from_fd`]).
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// The queue as a device for a worker.
+    pub fn into_arm(self) -> Arm {
+        let fd = Arc::new(self.fd);
+        let source = TunSource {
+            fd: Arc::clone(&fd),
+            has_header: self.offloads.header,
+            buffers: BatchBuffers::new(BATCH, usize::from(self.packet_max)),
+            lost: 0,
+        };
+        Arm::new(source, TunSink { fd, has_header: self.offloads.header })
+    }
+}
+
+/// Asks for every offload, then for what older kernels have.
+fn agree_on_offloads(fd: BorrowedFd<'_>) -> io::Result<TunOffloads> {
+    // 10 bytes is the default; a descriptor from elsewhere may have another length set.
+    if sys::tun_header_len(fd)? != vnet::HEADER_LEN as i32 {
+        sys::tun_set_header_len(fd, vnet::HEADER_LEN as i32)?;
+    }
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    let udp = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+    let header = TunOffloads { header: true, ..TunOffloads::default() };
+    let with_checksum = TunOffloads { checksum: true, ..header };
+    for (bits, offloads) in [
+        (tcp | udp, TunOffloads { tcp: true, udp: true, ..with_checksum }),
+        (tcp, TunOffloads { tcp: true, ..with_checksum }),
+        (libc::TUN_F_CSUM, with_checksum),
+    ] {
+        match sys::tun_set_offload(fd, bits) {
+            Ok(()) => return Ok(offloads),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(header)
+}
+
+fn checked_name(name: &str) -> io::Result<[u8; NAME_SIZE]> {
+    let is_good = |byte: u8| byte != 0 && byte != b'/' && !byte.is_ascii_whitespace();
+    if name.is_empty() || name.len() >= NAME_SIZE || !name.bytes().all(is_good) || matches!(name, "." | "..") {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut zero_terminated = [0; NAME_SIZE];
+    zero_terminated[..name.len()].copy_from_slice(name.as_bytes());
+    Ok(zero_terminated)
+}
+
+fn name_of(zero_terminated: &[u8; NAME_SIZE]) -> String {
+    let len = zero_terminated.iter().position(|byte| *byte == 0).unwrap_or(NAME_SIZE);
+    String::from_utf8_lossy(&zero_terminated[..len]).into_owned()
+}
+
+struct TunSource {
+    fd: Arc<OwnedFd>,
+    has_header: bool,
+    buffers: BatchBuffers,
+    lost: u64,
+}
+
+struct TunSink {
+    fd: Arc<OwnedFd>,
+    has_header: bool,
+}
+
+impl PacketSource for TunSource {
+    fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
+        while let Some(slot) = self.buffers.next_slot() {
+            let mut header = [0; vnet::HEADER_LEN];
+            let outcome = if self.has_header {
+                rustix::io::readv(&self.fd, &mut [IoSliceMut::new(&mut header), IoSliceMut::new(slot)])
+            } else {
+                rustix::io::read(&self.fd, &mut *slot)
+            };
+            let len = match outcome {
+                Ok(len) if self.has_header => len.saturating_sub(vnet::HEADER_LEN),
+                Ok(len) => len,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            // A packet longer than the slot is reported with its full length.
+            let len = len.min(slot.len());
+            match vnet::decode(&header) {
+                Some(offload) if len > 0 => self.buffers.commit(len, offload, 0),
+                _ => self.lost += 1,
+            }
+        }
+        Ok(self.buffers.lend(handle))
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+impl PacketSink for TunSink {
+    fn send(&mut self, packet: &mut PacketBuf<'_>, _next_hop: IpAddr) -> io::Result<()> {
+        if self.has_header {
+            let header = vnet::encode(&packet.offload, packet.bytes());
+            rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet.bytes())])?;
+        } else {
+            rustix::io::write(&self.fd, packet.bytes())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! What a device is to the worker loop: a source that lends batches of packets, and a sink that takes single ones.
+//! The halves are separate values, so that packets lent by a device's source can leave by the same device's sink.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use lvs_core::PacketBuf;
+
+/// Most packets a source lends at once.
+pub const BATCH: usize = 32;
+
+/// The receiving half of a device.
+///
+/// The source owns the packets' memory, be it a pool, a ring shared with the kernel or a queue, and leaves
+/// [`lvs_core::HEADROOM`] bytes free before each packet. It sets `offload` and, where it knows one, `mark`.
+pub trait PacketSource: Send {
+    /// Takes the packets that wait, at most [`BATCH`], and lends them to `handle`, which is called once, or not at
+    /// all if nothing waits. Never blocks. Returns how many packets there were.
+    ///
+    /// # Errors
+    /// The device failed and will not recover. Packets that cannot be received are counted by the source instead.
+    fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize>;
+
+    /// What becomes readable when packets wait; `None` if the source must be asked again and again.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How many packets were lost so far because they could not be received: the ring was full, or the device
+    /// described them in a way nobody asked for.
+    fn lost(&self) -> u64 {
+        0
+    }
+}
+
+/// The sending half of a device.
+pub trait PacketSink: Send {
+    /// Sends one packet, `offload` and all, to `next_hop` on the link. Its bytes may be changed (a link header can be
+    /// written into the headroom). Never blocks.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the queue is full; anything else says why this packet could not be sent. Either way the packet
+    /// is lost, the caller counts it and goes on.
+    fn send(&mut self, packet: &mut PacketBuf<'_>, next_hop: IpAddr) -> io::Result<()>;
+
+    /// Hands what `send` has gathered to the device. Called after each batch.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; what was gathered is lost.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One device as the worker loop holds it: its two halves.
+pub struct Arm {
+    /// Where packets come from.
+    pub source: Box<dyn PacketSource>,
+    /// Where packets go.
+    pub sink: Box<dyn PacketSink>,
+}
+
+impl Arm {
+    /// Puts two halves together.
+    pub fn new(source: impl PacketSource + 'static, sink: impl PacketSink + 'static) -> Self {
+        Self { source: Box::new(source), sink: Box::new(sink) }
+    }
+}
+
+impl std::fmt::Debug for Arm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Arm")
+    }
+}

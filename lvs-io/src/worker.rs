@@ -1,0 +1,339 @@
+//! The worker loop: one thread, one director, one or two devices. Reads batches, lets the director decide, and does
+//! what the verdicts say. It decides only what becomes of packets that are not the director's ([`OnPass`]).
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lvs_core::{Direction, Director, HEADROOM, Instant, PacketBuf, Verdict};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::clock::{Clock, MonotonicClock};
+use crate::control::{Inbox, WorkerHandle};
+use crate::device::{Arm, PacketSink, PacketSource};
+use crate::host::Host;
+
+/// What becomes of packets that belong to no virtual service.
+#[derive(Default)]
+pub enum OnPass {
+    /// They are handed, untouched, to the host's own network stack through this sink. So are `Local` packets.
+    ToHost(Box<dyn PacketSink>),
+    /// No host stands behind the director: this stand-in answers what is for its own addresses and routes the rest.
+    Route(Box<Host>),
+    /// They are dropped and counted ([`Counters::pass_dropped`]).
+    #[default]
+    Drop,
+}
+
+/// What a device has seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ArmCounters {
+    /// Packets received.
+    pub received: u64,
+    /// Bytes received, IP headers included.
+    pub received_bytes: u64,
+    /// Packets lost before they could be received ([`PacketSource::lost`]).
+    pub receive_lost: u64,
+    /// Packets sent, fragments counted one by one.
+    pub sent: u64,
+    /// Bytes sent, IP headers included.
+    pub sent_bytes: u64,
+    /// Packets lost because the device's queue was full.
+    pub queue_full: u64,
+    /// Packets the device refused for another reason.
+    pub send_failed: u64,
+}
+
+/// What a worker has counted. Refusals by reason are the director's ([`Director::drops`]).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// The client-side device, or the only one.
+    pub client: ArmCounters,
+    /// The server-side device; zero if there is only one.
+    pub server: ArmCounters,
+    /// Packets that were not the director's.
+    pub passed: u64,
+    /// Of these and of `Local` ones, those dropped because nothing stands behind the director.
+    pub pass_dropped: u64,
+    /// Packets the director refused.
+    pub dropped: u64,
+    /// Packets the director kept for later.
+    pub held: u64,
+}
+
+/// One thread's loop around a director.
+///
+/// ```
+/// use lvs_core::{Director, DirectorConfig, Seed};
+/// use lvs_io::{ManualClock, MemoryPort, Worker};
+///
+/// let director = Director::new(DirectorConfig::default(), Seed::new(7));
+/// let (test, device) = MemoryPort::pair(16);
+/// let mut worker = Worker::new(director, device.into_arm(), None)?.with_clock(ManualClock::new());
+/// test.push([0x45]);
+/// worker.turn()?;
+/// assert_eq!(worker.counters().client.received, 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Worker {
+    director: Director,
+    clock: Box<dyn Clock>,
+    inbox: Inbox,
+    sources: Vec<Box<dyn PacketSource>>,
+    exits: Exits,
+    /// Where the director writes packets of its own.
+    outbox: Box<[u8]>,
+}
+
+impl Worker {
+    /// A worker with one device (`server` is `None`: clients and servers are behind the same one) or two.
+    /// Packets that are not the director's are dropped; see [`Self::with_on_pass`].
+    ///
+    /// # Errors
+    /// If the process has no file descriptors left.
+    pub fn new(director: Director, client: Arm, server: Option<Arm>) -> io::Result<Self> {
+        let mut sources = vec![client.source];
+        let mut sinks = vec![client.sink];
+        if let Some(server) = server {
+            sources.push(server.source);
+            sinks.push(server.sink);
+        }
+        Ok(Self {
+            director,
+            clock: Box::new(MonotonicClock::new()),
+            inbox: Inbox::new()?,
+            sources,
+            exits: Exits { sinks, on_pass: OnPass::Drop, counters: Counters::default() },
+            outbox: vec![0; HEADROOM + usize::from(u16::MAX)].into_boxed_slice(),
+        })
+    }
+
+    /// Sets where the time comes from. Default: the machine's monotonic clock, zero when the worker was made.
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Sets what becomes of packets that are not the director's. Default: [`OnPass::Drop`].
+    pub fn with_on_pass(mut self, on_pass: OnPass) -> Self {
+        self.exits.on_pass = on_pass;
+        self
+    }
+
+    /// The remote control for other threads.
+    pub fn handle(&self) -> WorkerHandle {
+        self.inbox.handle()
+    }
+
+    /// Runs until [`WorkerHandle::stop`], sleeping while nothing happens. After it, handles answer `WorkerGone`.
+    ///
+    /// # Errors
+    /// A device failed for good.
+    pub fn run(&mut self) -> io::Result<()> {
+        let outcome = loop {
+            if self.inbox.is_stopped() {
+                break Ok(());
+            }
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => {
+                    if let Err(error) = self.wait() {
+                        break Err(error);
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.inbox.close();
+        outcome
+    }
+
+    /// One pass, without blocking: waiting jobs, one batch from each device, timers that are due, packets the director
+    /// owes. `true` if there was anything to do.
+    ///
+    /// # Errors
+    /// A device failed for good.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        let now = self.clock.now();
+        let mut busy = self.inbox.work(&mut self.director, &self.exits.counters, now);
+        for index in 0..self.sources.len() {
+            let (director, exits) = (&mut self.director, &mut self.exits);
+            let count = self.sources[index].receive(&mut |packets| {
+                exits.count_received(index, packets);
+                director.handle_batch(now, packets, |_, packet, verdict| exits.dispatch(now, index, packet, verdict));
+            })?;
+            exits.arm_counters(index).receive_lost = self.sources[index].lost();
+            busy |= count > 0;
+            busy |= self.transmit();
+        }
+        for _ in 0..TIMEOUTS_PER_TURN {
+            if self.director.poll_timeout().is_none_or(|due| due > now) {
+                break;
+            }
+            self.director.handle_timeout(now);
+            self.transmit();
+            busy = true;
+        }
+        self.exits.flush();
+        Ok(busy)
+    }
+
+    /// Sends what the director itself owes the wire.
+    fn transmit(&mut self) -> bool {
+        let now = self.clock.now();
+        let mut busy = false;
+        loop {
+            let mut packet = PacketBuf::new(&mut self.outbox, HEADROOM, 0);
+            let Some(verdict) = self.director.poll_transmit(&mut packet) else { return busy };
+            self.exits.dispatch(now, 0, &mut packet, verdict);
+            busy = true;
+        }
+    }
+
+    /// Sleeps until a device is readable, a timer is due or a handle calls.
+    fn wait(&mut self) -> io::Result<()> {
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3);
+        fds.push(PollFd::from_borrowed_fd(self.inbox.poll_fd(), PollFlags::IN));
+        let mut asks_again = false;
+        for source in &self.sources {
+            match source.poll_fd() {
+                Some(fd) => fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+                None => asks_again = true,
+            }
+        }
+        let until_due = self.director.poll_timeout().map(|due| due.duration_since(self.clock.now()));
+        let longest = if asks_again { Some(ASK_AGAIN_AFTER) } else { None };
+        let timeout = match (until_due, longest) {
+            (Some(due), Some(longest)) => Some(due.min(longest)),
+            (due, longest) => due.or(longest),
+        };
+        let timeout = timeout.map(|duration| Timespec {
+            tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(duration.subsec_nanos()),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        drop(fds);
+        self.inbox.clear_wake_ups();
+        Ok(())
+    }
+
+    /// The director, to look at.
+    pub fn director(&self) -> &Director {
+        &self.director
+    }
+
+    /// The director, to configure before the loop runs (afterwards: [`Self::handle`]).
+    pub fn director_mut(&mut self) -> &mut Director {
+        &mut self.director
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.exits.counters
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("counters", &self.exits.counters).finish_non_exhaustive()
+    }
+}
+
+/// Timers that are due are worked off in bounded steps; after this many it is the packets' turn again.
+const TIMEOUTS_PER_TURN: usize = 16;
+
+/// How soon a source that cannot say when it is readable is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+
+/// The ways out. The client side's sink comes first; with one device it is also the server side's.
+struct Exits {
+    sinks: Vec<Box<dyn PacketSink>>,
+    on_pass: OnPass,
+    counters: Counters,
+}
+
+impl Exits {
+    fn count_received(&mut self, arm: usize, packets: &[PacketBuf<'_>]) {
+        let counters = self.arm_counters(arm);
+        counters.received += packets.len() as u64;
+        counters.received_bytes += packets.iter().map(|packet| packet.len() as u64).sum::<u64>();
+    }
+
+    /// Does what the verdict says with a packet that came from device `arm`.
+    fn dispatch(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>, verdict: Verdict) {
+        match verdict {
+            Verdict::Forward { next_hop, direction, mtu } => self.send(direction, packet, next_hop, mtu),
+            Verdict::Reply { next_hop } => self.send_by(arm, packet, next_hop),
+            Verdict::Pass => {
+                self.counters.passed += 1;
+                self.hand_to_host(now, arm, packet);
+            }
+            Verdict::Local => self.hand_to_host(now, arm, packet),
+            Verdict::Held => self.counters.held += 1,
+            Verdict::Drop(_) => self.counters.dropped += 1,
+        }
+    }
+
+    fn send(&mut self, direction: Direction, packet: &mut PacketBuf<'_>, next_hop: IpAddr, mtu: u16) {
+        let _ = mtu;
+        let arm = match direction {
+            Direction::Request => self.sinks.len() - 1,
+            Direction::Reply => 0,
+        };
+        self.send_by(arm, packet, next_hop);
+    }
+
+    fn send_by(&mut self, arm: usize, packet: &mut PacketBuf<'_>, next_hop: IpAddr) {
+        let len = packet.len() as u64;
+        let outcome = self.sinks[arm].send(packet, next_hop);
+        let counters = self.arm_counters(arm);
+        match outcome {
+            Ok(()) => {
+                counters.sent += 1;
+                counters.sent_bytes += len;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => counters.queue_full += 1,
+            Err(_) => counters.send_failed += 1,
+        }
+    }
+
+    fn hand_to_host(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>) {
+        match &mut self.on_pass {
+            OnPass::ToHost(sink) => {
+                let sent = destination(packet.bytes()).is_some_and(|next_hop| sink.send(packet, next_hop).is_ok());
+                self.counters.pass_dropped += u64::from(!sent);
+            }
+            OnPass::Route(host) => {
+                let came = if arm == 0 { Direction::Request } else { Direction::Reply };
+                if let Some(transmit) = host.handle_packet(now, came, packet) {
+                    self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
+                }
+            }
+            OnPass::Drop => self.counters.pass_dropped += 1,
+        }
+    }
+
+    fn flush(&mut self) {
+        for arm in 0..self.sinks.len() {
+            if self.sinks[arm].flush().is_err() {
+                self.arm_counters(arm).send_failed += 1;
+            }
+        }
+    }
+
+    fn arm_counters(&mut self, arm: usize) -> &mut ArmCounters {
+        if arm == 0 { &mut self.counters.client } else { &mut self.counters.server }
+    }
+}
+
+/// The destination address of an IP packet; `None` if it is too short to have one.
+fn destination(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => packet.get(16..20)?.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
+        6 => packet.get(24..40)?.first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
+        _ => None,
+    }
+}
