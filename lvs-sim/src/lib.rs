@@ -10,8 +10,8 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut sim = Simulation::new(Seed::new(7));
-//! let client = sim.host(&["198.51.100.7".parse()?]);
-//! let web = sim.host(&["10.0.0.2".parse()?]);
+//! let client = sim.client(&["198.51.100.7".parse()?]);
+//! let web = sim.server(&["10.0.0.2".parse()?]);
 //! sim.serve_http(web, 80, HttpSite::new("web1"));
 //! sim.set_all_faults(Faults { loss_permille: 50, ..Faults::NONE });
 //!
@@ -46,8 +46,9 @@ mod udp_echo;
 pub use conversation::{Conversation, ConversationId, Outcome, Report};
 pub use dialogue::Dialogue;
 pub use dialogue::http::HttpSite;
-pub use director_node::{OnPass, VerdictCounters};
+pub use director_node::VerdictCounters;
 pub use flood::Flood;
 pub use link::{Faults, Link, LinkCounters};
+pub use lvs_io::OnPass;
 pub use packet::syn;
 pub use simulation::{HostId, Simulation, StepsExhausted};

@@ -94,24 +94,6 @@ pub(crate) fn destination(packet: &[u8]) -> Option<std::net::IpAddr> {
     }
 }
 
-/// What a router does to a packet before it sends it on: one hop less. `None` if that was its last.
-pub(crate) fn take_hop(packet: &mut [u8]) -> Option<()> {
-    match IpVersion::of_packet(packet).ok()? {
-        IpVersion::Ipv4 => {
-            let mut ip = Ipv4Packet::new_checked(packet).ok()?;
-            let hops = ip.hop_limit().checked_sub(1).filter(|hops| *hops > 0)?;
-            ip.set_hop_limit(hops);
-            ip.fill_checksum();
-        }
-        IpVersion::Ipv6 => {
-            let mut ip = Ipv6Packet::new_checked(packet).ok()?;
-            let hops = ip.hop_limit().checked_sub(1).filter(|hops| *hops > 0)?;
-            ip.set_hop_limit(hops);
-        }
-    }
-    Some(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,14 +106,5 @@ mod tests {
             let segment = TcpSegment { source, target, opens: true, fin: false, sequence_number };
             assert_eq!(tcp_segment(&syn(source, target, 1)), Some(segment));
         }
-    }
-
-    #[test]
-    fn the_last_hop_is_not_taken() {
-        let mut packet = syn("203.0.113.9:1".parse().unwrap(), "192.0.2.80:80".parse().unwrap(), 1);
-        packet[8] = 2;
-        assert_eq!(take_hop(&mut packet), Some(()));
-        assert!(Ipv4Packet::new_checked(&packet).unwrap().verify_checksum());
-        assert_eq!(take_hop(&mut packet), None);
     }
 }

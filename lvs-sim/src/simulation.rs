@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lvs_core::{Command, ControlError, Director, DirectorConfig, Instant, Seed};
+use lvs_core::{Command, ControlError, Direction, Director, DirectorConfig, Instant, Seed};
+use lvs_io::OnPass;
 
 use crate::conversation::{Conversation, ConversationId, Outcome, Report};
 use crate::dialogue::Dialogue;
 use crate::dialogue::echo::EchoServer;
 use crate::dialogue::http::{HttpServer, HttpSite};
-use crate::director_node::{Departure, DirectorNode, OnPass, VerdictCounters};
+use crate::director_node::{Departure, DirectorNode, VerdictCounters};
 use crate::flood::Flood;
 use crate::host::Host;
 use crate::link::{Faults, Heading, Link, LinkCounters, Wire};
@@ -38,6 +39,8 @@ pub struct Simulation {
     reports: Vec<Report>,
     default_link: Link,
     unroutable: u64,
+    /// Identification of the next packet the director's own node fragments.
+    identification: u32,
     /// Packets, starts and actions that are still to come: while there are any, the network is not idle.
     pending: usize,
     steps: u64,
@@ -46,6 +49,8 @@ pub struct Simulation {
 
 /// The link of one host.
 struct Cable {
+    /// Which side of the director the host is on: what it sends are requests or replies.
+    sends: Direction,
     link: Link,
     to_director: Wire,
     to_host: Wire,
@@ -94,10 +99,11 @@ impl Simulation {
             hosts: Vec::new(),
             cables: Vec::new(),
             owners: BTreeMap::new(),
-            node: DirectorNode::new(Director::new(config, seed.derive(DIRECTOR))),
+            node: DirectorNode::new(config, seed.derive(DIRECTOR)),
             reports: Vec::new(),
             default_link: Link::default(),
             unroutable: 0,
+            identification: 0,
             pending: 0,
             steps: 0,
             steps_max: STEPS_MAX,
@@ -109,12 +115,24 @@ impl Simulation {
         self.default_link = link;
     }
 
-    /// Adds a host with these addresses (at most 8) on a link of its own to the director. Clients and servers are
-    /// the same kind of host; what they are told to do makes the difference.
+    /// Adds a host on the director's client side, with these addresses (at most 8) and a link of its own.
     ///
     /// # Panics
     /// If another host has one of the addresses, or there are more than 8.
-    pub fn host(&mut self, addresses: &[IpAddr]) -> HostId {
+    pub fn client(&mut self, addresses: &[IpAddr]) -> HostId {
+        self.host(Direction::Request, addresses)
+    }
+
+    /// Adds a host on the director's server side, with these addresses (at most 8) and a link of its own.
+    /// It does nothing but answer echo requests until it is told what to serve.
+    ///
+    /// # Panics
+    /// If another host has one of the addresses, or there are more than 8.
+    pub fn server(&mut self, addresses: &[IpAddr]) -> HostId {
+        self.host(Direction::Reply, addresses)
+    }
+
+    fn host(&mut self, sends: Direction, addresses: &[IpAddr]) -> HostId {
         let id = HostId(self.hosts.len());
         for address in addresses {
             let earlier = self.owners.insert(*address, id);
@@ -124,7 +142,7 @@ impl Simulation {
         let link = self.default_link;
         let (to_director, to_host) = (Wire::new(Heading::Director, seed), Wire::new(Heading::Host, seed));
         self.hosts.push(Host::new(addresses, link.mtu, seed));
-        self.cables.push(Cable { link, to_director, to_host, capture: None });
+        self.cables.push(Cable { sends, link, to_director, to_host, capture: None });
         id
     }
 
@@ -144,16 +162,24 @@ impl Simulation {
         self.hosts[host.0].serve(TcpService::new(port, Box::new(answer)));
     }
 
-    /// Has the director carry out a command now.
+    /// Has the director carry out a command now. The virtual address of a service becomes the director's own: it
+    /// answers there as a host would where no service does.
+    ///
+    /// # Errors
+    /// What [`Director::apply`] says; nothing has changed.
     pub fn apply(&mut self, command: &Command) -> Result<(), ControlError> {
-        let result = self.node.director.apply(self.now, command);
+        self.node.director.apply(self.now, command)?;
+        if let Command::AddService(key, _) = command {
+            self.node.own_address_of(key);
+        }
         self.reschedule_director();
-        result
+        Ok(())
     }
 
-    /// What happens to packets the director passes. Default: they are routed.
+    /// What happens to packets the director passes. Default: [`OnPass::Route`] with a stand-in for the director's host
+    /// that owns the virtual addresses and routes everything else.
     pub fn set_on_pass(&mut self, on_pass: OnPass) {
-        self.node.on_pass = on_pass;
+        self.node.set_on_pass(on_pass);
     }
 
     /// Begins a conversation, now or as late as it says.
@@ -365,11 +391,12 @@ impl Simulation {
     }
 
     fn arrive_at_director(&mut self, from: HostId, packet: &[u8]) {
-        if let Some(capture) = &mut self.cables[from.0].capture {
+        let cable = &mut self.cables[from.0];
+        if let Some(capture) = &mut cable.capture {
             capture.add(self.now, packet);
         }
         let mut departures = Vec::new();
-        self.node.receive(self.now, packet, |departure| departures.push(departure));
+        self.node.receive(self.now, cable.sends, packet, |departure| departures.push(departure));
         self.send_all(departures);
     }
 
@@ -381,12 +408,19 @@ impl Simulation {
 
     /// Puts what leaves the director on the links it leads to.
     fn send_all(&mut self, departures: Vec<Departure>) {
-        for Departure { next_hop, packet, .. } in departures {
-            let Some(&to) = self.owners.get(&next_hop) else {
-                self.unroutable += 1;
-                continue;
-            };
-            let cable = &mut self.cables[to.0];
+        for departure in departures {
+            match self.owners.get(&departure.next_hop) {
+                Some(&to) => self.send_to_host(to, departure),
+                None => self.unroutable += 1,
+            }
+        }
+        self.reschedule_director();
+    }
+
+    fn send_to_host(&mut self, to: HostId, departure: Departure) {
+        let cable = &mut self.cables[to.0];
+        self.identification = self.identification.wrapping_add(1);
+        for packet in departure.into_packets(cable.link.mtu, self.identification) {
             if let Some(capture) = &mut cable.capture {
                 capture.add(self.now, &packet);
             }
@@ -396,7 +430,6 @@ impl Simulation {
                 schedule.add(at, Event::AtHost { to, packet });
             });
         }
-        self.reschedule_director();
     }
 
     fn send_to_director(&mut self, from: HostId, packet: Vec<u8>) {
