@@ -1,1 +1,196 @@
 //! Connections: the record, the table that finds it from both directions, the timer wheel, the states.
+//! A connection is what the director remembers of one flow: who talks to whom, by which method, and how far they are.
+//! This file holds the record; what happens to it is decided in `director/`.
+
+pub(crate) mod index;
+pub mod sctp;
+pub(crate) mod store;
+pub(crate) mod table;
+pub mod tcp;
+pub mod timeouts;
+pub(crate) mod wheel;
+
+use core::time::Duration;
+
+use crate::connection::sctp::SctpState;
+use crate::connection::store::{Handle, Timed};
+use crate::connection::tcp::TcpState;
+use crate::flow::{Endpoint, Protocol};
+use crate::persistence::TemplateId;
+use crate::service::{ForwardMethod, ServerId};
+use crate::time::Instant;
+
+/// Names one connection for as long as the director lives. The id of a connection that has ended finds nothing,
+/// even when another one has taken its place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ConnectionId(pub(crate) Handle);
+
+/// What the director remembers of one flow.
+///
+/// The fields that make its key (`protocol`, `client`, `virtual_endpoint`, `real`, `local`, `forward`) stay as they are
+/// while it is in the table, as do `timeout` and `deadline`: the table has verbs for those that may change.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Connection {
+    pub protocol: Protocol,
+    /// Who asked. Port 0 with `no_client_port`: not known yet.
+    pub client: Endpoint,
+    /// Whom the client asked.
+    pub virtual_endpoint: Endpoint,
+    /// Who answers.
+    pub real: Endpoint,
+    /// The director's own endpoint towards the server; FullNAT only.
+    pub local: Option<Endpoint>,
+    pub forward: ForwardMethod,
+    /// The server in the director's tables; `None` for bypass.
+    pub server: Option<ServerId>,
+    /// The persistence template it was made from.
+    pub template: Option<TemplateId>,
+    /// The connection it belongs to: FTP data to FTP control.
+    pub parent: Option<ConnectionId>,
+    /// Connections that belong to it. While there are any it does not end.
+    pub children: u32,
+    pub state: State,
+    /// Counted as active with its server.
+    pub is_active: bool,
+    /// No packet from the server's side seen yet, and none expected. IPVS: `NOOUTPUT`.
+    pub no_output: bool,
+    /// Lives for one packet and is never in the table. ipvsadm: `-o`.
+    pub one_packet: bool,
+    /// The client's port is not known yet (FTP passive data). IPVS: `NO_CPORT`.
+    pub no_client_port: bool,
+    /// The firewall mark of the packet that opened it.
+    pub mark: u32,
+    /// Packets from the client.
+    pub in_packets: u64,
+    /// How long it lives after a packet.
+    pub timeout: Duration,
+    /// When it ends.
+    pub deadline: Instant,
+}
+
+impl Connection {
+    /// A connection as IPVS makes it: state 0, 3 s to live until its first transition, inactive, no server bound.
+    pub(crate) fn new(
+        protocol: Protocol,
+        client: Endpoint,
+        virtual_endpoint: Endpoint,
+        real: Endpoint,
+        forward: ForwardMethod,
+    ) -> Self {
+        Self {
+            protocol,
+            client,
+            virtual_endpoint,
+            real,
+            local: None,
+            forward,
+            server: None,
+            template: None,
+            parent: None,
+            children: 0,
+            state: State::initial(protocol),
+            is_active: false,
+            no_output: !matches!(forward, ForwardMethod::Nat | ForwardMethod::FullNat),
+            one_packet: false,
+            no_client_port: false,
+            mark: 0,
+            in_packets: 0,
+            timeout: timeouts::NEW_CONNECTION,
+            deadline: Instant::ZERO,
+        }
+    }
+
+    /// Which column of the state tables a packet from the client reads.
+    pub(crate) fn request_role(&self) -> Role {
+        if self.no_output { Role::InputOnly } else { Role::Input }
+    }
+}
+
+impl Timed for Connection {
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    fn set_timer(&mut self, timeout: Duration, deadline: Instant) {
+        self.timeout = timeout;
+        self.deadline = deadline;
+    }
+
+    fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+}
+
+/// How far a connection is, by its protocol's own states.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum State {
+    /// A TCP state.
+    Tcp(TcpState),
+    /// UDP has one state.
+    Udp,
+    /// An SCTP state.
+    Sctp(SctpState),
+}
+
+impl State {
+    /// State 0, where every connection of this protocol starts.
+    pub const fn initial(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp(TcpState::None),
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp(SctpState::None),
+        }
+    }
+
+    /// As `ipvsadm -Lc` prints it: `ESTABLISHED`, `UDP`, `C-WAIT`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp(state) => state.name(),
+            Self::Udp => "UDP",
+            Self::Sctp(state) => state.name(),
+        }
+    }
+
+    /// Whether its server counts it as an active connection (`ActiveConn`). UDP never is.
+    pub const fn is_active(self) -> bool {
+        match self {
+            Self::Tcp(state) => state.is_active(),
+            Self::Udp => false,
+            Self::Sctp(state) => state.is_active(),
+        }
+    }
+
+    /// Its number within the protocol, as on the sync wire.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp(state) => state as u8,
+            Self::Udp => 0,
+            Self::Sctp(state) => state as u8,
+        }
+    }
+}
+
+/// From which side a packet came, as the state tables see it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// From the client, of a connection whose replies pass the director.
+    Input,
+    /// From the server.
+    Output,
+    /// From the client, of a connection whose replies bypass the director (direct routing, tunnels), until one does not.
+    InputOnly,
+}
+
+impl Role {
+    /// All of them, in the order of the state tables.
+    pub const ALL: [Self; 3] = [Self::Input, Self::Output, Self::InputOnly];
+
+    /// The heading of its part of a printed state table.
+    const fn heading(self) -> &'static str {
+        match self {
+            Self::Input => "INPUT (client to server)",
+            Self::Output => "OUTPUT (server to client)",
+            Self::InputOnly => "INPUT_ONLY (client to server, replies bypass the director)",
+        }
+    }
+}

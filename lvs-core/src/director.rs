@@ -1,20 +1,41 @@
 //! The director: one struct, owned by one thread. Packets, commands and the time go in; verdicts, events and views come out.
 
-use alloc::vec::Vec;
-use core::net::{Ipv4Addr, Ipv6Addr};
+mod accounting;
+mod control;
+mod explain;
+mod first_packet;
+mod fragments;
+mod known_flow;
+mod look;
+mod related;
+mod timeout;
+mod view;
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use self::accounting::EventQueue;
+use self::fragments::FragmentTable;
+use self::look::Outcome;
+use self::timeout::Sweep;
 use crate::command::Command;
+use crate::connection::table::ConnectionTable;
+use crate::connection::timeouts::Timeouts;
+use crate::drop_reason::DropReason;
 use crate::error::ControlError;
 use crate::event::Event;
+use crate::explanation::Explanation;
+use crate::flow::AddressFamily;
 use crate::packet::PacketBuf;
+use crate::persistence::TemplateTable;
 use crate::rng::Seed;
 use crate::scheduler::{LoadFormula, SchedulerRegistry};
-use crate::service::ServiceKey;
-use crate::service::stats::Statistics;
+use crate::service::server_table::ServerTable;
+use crate::service::stats::Meter;
+use crate::service::table::ServiceTable;
 use crate::settings::Settings;
 use crate::time::Instant;
-use crate::verdict::{Transmit, Verdict};
-use crate::view::{ConnectionView, ServiceView, TimeoutsView};
+use crate::verdict::Verdict;
+use crate::wire::parse::{self, Headers};
 
 /// One side of the director: the link towards the clients, or the one towards the real servers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +46,16 @@ pub struct Side {
     pub ipv4: Option<Ipv4Addr>,
     /// The director's own IPv6 address there. Default none.
     pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Side {
+    /// The director's own address of this family on this side.
+    pub(crate) fn address(&self, family: AddressFamily) -> Option<IpAddr> {
+        match family {
+            AddressFamily::Ipv4 => self.ipv4.map(IpAddr::V4),
+            AddressFamily::Ipv6 => self.ipv6.map(IpAddr::V6),
+        }
+    }
 }
 
 impl Default for Side {
@@ -44,8 +75,12 @@ pub struct DirectorConfig {
     pub connections_max: u32,
     /// Most persistence templates at once. Default 16,384.
     pub templates_max: u32,
+    /// Most connections one client address and port may have at once (to many virtual ports). Default 1,024.
+    pub client_endpoint_max: u32,
     /// Most fragmented datagrams remembered at once. Default 1,024.
     pub fragments_max: u32,
+    /// Most bytes of fragments kept back at once. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
+    pub fragment_bytes_max: u32,
     /// Most events kept until they are polled. Default 1,024.
     pub events_max: u32,
     /// Which schedulers there are. Default: every built-in one.
@@ -63,7 +98,9 @@ impl Default for DirectorConfig {
             server_side: Side::default(),
             connections_max: 65_536,
             templates_max: 16_384,
+            client_endpoint_max: 1_024,
             fragments_max: 1_024,
+            fragment_bytes_max: 4 << 20,
             events_max: 1_024,
             schedulers: SchedulerRegistry::default(),
             load_formula: LoadFormula::default(),
@@ -72,23 +109,81 @@ impl Default for DirectorConfig {
     }
 }
 
-/// The load balancer.
-#[derive(Debug)]
+/// The load balancer: services, servers, connections, and the verbs that move them.
+///
+/// Owned by one thread; a machine with many cores runs one director each. Nothing enters it but packets, commands and
+/// the time.
+///
+/// ```
+/// use lvs_core::{Command, Director, DirectorConfig, Instant, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey};
+///
+/// let mut director = Director::new(DirectorConfig::default(), Seed::new(1));
+/// let web = ServiceKey::address(Protocol::Tcp, "192.0.2.80:80".parse().unwrap());
+/// director.apply(Instant::ZERO, &Command::AddService(web, ServiceConfig::new("rr"))).unwrap();
+/// let server = ServerConfig::nat("10.0.0.2:8080".parse().unwrap());
+/// director.apply(Instant::ZERO, &Command::AddServer(web, server)).unwrap();
+/// assert_eq!(director.services(Instant::ZERO)[0].servers.len(), 1);
+/// ```
 pub struct Director {
     config: DirectorConfig,
+    services: ServiceTable,
+    servers: ServerTable,
+    connections: ConnectionTable,
+    templates: TemplateTable,
+    fragments: FragmentTable,
+    timeouts: Timeouts,
+    totals: Meter,
+    drops: [u64; DropReason::ALL.len()],
+    events: EventQueue,
+    told_full: [bool; 4],
+    seed: Seed,
+    scheduler_count: u64,
+    /// The latest time anybody told; time never runs backwards inside.
+    now: Instant,
+    estimator_due: Option<Instant>,
+    /// The sweep of deleted servers' connections, while one is under way (`expire_nodest_conn`).
+    sweep: Option<Sweep>,
+    /// Packets the director has made itself: gives their identifications.
+    answers: u64,
 }
 
 impl Director {
-    /// A director without services. `seed` decides every random choice.
+    /// A director without services. `seed` decides every random choice; memory for `connections_max` connections is
+    /// reserved here.
     pub fn new(config: DirectorConfig, seed: Seed) -> Self {
-        let _ = seed;
-        Self { config }
+        Self {
+            services: ServiceTable::new(seed.derive(1)),
+            servers: ServerTable::new(seed.derive(2)),
+            connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
+            templates: TemplateTable::new(config.templates_max, seed.derive(4)),
+            fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
+            timeouts: Timeouts::default(),
+            totals: Meter::default(),
+            drops: [0; DropReason::ALL.len()],
+            events: EventQueue::new(config.events_max),
+            told_full: [false; 4],
+            seed: seed.derive(6),
+            scheduler_count: 0,
+            now: Instant::ZERO,
+            estimator_due: None,
+            sweep: None,
+            answers: 0,
+            config,
+        }
     }
 
-    /// Decides about one packet and rewrites it in place.
+    /// Decides about one packet and rewrites it in place. The verdict says what to do with it; `Pass` and `Drop`
+    /// leave the bytes as they came.
     pub fn handle_packet(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
-        let _ = (now, packet);
-        Verdict::Pass
+        let now = self.advance(now);
+        let verdict = match parse::parse(packet.bytes()) {
+            Ok(headers) => self.dispatch(now, packet, &headers),
+            Err(reason) => Verdict::Drop(reason),
+        };
+        if let Verdict::Drop(reason) = verdict {
+            self.count_drop(reason);
+        }
+        verdict
     }
 
     /// Decides about many packets, in order; equal in effect to `handle_packet` on each, and faster.
@@ -107,51 +202,43 @@ impl Director {
 
     /// When `handle_timeout` next has something to do; `None` while nothing is timed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.next_due()
     }
 
-    /// Does the work that is due: a bounded amount in each call; call again while `poll_timeout` is not after `now`.
+    /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates and fragments in each call; call
+    /// again while `poll_timeout` is not after `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        let now = self.advance(now);
+        self.do_due(now);
     }
 
     /// Carries out a command; an `Err` has changed nothing.
+    ///
+    /// # Errors
+    /// As ipvsadm words them; see [`ControlError`].
     pub fn apply(&mut self, now: Instant, command: &Command) -> Result<(), ControlError> {
-        let _ = (now, command);
-        Ok(())
+        let now = self.advance(now);
+        self.carry_out(now, command)
     }
 
     /// The next thing worth telling.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop()
     }
 
-    /// The next packet the director itself owes the wire, written into `into`. Call until `None` after each
-    /// packet, batch and timeout.
-    pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Transmit> {
-        let _ = into;
-        None
+    /// The next packet the director itself owes the wire (a fragment that waited for its datagram's first one),
+    /// written into `into`, with the verdict it would have had. Call until `None` after each packet, batch and timeout.
+    pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
+        let verdict = self.fragments.poll_transmit(into)?;
+        if let Verdict::Drop(reason) = verdict {
+            self.count_drop(reason);
+        }
+        Some(verdict)
     }
 
-    /// Every service, sorted by key, with its servers in list order.
-    pub fn services(&self) -> Vec<ServiceView> {
-        Vec::new()
-    }
-
-    /// One service.
-    pub fn service(&self, key: &ServiceKey) -> Option<ServiceView> {
-        self.services().into_iter().find(|service| service.key == *key)
-    }
-
-    /// Every living connection and template. Order is stable but means nothing.
-    pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnectionView> + '_ {
-        let _ = now;
-        core::iter::empty()
-    }
-
-    /// The counters of the whole director.
-    pub fn statistics(&self) -> Statistics {
-        Statistics::default()
+    /// What would happen to this packet now, and why, step by step. Changes nothing.
+    pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
+        self.explain_packet(now.max(self.now), packet)
     }
 
     /// The settings in force.
@@ -159,15 +246,59 @@ impl Director {
         &self.config.settings
     }
 
-    /// The timeouts in force.
-    pub fn timeouts(&self) -> TimeoutsView {
-        use core::time::Duration;
-        TimeoutsView { tcp: Duration::from_secs(900), tcp_fin: Duration::from_secs(120), udp: Duration::from_secs(300) }
+    /// Packets refused so far, for one reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
     }
 
-    /// Packets refused so far, for one reason.
-    pub fn drops(&self, reason: crate::DropReason) -> u64 {
-        let _ = reason;
-        0
+    fn advance(&mut self, now: Instant) -> Instant {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    /// The picture in DESIGN as code: look the packet up, then let the part that knows its kind of flow handle it.
+    fn dispatch(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+        if headers.fragment.is_some() {
+            return self.fragment(now, packet, headers);
+        }
+        self.whole_packet(now, packet, headers).0
+    }
+
+    /// A packet that carries its transport header.
+    fn whole_packet(
+        &mut self,
+        now: Instant,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) -> (Verdict, Option<look::FlowEnd>) {
+        let look = self.look(now, packet, headers);
+        let (verdict, flow) = match look.outcome {
+            Outcome::Pass(_) => (Verdict::Pass, None),
+            Outcome::Drop(reason) => (Verdict::Drop(reason), None),
+            Outcome::Request(id) => self.known_request(now, id, packet, headers),
+            Outcome::Reply(id) => self.known_reply(now, id, packet, headers),
+            Outcome::RelatedRequest(id, related) => (self.related_request(id, packet, headers, &related), None),
+            Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
+            Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
+            Outcome::First(first) => self.first_packet(now, &first, packet, headers),
+        };
+        if let Some(id) = look.given_up {
+            self.give_up(now, id);
+        }
+        (verdict, flow)
     }
 }
+
+impl core::fmt::Debug for Director {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Director")
+            .field("services", &self.services)
+            .field("connections", &self.connections.len())
+            .field("templates", &self.templates.len())
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Most entries one call of [`Director::handle_timeout`] looks at.
+pub const TIMEOUT_WORK_MAX: u32 = 4_096;

@@ -62,6 +62,8 @@ drop_reasons! {
     OverlappingFragment => "overlapping_fragment", "fragments overlap; the datagram is abandoned";
     /// A fragment whose first part did not come in time.
     FragmentTimeout => "fragment_timeout", "the rest of a fragmented datagram did not arrive in time";
+    /// The first fragment of this datagram was answered or refused, so the rest is of no use.
+    FirstFragmentRefused => "first_fragment_refused", "the datagram's first fragment was refused";
     /// The packet's buffer has too little headroom for the encapsulation.
     NoHeadroom => "no_headroom", "the packet's buffer has too little headroom; lend HEADROOM bytes before each packet";
     /// The packet's buffer is too small for the answer that should be written into it.

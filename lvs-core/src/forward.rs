@@ -1,1 +1,134 @@
 //! How packets reach a real server and come back: one file for each forward method.
+//! This file holds what all of them share: hop limit, MTU, and the ICMP answers to packets that fail them
+//! (spec datapath §2.1). Methods know a [`Path`], never a service.
+
+pub(crate) mod direct_routing;
+pub(crate) mod nat;
+
+use core::net::IpAddr;
+
+use crate::drop_reason::DropReason;
+use crate::flow::{AddressFamily, Endpoint};
+use crate::packet::{GsoKind, PacketBuf};
+use crate::service::{ForwardMethod, TunnelConfig};
+use crate::verdict::{Direction, Verdict};
+use crate::wire::icmp::{self, IcmpError};
+use crate::wire::ipv4::fill_record_route;
+use crate::wire::parse::Headers;
+use crate::wire::rewrite::decrement_hop_limit;
+
+/// All a forward method needs to know of a connection and its surroundings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub method: ForwardMethod,
+    pub client: Endpoint,
+    pub virtual_endpoint: Endpoint,
+    pub real: Endpoint,
+    pub tunnel: TunnelConfig,
+    /// Longest packet the way out takes.
+    pub mtu: u16,
+    /// Source of ICMP errors about packets on this path; `None` where the director has no address to speak from.
+    pub error_source: Option<IpAddr>,
+    /// Identification for a packet the director makes itself.
+    pub identification: u16,
+}
+
+/// Sends a packet from a client to the path's real server.
+pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
+    match path.method {
+        ForwardMethod::Nat => nat::request(packet, headers, path),
+        ForwardMethod::DirectRouting => direct_routing::request(packet, headers, path.real.address, path),
+        ForwardMethod::Bypass => direct_routing::request(packet, headers, headers.destination, path),
+        ForwardMethod::Local => Verdict::Pass,
+        ForwardMethod::Tunnel | ForwardMethod::FullNat => Verdict::Drop(DropReason::NotForwardable),
+    }
+}
+
+/// Sends a packet from a real server to the path's client.
+pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
+    match path.method {
+        ForwardMethod::Nat => nat::reply(packet, headers, path),
+        _ => direct_routing::reply(packet, headers, path),
+    }
+}
+
+/// Whether the packet may go on, or what to say instead: hop limit, then MTU. Changes nothing when it may.
+///
+/// Errors about requests quote a hop limit already decremented where it was the MTU that failed, as Linux does;
+/// errors about replies quote the packet as it came.
+pub(crate) fn check_way_out(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    direction: Direction,
+    path: &Path,
+) -> Result<(), Verdict> {
+    if headers.hop_limit <= 1 {
+        return Err(answer(packet, headers, IcmpError::TimeExceeded, path, DropReason::TtlExceeded));
+    }
+    if is_too_big(packet, headers, path.mtu) {
+        if direction == Direction::Request && may_answer(packet, headers, path) {
+            decrement_hop_limit(packet.bytes_mut(), headers.family);
+        }
+        let error = IcmpError::TooBig { mtu: u32::from(path.mtu) };
+        return Err(answer(packet, headers, error, path, DropReason::TooBig));
+    }
+    Ok(())
+}
+
+/// Turns the packet into an ICMP error about itself, or refuses it where none may be sent.
+pub(crate) fn answer(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    error: IcmpError,
+    path: &Path,
+    otherwise: DropReason,
+) -> Verdict {
+    match path.error_source {
+        Some(source) if may_answer(packet, headers, path) => {
+            match icmp::make_error(packet, headers, error, source, path.identification) {
+                Ok(()) => Verdict::Reply { next_hop: headers.source },
+                Err(reason) => Verdict::Drop(reason),
+            }
+        }
+        _ => Verdict::Drop(otherwise),
+    }
+}
+
+pub(crate) fn may_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path) -> bool {
+    path.error_source.is_some() && icmp::may_answer(headers, packet.bytes())
+}
+
+/// Writes the virtual address into a record-route option that has room (RFC 791 §3.1), as Linux does both ways.
+pub(crate) fn record_route(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
+    fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
+}
+
+/// Longer than `mtu` and not to be fragmented on its way. Super-packets are judged by their segments; relayed ICMP
+/// errors are fragmented whatever their DF says.
+fn is_too_big(packet: &PacketBuf<'_>, headers: &Headers, mtu: u16) -> bool {
+    if segment_len(packet, headers) <= usize::from(mtu) {
+        return false;
+    }
+    match headers.family {
+        AddressFamily::Ipv4 => headers.dont_fragment && headers.protocol != icmp::ICMP,
+        // RFC 8200 §4.5: only what its sender has fragmented already may be split again.
+        AddressFamily::Ipv6 => !is_atomic_fragment(headers),
+    }
+}
+
+/// An IPv6 datagram put together, its fragment header kept.
+fn is_atomic_fragment(headers: &Headers) -> bool {
+    headers.fragment.is_some_and(|part| part.offset == 0 && !part.more)
+}
+
+/// The length of the longest packet this one becomes on the wire.
+fn segment_len(packet: &PacketBuf<'_>, headers: &Headers) -> usize {
+    let Some(gso) = packet.offload.gso else { return headers.packet_len };
+    let transport_len = match gso.kind {
+        GsoKind::TcpV4 | GsoKind::TcpV6 => {
+            packet.bytes().get(headers.transport + 12).map_or(20, |offset| usize::from(offset >> 4) * 4)
+        }
+        GsoKind::Udp => 8,
+    };
+    (headers.transport + transport_len + usize::from(gso.size)).min(headers.packet_len)
+}

@@ -1,15 +1,38 @@
 //! Schedulers: which real server gets a new connection. One file each; the file list is the index.
 //! A scheduler knows neither packets nor connections, only servers and who asks.
 
+pub mod dh;
+pub mod fo;
+pub mod lblc;
+pub mod lblcr;
+pub mod lc;
+pub mod mh;
+pub mod none;
+pub mod nq;
+pub mod ovf;
+pub mod rr;
+pub mod sed;
+pub mod sh;
+pub mod twos;
+pub mod wlc;
+pub mod wrr;
+
+mod destination_cache;
+mod max_tree;
+mod registry;
+#[cfg(test)]
+mod script;
+mod server_ids;
+mod tournament;
+
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::rng::Seed;
 use crate::service::{RealServer, SchedulerFlags, ServerId};
 use crate::settings::Settings;
 use crate::time::Instant;
+pub use registry::{SchedulerFactory, SchedulerRegistry};
 
 /// Who asks for a server.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +128,24 @@ impl LoadFormula {
     }
 }
 
+/// Stands in for a service's scheduler while that is lent out; never chooses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoScheduler;
+
+impl Scheduler for NoScheduler {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn schedule(&mut self, _request: &Request<'_>, _servers: &[RealServer]) -> Option<usize> {
+        None
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Scheduler> {
+        Box::new(*self)
+    }
+}
+
 /// What a new scheduler is told.
 #[derive(Clone, Copy, Debug)]
 pub struct SchedulerInit {
@@ -114,46 +155,4 @@ pub struct SchedulerInit {
     pub load_formula: LoadFormula,
     /// The service's address family.
     pub family: AddressFamily,
-}
-
-/// Makes a scheduler.
-pub type SchedulerFactory = fn(&SchedulerInit) -> Box<dyn Scheduler>;
-
-/// Which schedulers there are, by name. The default holds every built-in one; register your own beside them.
-#[derive(Clone, Debug)]
-pub struct SchedulerRegistry {
-    factories: BTreeMap<String, SchedulerFactory>,
-}
-
-impl SchedulerRegistry {
-    /// No scheduler at all.
-    pub const fn empty() -> Self {
-        Self { factories: BTreeMap::new() }
-    }
-
-    /// Adds a scheduler under a name; replaces one of the same name.
-    pub fn register(&mut self, name: impl Into<String>, factory: SchedulerFactory) {
-        self.factories.insert(name.into(), factory);
-    }
-
-    /// A new scheduler of this name.
-    pub fn create(&self, name: &str, init: &SchedulerInit) -> Option<Box<dyn Scheduler>> {
-        self.factories.get(name).map(|factory| factory(init))
-    }
-
-    /// Whether there is one of this name.
-    pub fn contains(&self, name: &str) -> bool {
-        self.factories.contains_key(name)
-    }
-
-    /// Every name, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.factories.keys().map(String::as_str)
-    }
-}
-
-impl Default for SchedulerRegistry {
-    fn default() -> Self {
-        Self::empty()
-    }
 }

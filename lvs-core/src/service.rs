@@ -1,7 +1,9 @@
 //! What an operator configures: virtual services and their real servers. Names and defaults follow ipvsadm 1.31.
 
 pub mod real_server;
+pub(crate) mod server_table;
 pub mod stats;
+pub(crate) mod table;
 
 use alloc::string::String;
 use core::net::{IpAddr, Ipv4Addr};

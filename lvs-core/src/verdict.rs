@@ -41,15 +41,3 @@ pub enum Verdict {
     /// Refused; the bytes are untouched and the reason has been counted.
     Drop(DropReason),
 }
-
-/// A packet the director itself owes the wire: what `poll_transmit` has just written into the caller's buffer.
-#[must_use = "the packet in the buffer waits to be sent"]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Transmit {
-    /// Whom to hand the packet to on the link.
-    pub next_hop: IpAddr,
-    /// Which side's device it leaves by: `Request` towards the servers, `Reply` towards the clients.
-    pub direction: Direction,
-    /// Longest packet the way out takes, in bytes.
-    pub mtu: u16,
-}

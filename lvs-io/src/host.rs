@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::rng::Rng;
-use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side, Transmit};
+use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side};
 
 mod answer;
 mod ipv4;
@@ -16,6 +16,18 @@ mod ipv6;
 mod reassembly;
 
 use reassembly::Reassembly;
+
+/// Where a packet leaves the host.
+#[must_use = "the packet in the buffer waits to be sent"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// Whom to hand the packet to on the link.
+    pub next_hop: IpAddr,
+    /// Which side's device it leaves by: `Request` towards the servers, `Reply` towards the clients.
+    pub direction: Direction,
+    /// Longest packet the way out takes, in bytes.
+    pub mtu: u16,
+}
 
 /// Addresses and links of the host.
 #[derive(Clone, Debug, Default)]

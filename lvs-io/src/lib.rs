@@ -18,6 +18,6 @@ pub use batch::BatchBuffers;
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use control::{WorkerGone, WorkerHandle};
 pub use device::{Arm, BATCH, PacketSink, PacketSource};
-pub use host::{Host, HostConfig, HostCounters};
+pub use host::{Host, HostConfig, HostCounters, Transmit};
 pub use memory::MemoryPort;
 pub use worker::{ArmCounters, Counters, OnPass, Worker};

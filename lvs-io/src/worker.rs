@@ -180,11 +180,12 @@ impl Worker {
 
     /// Sends what the director itself owes the wire.
     fn transmit(&mut self) -> bool {
+        let now = self.clock.now();
         let mut busy = false;
         loop {
             let mut packet = PacketBuf::new(&mut self.outbox, HEADROOM, 0);
-            let Some(transmit) = self.director.poll_transmit(&mut packet) else { return busy };
-            self.exits.send(transmit.direction, &mut packet, transmit.next_hop, transmit.mtu);
+            let Some(verdict) = self.director.poll_transmit(&mut packet) else { return busy };
+            self.exits.dispatch(now, 0, &mut packet, verdict);
             busy = true;
         }
     }

@@ -23,7 +23,7 @@ pub struct VerdictCounters {
     pub held: u64,
     /// [`Verdict::Drop`]; [`Director::drops`] tells the reasons.
     pub drop: u64,
-    /// Packets of the director's own making, from [`Director::poll_transmit`].
+    /// Packets that had waited, from [`Director::poll_transmit`].
     pub transmit: u64,
 }
 
@@ -102,22 +102,9 @@ impl DirectorNode {
         self.storage[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
         let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, packet.len());
         let verdict = self.director.handle_packet(now, &mut packet);
-        let counter = match verdict {
-            Verdict::Pass => &mut self.counters.pass,
-            Verdict::Forward { .. } => &mut self.counters.forward,
-            Verdict::Local => &mut self.counters.local,
-            Verdict::Reply { .. } => &mut self.counters.reply,
-            Verdict::Held => &mut self.counters.held,
-            Verdict::Drop(_) => &mut self.counters.drop,
-        };
-        *counter += 1;
-        match verdict {
-            Verdict::Forward { next_hop, mtu, .. } => depart(Departure::new(next_hop, mtu, packet.bytes())),
-            Verdict::Reply { next_hop } => depart(Departure::new(next_hop, u16::MAX, packet.bytes())),
-            Verdict::Pass | Verdict::Local => hand_to_host(&mut self.on_pass, now, came, &mut packet, &mut depart),
-            Verdict::Held | Verdict::Drop(_) => {}
-        }
-        self.transmit(depart);
+        self.counters.count(verdict);
+        obey(verdict, &mut self.on_pass, now, came, &mut packet, &mut depart);
+        self.transmit(now, depart);
     }
 
     /// Time has passed; does what is due and hands over what leaves because of it.
@@ -125,37 +112,55 @@ impl DirectorNode {
         // Each call does a bounded amount of work, and some of it each time.
         while self.director.poll_timeout().is_some_and(|due| due <= now) {
             self.director.handle_timeout(now);
-            self.transmit(&mut depart);
+            self.transmit(now, &mut depart);
         }
     }
 
     /// Sends what the director itself owes the wire.
-    fn transmit(&mut self, mut depart: impl FnMut(Departure)) {
+    fn transmit(&mut self, now: Instant, mut depart: impl FnMut(Departure)) {
         loop {
             let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, 0);
-            let Some(transmit) = self.director.poll_transmit(&mut packet) else { return };
+            let Some(verdict) = self.director.poll_transmit(&mut packet) else { return };
             self.counters.transmit += 1;
-            depart(Departure::new(transmit.next_hop, transmit.mtu, packet.bytes()));
+            // Where it once came from is not known any more; requests are what waits most.
+            obey(verdict, &mut self.on_pass, now, Direction::Request, &mut packet, &mut depart);
         }
     }
 }
 
-/// Does with a packet that is not the director's what `on_pass` says.
-fn hand_to_host(
+impl VerdictCounters {
+    fn count(&mut self, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Pass => &mut self.pass,
+            Verdict::Forward { .. } => &mut self.forward,
+            Verdict::Local => &mut self.local,
+            Verdict::Reply { .. } => &mut self.reply,
+            Verdict::Held => &mut self.held,
+            Verdict::Drop(_) => &mut self.drop,
+        };
+        *counter += 1;
+    }
+}
+
+/// Does with a packet what the verdict says.
+fn obey(
+    verdict: Verdict,
     on_pass: &mut OnPass,
     now: Instant,
     came: Direction,
     packet: &mut PacketBuf<'_>,
     depart: &mut impl FnMut(Departure),
 ) {
-    match on_pass {
-        OnPass::Drop => {}
-        OnPass::Route(host) => {
+    match (verdict, on_pass) {
+        (Verdict::Forward { next_hop, mtu, .. }, _) => depart(Departure::new(next_hop, mtu, packet.bytes())),
+        (Verdict::Reply { next_hop }, _) => depart(Departure::new(next_hop, u16::MAX, packet.bytes())),
+        (Verdict::Held | Verdict::Drop(_), _) | (_, OnPass::Drop) => {}
+        (Verdict::Pass | Verdict::Local, OnPass::Route(host)) => {
             if let Some(transmit) = host.handle_packet(now, came, packet) {
                 depart(Departure::new(transmit.next_hop, transmit.mtu, packet.bytes()));
             }
         }
-        OnPass::ToHost(sink) => {
+        (Verdict::Pass | Verdict::Local, OnPass::ToHost(sink)) => {
             if let Some(next_hop) = destination(packet.bytes()) {
                 // What the sink refuses is lost, as on a full queue.
                 let _ = sink.send(packet, next_hop);

@@ -4,7 +4,8 @@
 
 use crate::service::ServerKey;
 
-/// Names one server for as long as the director lives; never used twice. A scheduler's memory holds these, not indexes.
+/// Names one server for as long as anything remembers it: its service, a connection, a template or a scheduler's
+/// memory. A scheduler's state holds these, not indexes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ServerId(pub u32);
 

@@ -40,3 +40,106 @@ pub struct Statistics {
     /// Rates as of the last sample.
     pub rates: Rates,
 }
+
+impl Counters {
+    fn less(self, base: Self) -> Self {
+        Self {
+            connections: self.connections.wrapping_sub(base.connections),
+            in_packets: self.in_packets.wrapping_sub(base.in_packets),
+            out_packets: self.out_packets.wrapping_sub(base.out_packets),
+            in_bytes: self.in_bytes.wrapping_sub(base.in_bytes),
+            out_bytes: self.out_bytes.wrapping_sub(base.out_bytes),
+        }
+    }
+}
+
+/// Counters of one object with their 2-second estimator (spec §7.2).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Meter {
+    pub live: Counters,
+    /// What the last tick saw.
+    sample: Counters,
+    /// What a zero took as its base: the last sample, not the live value, as Linux does.
+    base: Counters,
+    /// What the rates were last computed from.
+    last: Counters,
+    /// Moving averages: connections and packets scaled by 2¹⁰, bytes by 2⁵.
+    averages: [i64; 5],
+}
+
+impl Meter {
+    /// One tick of the 2-second estimator.
+    pub fn tick(&mut self) {
+        self.sample = self.live;
+        let now = self.sample;
+        let last = self.last;
+        let deltas = [
+            (now.connections.wrapping_sub(last.connections), 9),
+            (now.in_packets.wrapping_sub(last.in_packets), 9),
+            (now.out_packets.wrapping_sub(last.out_packets), 9),
+            (now.in_bytes.wrapping_sub(last.in_bytes), 4),
+            (now.out_bytes.wrapping_sub(last.out_bytes), 4),
+        ];
+        for (average, (delta, shift)) in self.averages.iter_mut().zip(deltas) {
+            let rate = (delta as i64).wrapping_shl(shift);
+            *average = average.wrapping_add(rate.wrapping_sub(*average) >> 2);
+        }
+        self.last = now;
+    }
+
+    /// Makes the published counters zero.
+    pub fn zero(&mut self) {
+        self.base = self.sample;
+        self.last = self.sample;
+        self.averages = [0; 5];
+    }
+
+    pub fn statistics(&self) -> Statistics {
+        let packets = |average: i64| (average.wrapping_add(511) >> 10).max(0) as u64;
+        let bytes = |average: i64| (average.wrapping_add(15) >> 5).max(0) as u64;
+        let [connections, in_packets, out_packets, in_bytes, out_bytes] = self.averages;
+        Statistics {
+            live: self.live,
+            published: self.sample.less(self.base),
+            rates: Rates {
+                connections: packets(connections),
+                in_packets: packets(in_packets),
+                out_packets: packets(out_packets),
+                in_bytes: bytes(in_bytes),
+                out_bytes: bytes(out_bytes),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_decays_as_linux_was_seen_to_publish_it() {
+        // Seen on Linux 6.1: 6 connections, 6 packets, 600 bytes within one interval, then silence.
+        let mut meter = Meter::default();
+        meter.live.connections = 6;
+        meter.live.in_packets = 6;
+        meter.live.in_bytes = 600;
+        let mut seen = [0; 5];
+        for rate in &mut seen {
+            meter.tick();
+            *rate = meter.statistics().rates.in_bytes;
+        }
+        assert_eq!(seen, [75, 56, 42, 31, 24]);
+    }
+
+    #[test]
+    fn zeroing_uses_the_last_sample_not_the_live_counters() {
+        let mut meter = Meter::default();
+        meter.live.in_packets = 5;
+        meter.tick();
+        meter.live.in_packets = 7;
+        meter.zero();
+        assert_eq!(meter.statistics().published.in_packets, 0);
+        meter.tick();
+        assert_eq!(meter.statistics().published.in_packets, 2);
+    }
+}

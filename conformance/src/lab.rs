@@ -1,0 +1,220 @@
+//! The recorder's laboratory, rebuilt around `lvs-core`: a director with a virtual clock, the host it stands in, clients
+//! on one link and real servers on the other. Does one thing at a time and says what came out; compares nothing.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lvs_core::wire::fragment::fragment;
+use lvs_core::{Command, Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Seed, Settings, Verdict};
+use lvs_io::{Host, HostConfig, Transmit};
+
+use crate::administrator::{self, Printed};
+use crate::golden::{Emission, Golden, Link, Net, Side};
+
+/// A director and everything around it.
+#[derive(Debug)]
+pub struct Lab {
+    director: Director,
+    host: Host,
+    links: Links,
+    now: Instant,
+    /// Lent to the director for each packet: headroom, then the longest packet there is.
+    storage: Vec<u8>,
+    /// Rules the director broke on the way, whatever the recording says.
+    broken: Vec<String>,
+}
+
+/// The two links, and what has been put on them.
+#[derive(Debug)]
+struct Links {
+    net: Net,
+    out: Vec<Emission>,
+    /// Where fragments are made.
+    buffer: Vec<u8>,
+    /// Identification of the next datagram that is cut here (only IPv6 uses it).
+    identification: u32,
+}
+
+impl Lab {
+    /// Sets up the recording's network, sysctls and services. `phase` is how long before the first step the director
+    /// last published its statistics. The error says which sysctl or command was refused.
+    pub fn new(golden: &Golden, phase: Duration) -> Result<Self, String> {
+        let mut director = Director::new(director_config(&golden.net), Seed::new(SEED));
+        // The first call starts the director's 2-second beat.
+        director.handle_timeout(START);
+        let mut lab = Self {
+            director,
+            host: Host::new(host_config(&golden.net), Seed::new(SEED)),
+            links: Links::new(golden.net.clone()),
+            now: START + phase,
+            storage: vec![0; HEADROOM + LONGEST_PACKET],
+            broken: Vec::new(),
+        };
+        lab.set_sysctls(&golden.sysctls)?;
+        for command in &golden.setup {
+            let printed = lab.ipvsadm(command, "");
+            if printed.status != 0 {
+                return Err(format!("setup: ipvsadm {command}: {}", printed.stderr.trim_end()));
+            }
+        }
+        Ok(lab)
+    }
+
+    /// Lets time pass, timer by timer, and says what came out meanwhile.
+    pub fn advance(&mut self, by: Duration) -> Vec<Emission> {
+        let until = self.now + by;
+        let mut calls = 0;
+        while let Some(due) = self.director.poll_timeout().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.director.handle_timeout(self.now);
+            self.collect_transmits();
+            calls += 1;
+            if calls == CALLS_MAX {
+                self.broken.push(format!("{calls} calls of handle_timeout do not get past {:?}", self.now));
+                break;
+            }
+        }
+        self.now = until;
+        self.links.take()
+    }
+
+    /// Hands a packet to the director, and what it passes to the host; says what came out.
+    pub fn packet(&mut self, from: Link, bytes: &[u8], mark: u32) -> Vec<Emission> {
+        let Some(room) = self.storage.get_mut(HEADROOM..HEADROOM + bytes.len()) else {
+            self.broken.push(format!("a packet of {} bytes does not fit the laboratory", bytes.len()));
+            return Vec::new();
+        };
+        room.copy_from_slice(bytes);
+        let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, bytes.len());
+        packet.mark = mark;
+        let verdict = self.director.handle_packet(self.now, &mut packet);
+        let came = if from == Link::Client { Direction::Request } else { Direction::Reply };
+        match verdict {
+            Verdict::Forward { next_hop, direction, mtu } => {
+                self.links.send(Transmit { next_hop, direction, mtu }, packet.bytes());
+            }
+            Verdict::Reply { next_hop } => {
+                self.links.send(Transmit { next_hop, direction: Direction::Reply, mtu: u16::MAX }, packet.bytes());
+            }
+            Verdict::Pass | Verdict::Drop(_) if packet.bytes() != bytes => {
+                self.broken.push(format!("{verdict:?} changed the packet"));
+            }
+            Verdict::Pass | Verdict::Local => {
+                if let Some(transmit) = self.host.handle_packet(self.now, came, &mut packet) {
+                    self.links.send(transmit, packet.bytes());
+                }
+            }
+            Verdict::Held | Verdict::Drop(_) => {}
+        }
+        self.collect_transmits();
+        self.links.take()
+    }
+
+    /// Runs ipvsadm with these arguments.
+    pub fn ipvsadm(&mut self, arguments: &str, stdin: &str) -> Printed {
+        administrator::ipvsadm(&mut self.director, self.now, arguments, stdin)
+    }
+
+    /// `/proc/net/ip_vs_conn`.
+    pub fn connections(&self) -> String {
+        administrator::connections(&self.director, self.now)
+    }
+
+    /// The content of a file below `/proc`, if it is one that concerns IPVS and us.
+    pub fn read(&self, path: &str) -> Option<String> {
+        administrator::read(&self.director, self.now, path)
+    }
+
+    /// Changes sysctls. The error names one with a value it does not take.
+    pub fn set_sysctls(&mut self, sysctls: &[(String, String)]) -> Result<(), String> {
+        let mut settings: Settings = self.director.settings().clone();
+        for (name, value) in sysctls {
+            administrator::set_sysctl(&mut settings, name, value)?;
+        }
+        self.director.apply(self.now, &Command::SetSettings(settings)).map_err(|error| error.to_string())
+    }
+
+    /// Rules the director broke since this was last asked.
+    pub fn take_broken(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// Sends what the director owes the wire.
+    fn collect_transmits(&mut self) {
+        for _ in 0..CALLS_MAX {
+            let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, 0);
+            match self.director.poll_transmit(&mut packet) {
+                None => return,
+                Some(Verdict::Forward { next_hop, direction, mtu }) => {
+                    self.links.send(Transmit { next_hop, direction, mtu }, packet.bytes());
+                }
+                Some(Verdict::Reply { next_hop }) => {
+                    let direction = Direction::Reply;
+                    self.links.send(Transmit { next_hop, direction, mtu: u16::MAX }, packet.bytes());
+                }
+                Some(Verdict::Pass | Verdict::Local) => {
+                    if let Some(transmit) = self.host.handle_packet(self.now, Direction::Request, &mut packet) {
+                        self.links.send(transmit, packet.bytes());
+                    }
+                }
+                Some(Verdict::Held | Verdict::Drop(_)) => {}
+            }
+        }
+        self.broken.push("poll_transmit never ends".into());
+    }
+}
+
+impl Links {
+    fn new(net: Net) -> Self {
+        Self { net, out: Vec::new(), buffer: vec![0; LONGEST_PACKET], identification: 0 }
+    }
+
+    /// Puts a packet on the link that leads to its next hop, cut to the MTU where that is allowed.
+    fn send(&mut self, transmit: Transmit, packet: &[u8]) {
+        let server = self.net.servers.iter().position(|&server| server == transmit.next_hop);
+        self.identification += 1;
+        let out = &mut self.out;
+        let each = |part: &[u8]| out.push(Emission::new(server, part.to_vec()));
+        let cut = fragment(packet, transmit.mtu.into(), self.identification, &mut self.buffer, each);
+        if cut.is_err() {
+            // What may not be cut goes out as it is: a mistake the comparison shows.
+            self.out.push(Emission::new(server, packet.to_vec()));
+        }
+    }
+
+    fn take(&mut self) -> Vec<Emission> {
+        std::mem::take(&mut self.out)
+    }
+}
+
+fn director_config(net: &Net) -> DirectorConfig {
+    DirectorConfig {
+        client_side: core_side(&net.client_side),
+        server_side: core_side(&net.server_side),
+        connections_max: 8_192, // more than any recording has
+        ..DirectorConfig::default()
+    }
+}
+
+fn host_config(net: &Net) -> HostConfig {
+    let host_route = |address: &IpAddr| (*address, if address.is_ipv4() { 32 } else { 128 });
+    HostConfig {
+        client_side: core_side(&net.client_side),
+        server_side: core_side(&net.server_side),
+        local_addresses: net.vips.clone(),
+        servers: net.servers.iter().map(host_route).collect(),
+    }
+}
+
+fn core_side(side: &Side) -> lvs_core::Side {
+    lvs_core::Side { mtu: side.mtu, ipv4: Some(side.ipv4), ipv6: Some(side.ipv6) }
+}
+
+/// Any seed does: nothing recorded depends on the random choices of one run.
+const SEED: u64 = 0x1b5;
+/// The laboratory's clock at the director's birth: far from zero, so that nothing is early enough to underflow.
+const START: Instant = Instant::from_secs(1_000_000);
+/// Longest packet an IPv4 or IPv6 header can declare, roughly.
+const LONGEST_PACKET: usize = 65_600;
+/// More calls than any recording needs between two steps.
+const CALLS_MAX: usize = 1_000_000;

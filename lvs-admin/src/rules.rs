@@ -1,0 +1,183 @@
+//! Rules as text: what `ipvsadm -S` writes and `ipvsadm -R` reads, one command line for each service and server.
+//! Reading what [`save`] wrote gives the same configuration back.
+
+use core::fmt::Write;
+
+use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::view::{ServerView, ServiceView};
+use lvs_core::{Command, ForwardMethod, ServiceKey};
+
+use crate::label::{Labels, scheduler_flag_names};
+use crate::order::sorted;
+use crate::request::{Request, UsageError};
+use crate::{Names, parse_with_names};
+
+/// A line that could not be read as a rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RulesError {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub error: UsageError,
+}
+
+impl core::fmt::Display for RulesError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "line {}: {}", self.line, self.error)
+    }
+}
+
+impl core::error::Error for RulesError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// What to write down, and how: the options of `-S`, and one of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SaveOptions {
+    /// Numbers instead of names: `-n`.
+    pub numeric: bool,
+    /// Thresholds too. ipvsadm 1.31 forgets them; without them a restored table is not the saved one.
+    pub thresholds: bool,
+}
+
+/// Splits a line into words as `ipvsadm -R` does: at blanks; quotes and backslashes mean nothing.
+///
+/// ```
+/// assert_eq!(lvs_admin::split_words("-A  -t 192.0.2.80:80 -p"), ["-A", "-t", "192.0.2.80:80", "-p"]);
+/// ```
+pub fn split_words(line: &str) -> Vec<&str> {
+    line.split_ascii_whitespace().collect()
+}
+
+/// The requests in a text of rules, in order, each as its line is reached: `ipvsadm -R` applies one before it reads the
+/// next, goes on when the kernel refuses one, and stops at the first that is no command.
+/// Blank lines are skipped and a leading word `ipvsadm` is dropped; there are no comments.
+pub fn restore<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = Result<Request, RulesError>> + 'a {
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        let words = split_words(line);
+        let words = words.strip_prefix(&["ipvsadm"]).unwrap_or(&words);
+        if words.is_empty() {
+            return None;
+        }
+        let request = match parse_with_names(words, names) {
+            Ok(Request::Restore) => Err(UsageError::no_command()),
+            result => result,
+        };
+        Some(request.map_err(|error| RulesError { line: index + 1, error }))
+    })
+}
+
+/// The commands in a text of rules; what has been read before an error is lost with it.
+/// A line that changes nothing, such as `-L`, is an error.
+///
+/// ```
+/// let rules = "-A -t 192.0.2.80:80 -s wrr\n-a -t 192.0.2.80:80 -r 10.0.0.2:8080 -m -w 3\n";
+/// assert_eq!(lvs_admin::parse_rules(rules).unwrap().len(), 2);
+///
+/// let error = lvs_admin::parse_rules("# web\n").unwrap_err();
+/// assert_eq!(error.line, 1);
+/// ```
+pub fn parse_rules(text: &str) -> Result<Vec<Command>, RulesError> {
+    let names = Names::none();
+    let mut commands = Vec::new();
+    for (index, request) in restore(text, &names).enumerate() {
+        match request? {
+            Request::Apply(command) => commands.push(command),
+            _ => return Err(RulesError { line: index + 1, error: UsageError::no_command() }),
+        }
+    }
+    Ok(commands)
+}
+
+/// The rules that make these services, sorted as listings are: `ipvsadm -S`.
+///
+/// What has no ipvsadm option (slow start, MTU overrides, full NAT) is not written.
+pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> String {
+    let labels = Labels::new(options.numeric, names);
+    let mut text = String::new();
+    for (service, servers) in sorted(services) {
+        let key = service_option(service.key, &labels);
+        write_service(&mut text, &key, service);
+        for server in servers {
+            write_server(&mut text, &key, service.key, server, options, &labels);
+        }
+    }
+    text
+}
+
+/// `-t 192.0.2.80:80`, `-f 5 -6`.
+fn service_option(key: ServiceKey, labels: &Labels<'_>) -> String {
+    match key {
+        ServiceKey::Address { protocol, address, port } => {
+            let option = match protocol {
+                lvs_core::Protocol::Tcp => "-t",
+                lvs_core::Protocol::Udp => "-u",
+                lvs_core::Protocol::Sctp => "--sctp-service",
+            };
+            format!("{option} {}", labels.endpoint(address, port, protocol))
+        }
+        ServiceKey::FwMark { family: lvs_core::AddressFamily::Ipv4, mark } => format!("-f {mark}"),
+        ServiceKey::FwMark { family: lvs_core::AddressFamily::Ipv6, mark } => format!("-f {mark} -6"),
+    }
+}
+
+fn write_service(text: &mut String, key: &str, service: &ServiceView) {
+    let config = &service.config;
+    let _ = write!(text, "-A {key} -s {}", config.scheduler);
+    if let Some(timeout_s) = config.persistence_timeout_s {
+        let _ = write!(text, " -p {timeout_s}");
+        if let Some(mask) = crate::label::netmask(config.netmask) {
+            let _ = write!(text, " -M {mask}");
+        }
+    }
+    if let Some(engine) = &config.persistence_engine {
+        let _ = write!(text, " --pe {engine}");
+    }
+    if config.one_packet {
+        text.push_str(" -o");
+    }
+    if let Some(flags) = scheduler_flag_names(config) {
+        let _ = write!(text, " -b {flags}");
+    }
+    text.push('\n');
+}
+
+fn write_server(
+    text: &mut String,
+    key: &str,
+    service: ServiceKey,
+    server: &ServerView,
+    options: SaveOptions,
+    labels: &Labels<'_>,
+) {
+    let config = &server.config;
+    let real = labels.server(service, config.key);
+    let method = match config.forward {
+        ForwardMethod::DirectRouting => "-g",
+        ForwardMethod::Tunnel => "-i",
+        ForwardMethod::Nat | ForwardMethod::FullNat | ForwardMethod::Local | ForwardMethod::Bypass => "-m",
+    };
+    let _ = write!(text, "-a {key} -r {real} {method} -w {}", config.weight);
+    if config.forward == ForwardMethod::Tunnel {
+        write_tunnel(text, config.tunnel);
+    }
+    if options.thresholds && (config.upper_threshold != 0 || config.lower_threshold != 0) {
+        let _ = write!(text, " -x {} -y {}", config.upper_threshold, config.lower_threshold);
+    }
+    text.push('\n');
+}
+
+fn write_tunnel(text: &mut String, tunnel: TunnelConfig) {
+    let checksum = match tunnel.checksum {
+        TunnelChecksum::None => "--tun-nocsum",
+        TunnelChecksum::Full => "--tun-csum",
+        TunnelChecksum::Remote => "--tun-remcsum",
+    };
+    let _ = match tunnel.kind {
+        TunnelKind::Ipip => write!(text, " --tun-type ipip"),
+        TunnelKind::Gre => write!(text, " --tun-type gre {checksum}"),
+        TunnelKind::Gue => write!(text, " --tun-type gue --tun-port {} {checksum}", tunnel.port),
+    };
+}

@@ -1,0 +1,122 @@
+//! Which records have this hash: chains over record numbers, newest first, in memory reserved once.
+//! Knows hashes and numbers only; whether a record really matches, its owner compares.
+//!
+//! Chained as Linux's table is, so that of two equal keys the newer is found first. A table with open addressing would
+//! leave tombstones behind and, under a flood, stop to rehash or grow.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// A hash index over the nodes `0..nodes`; each node is in one chain or in none.
+pub(crate) struct HashIndex {
+    /// First node of each chain; a power of two of them.
+    heads: Box<[u32]>,
+    links: Vec<Link>,
+    nodes: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Link {
+    /// The hash's low half: its lowest bits choose the chain, all of them are compared before the record is touched.
+    tag: u32,
+    previous: u32,
+    next: u32,
+}
+
+impl HashIndex {
+    /// An index for nodes `0..nodes`, with chains for about `expected` of them.
+    pub(crate) fn new(nodes: u32, expected: u32) -> Self {
+        let chains = (expected as usize).next_power_of_two();
+        Self { heads: vec![NONE; chains].into_boxed_slice(), links: Vec::with_capacity(nodes as usize), nodes }
+    }
+
+    /// Puts `node`, which is in no chain, before all others with this hash. Constant work.
+    ///
+    /// # Panics
+    /// If `node` is not below the number this index was made for.
+    pub(crate) fn insert(&mut self, node: u32, hash: u64) {
+        assert!(node < self.nodes, "the index was made for fewer nodes");
+        if self.links.len() <= node as usize {
+            self.links.resize(node as usize + 1, Link::OUT);
+        }
+        let tag = hash as u32;
+        let chain = self.chain_of(tag);
+        let next = self.heads[chain];
+        if let Some(next) = self.links.get_mut(next as usize) {
+            next.previous = node;
+        }
+        self.heads[chain] = node;
+        self.links[node as usize] = Link { tag, previous: NONE, next };
+    }
+
+    /// Takes `node`, which is in a chain, out of it. Constant work.
+    pub(crate) fn remove(&mut self, node: u32) {
+        let Link { tag, previous, next } = self.links[node as usize];
+        if let Some(next) = self.links.get_mut(next as usize) {
+            next.previous = previous;
+        }
+        match self.links.get_mut(previous as usize) {
+            Some(previous) => previous.next = next,
+            None => {
+                let chain = self.chain_of(tag);
+                self.heads[chain] = next;
+            }
+        }
+        self.links[node as usize] = Link::OUT;
+    }
+
+    /// The nodes that were inserted with this hash, newest first (and, once in 2³², one with another hash).
+    pub(crate) fn with_hash(&self, hash: u64) -> impl Iterator<Item = u32> {
+        let tag = hash as u32;
+        let mut node = self.heads[self.chain_of(tag)];
+        core::iter::from_fn(move || {
+            while let Some(link) = self.links.get(node as usize) {
+                let this = core::mem::replace(&mut node, link.next);
+                if link.tag == tag {
+                    return Some(this);
+                }
+            }
+            None
+        })
+    }
+
+    fn chain_of(&self, tag: u32) -> usize {
+        tag as usize & (self.heads.len() - 1)
+    }
+
+    /// Bytes reserved, to show that they never change.
+    #[cfg(test)]
+    pub(crate) fn reserved_len(&self) -> usize {
+        self.links.capacity() * size_of::<Link>() + self.heads.len() * size_of::<u32>()
+    }
+}
+
+impl Link {
+    const OUT: Self = Self { tag: 0, previous: NONE, next: NONE };
+}
+
+const NONE: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_with_one_hash_come_newest_first_and_leave_from_anywhere() {
+        let mut index = HashIndex::new(8, 1); // one chain for all
+        for node in 0..6 {
+            index.insert(node, u64::from(node % 2));
+        }
+        let odd = |index: &HashIndex| index.with_hash(1).collect::<Vec<_>>();
+        assert_eq!(odd(&index), [5, 3, 1]);
+        index.remove(3);
+        assert_eq!(odd(&index), [5, 1]);
+        index.remove(5);
+        index.remove(1);
+        assert_eq!(odd(&index), []);
+        assert_eq!(index.with_hash(0).collect::<Vec<_>>(), [4, 2, 0]);
+        index.insert(3, 1);
+        assert_eq!(odd(&index), [3]);
+    }
+}

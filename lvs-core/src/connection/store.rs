@@ -1,0 +1,178 @@
+//! Records that end: a slab with generations in its ids, and the timer of each record.
+//! Decides when a record is due to end; how records are found by their keys is the tables' business.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::connection::wheel::Wheel;
+use crate::time::Instant;
+
+/// A record with a timer.
+pub(crate) trait Timed {
+    /// When it ends.
+    fn deadline(&self) -> Instant;
+    /// Writes when it ends, and how far that was ahead when it was last refreshed.
+    fn set_timer(&mut self, timeout: Duration, deadline: Instant);
+    /// Brings its end forward.
+    fn set_deadline(&mut self, deadline: Instant);
+}
+
+/// A record's place and which of the place's tenants it is. A handle to a removed record finds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct Handle {
+    pub(crate) index: u32,
+    generation: u32,
+}
+
+/// At most `capacity` records. All memory is reserved at creation.
+pub(crate) struct Store<T> {
+    slots: Vec<Slot<T>>,
+    /// The free place used last, which leads to the others.
+    free: Option<u32>,
+    len: u32,
+    capacity: u32,
+    wheel: Wheel,
+}
+
+struct Slot<T> {
+    generation: u32,
+    content: Content<T>,
+}
+
+enum Content<T> {
+    Free { next: Option<u32> },
+    Record(T),
+}
+
+impl<T: Timed> Store<T> {
+    /// An empty store for `capacity` records.
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self { slots: Vec::with_capacity(capacity as usize), free: None, len: 0, capacity, wheel: Wheel::new(capacity) }
+    }
+
+    /// Adds a record and starts its timer; `None` if the store is full.
+    pub(crate) fn insert(&mut self, record: T) -> Option<Handle> {
+        if self.len == self.capacity {
+            return None;
+        }
+        let deadline = record.deadline();
+        let index = match self.free {
+            Some(index) => index,
+            None => {
+                self.slots.push(Slot { generation: 0, content: Content::Free { next: None } });
+                self.slots.len() as u32 - 1
+            }
+        };
+        let slot = &mut self.slots[index as usize];
+        match core::mem::replace(&mut slot.content, Content::Record(record)) {
+            Content::Free { next } => self.free = next,
+            Content::Record(_) => unreachable!("the free list holds free places only"),
+        }
+        self.len += 1;
+        self.wheel.schedule(index, deadline);
+        Some(Handle { index, generation: slot.generation })
+    }
+
+    /// Removes a record and its timer; `None` if it is gone.
+    pub(crate) fn remove(&mut self, handle: Handle) -> Option<T> {
+        self.get(handle)?;
+        self.wheel.cancel(handle.index);
+        let slot = &mut self.slots[handle.index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.len -= 1;
+        match core::mem::replace(&mut slot.content, Content::Free { next: self.free.replace(handle.index) }) {
+            Content::Record(record) => Some(record),
+            Content::Free { .. } => unreachable!("the handle found a record"),
+        }
+    }
+
+    /// The record, unless it is gone.
+    pub(crate) fn get(&self, handle: Handle) -> Option<&T> {
+        match self.slots.get(handle.index as usize)? {
+            Slot { generation, content: Content::Record(record) } if *generation == handle.generation => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The record, unless it is gone. Its timer is not for the caller to write.
+    pub(crate) fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
+        match self.slots.get_mut(handle.index as usize)? {
+            Slot { generation, content: Content::Record(record) } if *generation == handle.generation => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The record in a place, with its handle.
+    pub(crate) fn at(&self, index: u32) -> Option<(Handle, &T)> {
+        let slot = self.slots.get(index as usize)?;
+        match &slot.content {
+            Content::Record(record) => Some((Handle { index, generation: slot.generation }, record)),
+            Content::Free { .. } => None,
+        }
+    }
+
+    /// Restarts a record's timer: it ends `timeout` after `now`. Returns whether the record is still there.
+    ///
+    /// A later end is only written and looked at when the old one comes up, so that refreshing costs nothing with every
+    /// packet; an earlier one is filed at once.
+    pub(crate) fn rearm(&mut self, handle: Handle, now: Instant, timeout: Duration) -> bool {
+        let deadline = now + timeout;
+        let Some(record) = self.get_mut(handle) else { return false };
+        record.set_timer(timeout, deadline);
+        if self.wheel.filed_at(handle.index).is_none_or(|filed| deadline < filed) {
+            self.wheel.schedule(handle.index, deadline);
+        }
+        true
+    }
+
+    /// Ends a record now, leaving its timeout as it is. It stays in its place until it comes up.
+    /// Returns whether the record is still there.
+    pub(crate) fn expire_now(&mut self, handle: Handle, now: Instant) -> bool {
+        let Some(record) = self.get_mut(handle) else { return false };
+        if record.deadline() > now {
+            record.set_deadline(now);
+            self.wheel.schedule(handle.index, now);
+        }
+        true
+    }
+
+    /// The next record that has ended. It has no timer any more: the caller removes it or restarts its timer.
+    /// Each step of the wheel costs one unit of `budget`; `None` if nothing has ended or the budget ran out.
+    pub(crate) fn pop_expired(&mut self, now: Instant, budget: &mut u32) -> Option<Handle> {
+        while let Some(index) = self.wheel.pop_due(now, budget) {
+            let (handle, record) = self.at(index).expect("removing a record cancels its timer");
+            let deadline = record.deadline();
+            if deadline <= now {
+                return Some(handle);
+            }
+            self.wheel.schedule(index, deadline);
+        }
+        None
+    }
+
+    /// When to call [`Store::pop_expired`] next; `None` while there is no timer. See [`Wheel::next_due`].
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_due()
+    }
+
+    /// Records, those that have ended and not come up yet included.
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The most records there can be.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// All records by place, those that have ended and not come up yet included.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
+        (0..self.slots.len() as u32).filter_map(|index| self.at(index))
+    }
+
+    /// Bytes reserved, to show that they never change.
+    #[cfg(test)]
+    pub(crate) fn reserved_len(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot<T>>() + self.wheel.reserved_len()
+    }
+}

@@ -1,0 +1,296 @@
+//! Which connection a packet belongs to, from either side, and how many there may be.
+//! Decides by key and time only: one whose deadline has passed is dead to every lookup, removed or not.
+//!
+//! Linux hashes a connection once, by protocol and client endpoint, and so finds it from both sides: a request carries
+//! the client as its source, a reply as its destination. FullNAT replies do not carry the client; those connections
+//! have a second entry, by protocol, real and local endpoint.
+
+use core::time::Duration;
+
+use ahash::RandomState;
+
+use crate::connection::index::HashIndex;
+use crate::connection::store::Store;
+use crate::connection::{Connection, ConnectionId};
+use crate::flow::{Endpoint, Protocol};
+use crate::rng::Seed;
+use crate::service::ForwardMethod;
+use crate::time::Instant;
+
+/// The connections of one director. All memory is reserved at creation, and no verb allocates.
+pub(crate) struct ConnectionTable {
+    store: Store<Connection>,
+    /// Two nodes a connection: [`by_client`] and [`by_local`].
+    index: HashIndex,
+    hasher: RandomState,
+    per_client_endpoint_max: u32,
+    /// Connections whose client port is not known yet; without any, the second lookup is saved.
+    no_client_port_count: u32,
+}
+
+/// Why a connection was not inserted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TableFull {
+    /// As many connections as the table holds, those included that have ended and were not removed yet.
+    Capacity,
+    /// As many live connections of this client endpoint as one may have (they share one hash).
+    ClientEndpoint,
+}
+
+impl ConnectionTable {
+    /// A table for `capacity` connections (at most 2³¹ − 1), of which one protocol and client endpoint may have
+    /// `per_client_endpoint_max`. The seed keys the hash, so that strangers cannot aim at one chain.
+    pub(crate) fn new(capacity: u32, per_client_endpoint_max: u32, seed: Seed) -> Self {
+        let capacity = capacity.min(u32::MAX / 2);
+        let key = |part| seed.derive(part).value();
+        Self {
+            store: Store::new(capacity),
+            index: HashIndex::new(2 * capacity, capacity),
+            hasher: RandomState::with_seeds(key(0), key(1), key(2), key(3)),
+            per_client_endpoint_max,
+            no_client_port_count: 0,
+        }
+    }
+
+    /// The hash under which a flow is found, from its protocol and client endpoint: the source of a request (and, for
+    /// [`ConnectionTable::find_reply_hashed`], the destination of a reply).
+    pub(crate) fn hash_request(&self, protocol: Protocol, client: Endpoint) -> u64 {
+        self.hasher.hash_one((protocol, client))
+    }
+
+    /// Reads what a lookup with this hash reads first, so that it is in the cache when a batch comes to its lookups.
+    /// The answer only keeps the reads from being left out: whether there may be such a connection.
+    pub(crate) fn touch(&self, hash: u64) -> bool {
+        self.index.with_hash(hash).next().is_some_and(|node| self.store.at(node / 2).is_some())
+    }
+
+    /// The live connection of a packet from `client` to `virtual_endpoint`.
+    ///
+    /// An older connection with the same key may still be there until its end comes up; the newer one is found.
+    pub(crate) fn find_request(
+        &self,
+        now: Instant,
+        protocol: Protocol,
+        client: Endpoint,
+        virtual_endpoint: Endpoint,
+    ) -> Option<ConnectionId> {
+        self.find_request_hashed(self.hash_request(protocol, client), now, protocol, client, virtual_endpoint)
+    }
+
+    /// [`ConnectionTable::find_request`] with the hash already at hand.
+    pub(crate) fn find_request_hashed(
+        &self,
+        hash: u64,
+        now: Instant,
+        protocol: Protocol,
+        client: Endpoint,
+        virtual_endpoint: Endpoint,
+    ) -> Option<ConnectionId> {
+        let find = |hash, client: Endpoint| {
+            self.find(hash, now, by_client, |connection| {
+                connection.protocol == protocol
+                    && connection.client == client
+                    && connection.virtual_endpoint == virtual_endpoint
+                    && connection.no_client_port == (client.port == 0)
+            })
+        };
+        find(hash, client).or_else(|| {
+            if self.no_client_port_count == 0 {
+                return None;
+            }
+            let unknown_port = Endpoint::new(client.address, 0);
+            find(self.hash_request(protocol, unknown_port), unknown_port)
+        })
+    }
+
+    /// The live connection of a packet from `source`, a server's side, to `client`. The source is the real server where
+    /// addresses are translated, and the virtual endpoint with the other methods. FullNAT connections are not found.
+    pub(crate) fn find_reply(
+        &self,
+        now: Instant,
+        protocol: Protocol,
+        source: Endpoint,
+        client: Endpoint,
+    ) -> Option<ConnectionId> {
+        self.find_reply_hashed(self.hash_request(protocol, client), now, protocol, source, client)
+    }
+
+    /// [`ConnectionTable::find_reply`] with the hash already at hand.
+    pub(crate) fn find_reply_hashed(
+        &self,
+        hash: u64,
+        now: Instant,
+        protocol: Protocol,
+        source: Endpoint,
+        client: Endpoint,
+    ) -> Option<ConnectionId> {
+        self.find(hash, now, by_client, |connection| {
+            let answers_as = match connection.forward {
+                ForwardMethod::Nat => connection.real,
+                ForwardMethod::FullNat => return false,
+                _ => connection.virtual_endpoint,
+            };
+            connection.protocol == protocol && connection.client == client && answers_as == source
+        })
+    }
+
+    /// The live FullNAT connection of a packet from the real server `source` to the director's own `local` endpoint.
+    pub(crate) fn find_full_nat_reply(
+        &self,
+        now: Instant,
+        protocol: Protocol,
+        source: Endpoint,
+        local: Endpoint,
+    ) -> Option<ConnectionId> {
+        self.find(self.local_hash(protocol, source, local), now, by_local, |connection| {
+            connection.protocol == protocol && connection.real == source && connection.local == Some(local)
+        })
+    }
+
+    /// Adds a connection that ends its `timeout` after `now`; what its `deadline` said is overwritten.
+    /// It is found before an older one with the same key. On `Err` nothing has changed.
+    pub(crate) fn insert(&mut self, now: Instant, mut connection: Connection) -> Result<ConnectionId, TableFull> {
+        if let Some(full) = self.would_refuse(now, &connection) {
+            return Err(full);
+        }
+        let hash = self.hash_request(connection.protocol, connection.client);
+        connection.deadline = now + connection.timeout;
+        let full_nat = connection.local.map(|local| self.local_hash(connection.protocol, connection.real, local));
+        self.no_client_port_count += u32::from(connection.no_client_port);
+        let handle = self.store.insert(connection).ok_or(TableFull::Capacity)?;
+        self.index.insert(by_client(handle.index), hash);
+        if let Some(hash) = full_nat {
+            self.index.insert(by_local(handle.index), hash);
+        }
+        Ok(ConnectionId(handle))
+    }
+
+    /// Why `insert` would refuse this connection now.
+    pub(crate) fn would_refuse(&self, now: Instant, connection: &Connection) -> Option<TableFull> {
+        if self.store.len() == self.store.capacity() {
+            return Some(TableFull::Capacity);
+        }
+        let hash = self.hash_request(connection.protocol, connection.client);
+        self.has_too_many(hash, now, connection).then_some(TableFull::ClientEndpoint)
+    }
+
+    /// Removes a connection; `None` if it is gone.
+    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        let connection = self.store.remove(id.0)?;
+        self.index.remove(by_client(id.0.index));
+        if connection.local.is_some() {
+            self.index.remove(by_local(id.0.index));
+        }
+        self.no_client_port_count -= u32::from(connection.no_client_port);
+        Some(connection)
+    }
+
+    /// Fills in the client's port, now that it is known (FTP passive data), and files the connection anew.
+    /// Returns whether it is still there.
+    pub(crate) fn set_client_port(&mut self, id: ConnectionId, port: u16) -> bool {
+        let Some(connection) = self.store.get_mut(id.0) else { return false };
+        self.no_client_port_count -= u32::from(connection.no_client_port);
+        connection.no_client_port = false;
+        connection.client.port = port;
+        let (protocol, client) = (connection.protocol, connection.client);
+        self.index.remove(by_client(id.0.index));
+        self.index.insert(by_client(id.0.index), self.hash_request(protocol, client));
+        true
+    }
+
+    /// The connection, unless it is gone. It may have ended: see its `deadline`.
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.store.get(id.0)
+    }
+
+    /// The connection, unless it is gone. The fields of its key and its timer are not for the caller to write.
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.store.get_mut(id.0)
+    }
+
+    /// Restarts a connection's timer with this timeout. Returns whether it is still there.
+    pub(crate) fn rearm(&mut self, id: ConnectionId, now: Instant, timeout: Duration) -> bool {
+        self.store.rearm(id.0, now, timeout)
+    }
+
+    /// Ends a connection now: no packet finds it any more, and it comes up next. Its timeout stays as it is.
+    /// Returns whether it is still there.
+    pub(crate) fn expire_now(&mut self, id: ConnectionId, now: Instant) -> bool {
+        self.store.expire_now(id.0, now)
+    }
+
+    /// The next connection that has ended; the caller removes it or, if it has children, restarts its timer.
+    /// Each step costs one unit of `budget`; `None` if nothing has ended or the budget ran out.
+    pub(crate) fn pop_expired(&mut self, now: Instant, budget: &mut u32) -> Option<ConnectionId> {
+        self.store.pop_expired(now, budget).map(ConnectionId)
+    }
+
+    /// When to call [`ConnectionTable::pop_expired`] next; `None` only while the table is empty. At most 17 ms after the
+    /// first connection ends, and perhaps before.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.store.next_deadline()
+    }
+
+    /// Connections in the table, those that have ended and were not removed yet included.
+    pub(crate) fn len(&self) -> u32 {
+        self.store.len()
+    }
+
+    /// The most connections there can be.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.store.capacity()
+    }
+
+    /// All connections in the order of their places, those that have ended and were not removed yet included.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        self.store.iter().map(|(handle, connection)| (ConnectionId(handle), connection))
+    }
+
+    /// The connection in place `place` of `0..capacity`, if there is one: for random samples (`drop_entry`).
+    pub(crate) fn at(&self, place: u32) -> Option<(ConnectionId, &Connection)> {
+        self.store.at(place).map(|(handle, connection)| (ConnectionId(handle), connection))
+    }
+
+    /// The newest live connection in the chain of `hash`, under this kind of node, that `matches`.
+    fn find(
+        &self,
+        hash: u64,
+        now: Instant,
+        node_of: fn(u32) -> u32,
+        matches: impl Fn(&Connection) -> bool,
+    ) -> Option<ConnectionId> {
+        self.index
+            .with_hash(hash)
+            .filter(|&node| node == node_of(node / 2))
+            .filter_map(|node| self.store.at(node / 2))
+            .find(|(_, connection)| connection.deadline > now && matches(connection))
+            .map(|(handle, _)| ConnectionId(handle))
+    }
+
+    fn has_too_many(&self, hash: u64, now: Instant, new: &Connection) -> bool {
+        let live_of_client = self.index.with_hash(hash).filter(|&node| node == by_client(node / 2)).filter(|&node| {
+            self.store.at(node / 2).is_some_and(|(_, connection)| {
+                connection.protocol == new.protocol && connection.client == new.client && connection.deadline > now
+            })
+        });
+        let max = self.per_client_endpoint_max as usize;
+        live_of_client.take(max).count() == max
+    }
+
+    fn local_hash(&self, protocol: Protocol, real: Endpoint, local: Endpoint) -> u64 {
+        self.hasher.hash_one((protocol, real, local))
+    }
+}
+
+/// The node by which requests, and replies that carry the client, find the connection in this place.
+fn by_client(place: u32) -> u32 {
+    2 * place
+}
+
+/// The node by which FullNAT replies find it.
+fn by_local(place: u32) -> u32 {
+    2 * place + 1
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Counting: connections bound to servers, the overload flag, statistics, events. Every count that goes up here comes
+//! down here, exactly once. Source: spec control §§2.4–2.5, 7.1.
+
+use alloc::collections::VecDeque;
+
+use super::Director;
+use crate::drop_reason::DropReason;
+use crate::event::{Event, Table};
+use crate::service::server_table::Place;
+use crate::service::{RealServer, ServerId, ServiceKey};
+
+/// Events waiting to be polled, bounded.
+#[derive(Debug)]
+pub(super) struct EventQueue {
+    queue: VecDeque<Event>,
+    capacity: usize,
+    lost: u64,
+}
+
+impl EventQueue {
+    pub fn new(capacity: u32) -> Self {
+        Self { queue: VecDeque::new(), capacity: capacity as usize, lost: 0 }
+    }
+
+    pub fn push(&mut self, event: Event) {
+        if self.queue.len() < self.capacity {
+            self.queue.push_back(event);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    pub fn pop(&mut self) -> Option<Event> {
+        self.queue.pop_front().or_else(|| {
+            let count = core::mem::take(&mut self.lost);
+            (count > 0).then_some(Event::Lost { count })
+        })
+    }
+}
+
+/// A count of a server that moves by one.
+#[derive(Clone, Copy)]
+pub(super) enum Count {
+    /// A connection bound to it; the total moves.
+    Connection,
+    /// A connection became active.
+    Active,
+    /// A template bound to it.
+    Template,
+}
+
+impl Director {
+    pub(super) fn count_drop(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// Counts up for a server, listed or in the trash.
+    pub(super) fn count_up(&mut self, id: ServerId, count: Count) {
+        let upper = self.servers.get(id).map_or(0, |record| record.config.upper_threshold);
+        self.change_counts(id, |server| {
+            match count {
+                Count::Active => server.active_connections += 1,
+                Count::Template => server.persistent_connections += 1,
+                Count::Connection => {
+                    server.total_connections += 1;
+                    // Evaluated on the exact crossing only, as Linux 6.1.183 and later do.
+                    if upper != 0 && server.total_connections == upper {
+                        server.is_overloaded = true;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Counts down for a server, listed or in the trash.
+    pub(super) fn count_down(&mut self, id: ServerId, count: Count) {
+        let (upper, lower) = self
+            .servers
+            .get(id)
+            .map_or((0, 0), |record| thresholds(record.config.upper_threshold, record.config.lower_threshold));
+        self.change_counts(id, |server| match count {
+            Count::Active => server.active_connections -= 1,
+            Count::Template => server.persistent_connections -= 1,
+            Count::Connection => {
+                if upper != 0 && server.total_connections == lower {
+                    server.is_overloaded = server.total_connections > upper;
+                }
+                server.total_connections -= 1;
+            }
+        });
+    }
+
+    fn change_counts(&mut self, id: ServerId, change: impl FnOnce(&mut RealServer)) {
+        let Some(record) = self.servers.get_mut(id) else { return };
+        let key = record.config.key;
+        let (service, position) = match &mut record.place {
+            Place::Trash { counts, .. } => return change(counts),
+            Place::Listed { service, position } => (*service, *position),
+        };
+        let service = self.services.get_mut(service).expect("a listed server's service exists");
+        let was_overloaded = service.servers[position].is_overloaded;
+        change(&mut service.servers[position]);
+        service.scheduler.load_changed(position, &service.servers);
+        let is_overloaded = service.servers[position].is_overloaded;
+        let service = service.key;
+        match (was_overloaded, is_overloaded) {
+            (false, true) => self.events.push(Event::ServerOverloaded { service, server: key }),
+            (true, false) => self.events.push(Event::ServerAvailable { service, server: key }),
+            _ => {}
+        }
+    }
+
+    /// Counts a packet from a client, with its length on the wire. Only while the server is listed.
+    pub(super) fn count_in(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
+        self.meters(server, |counters| {
+            counters.in_packets += packets;
+            counters.in_bytes += bytes;
+        });
+    }
+
+    /// Counts a packet from a server.
+    pub(super) fn count_out(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
+        self.meters(server, |counters| {
+            counters.out_packets += packets;
+            counters.out_bytes += bytes;
+        });
+    }
+
+    /// Counts a scheduled connection.
+    pub(super) fn count_connection(&mut self, server: Option<ServerId>) {
+        self.meters(server, |counters| counters.connections += 1);
+    }
+
+    fn meters(&mut self, server: Option<ServerId>, add: impl Fn(&mut crate::service::stats::Counters)) {
+        let Some(record) = server.and_then(|id| self.servers.get_mut(id)) else { return };
+        let Place::Listed { service, .. } = record.place else { return };
+        add(&mut record.meter.live);
+        if let Some(service) = self.services.get_mut(service) {
+            add(&mut service.meter.live);
+        }
+        add(&mut self.totals.live);
+    }
+
+    /// Tells once that a table became full.
+    pub(super) fn tell_full(&mut self, table: Table) {
+        let told = &mut self.told_full[table as usize];
+        if !*told {
+            *told = true;
+            self.events.push(Event::TableFull { table });
+        }
+    }
+
+    /// Tells once that a service turned unavailable.
+    pub(super) fn tell_unavailable(&mut self, key: &ServiceKey) {
+        let Some(index) = self.services.index_of(key) else { return };
+        let service = self.services.get_mut(index).expect("the index was just found");
+        if !service.is_unavailable {
+            service.is_unavailable = true;
+            self.events.push(Event::ServiceUnavailable { service: *key });
+        }
+    }
+}
+
+/// The upper threshold, and the lower one in force: three quarters of the upper, rounded up, where none is set.
+pub(super) const fn thresholds(upper: u32, lower: u32) -> (u32, u32) {
+    (upper, if lower != 0 { lower } else { upper - upper / 4 })
+}

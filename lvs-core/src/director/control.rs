@@ -1,0 +1,361 @@
+//! Commands: the only writer of configuration. Every check comes before the first change, in the order Linux checks,
+//! so a refused command has changed nothing. Source: spec control §1.4–1.5, 2.5–2.6.
+
+use alloc::boxed::Box;
+
+use super::Director;
+use super::accounting::thresholds;
+use crate::command::Command;
+use crate::error::ControlError;
+use crate::event::Event;
+use crate::flow::{AddressFamily, Endpoint};
+use crate::scheduler::{Change, Scheduler, SchedulerInit};
+use crate::service::server_table::{Place, ServerRecord};
+use crate::service::stats::Meter;
+use crate::service::table::{Service, ServiceIndex};
+use crate::service::{
+    ForwardMethod, Netmask, RealServer, ServerConfig, ServerKey, ServiceConfig, ServiceKey, TunnelKind,
+};
+use crate::settings::Settings;
+use crate::time::Instant;
+
+/// The only persistence engine there is.
+const SIP: &str = "sip";
+/// Neutral load factor.
+const FACTOR_ONE: u32 = 1024;
+
+impl Director {
+    pub(super) fn carry_out(&mut self, now: Instant, command: &Command) -> Result<(), ControlError> {
+        match command {
+            Command::AddService(key, config) => self.add_service(now, key, config),
+            Command::EditService(key, config) => self.edit_service(key, config),
+            Command::DeleteService(key) => {
+                let index = self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
+                self.delete_service(now, index);
+                Ok(())
+            }
+            Command::Flush => {
+                for index in self.services.indexes() {
+                    self.delete_service(now, index);
+                }
+                Ok(())
+            }
+            Command::AddServer(service, config) => self.add_server(now, service, config),
+            Command::EditServer(service, config) => self.edit_server(now, service, config),
+            Command::DeleteServer(service, server) => self.delete_server(now, service, server),
+            Command::Zero(service) => self.zero(service.as_ref()),
+            Command::SetTimeouts { tcp, tcp_fin, udp } => {
+                if [tcp, tcp_fin, udp].into_iter().flatten().any(|timeout| timeout.as_secs() > TIMEOUT_MAX_S) {
+                    return Err(ControlError::Invalid("timeout"));
+                }
+                self.timeouts.set(*tcp, *tcp_fin, *udp);
+                Ok(())
+            }
+            Command::SetSettings(settings) => self.set_settings(settings),
+            Command::SetServerFactor { service, server, factor } => self.set_factor(now, service, server, *factor),
+        }
+    }
+
+    fn new_scheduler(&mut self, name: &str, key: &ServiceKey) -> Result<Box<dyn Scheduler>, ControlError> {
+        let init = SchedulerInit {
+            seed: self.seed.derive(self.scheduler_count),
+            load_formula: self.config.load_formula,
+            family: key.family(),
+        };
+        let scheduler =
+            self.config.schedulers.create(name, &init).ok_or_else(|| ControlError::NoSuchScheduler(name.into()))?;
+        self.scheduler_count += 1;
+        Ok(scheduler)
+    }
+
+    fn add_service(&mut self, now: Instant, key: &ServiceKey, config: &ServiceConfig) -> Result<(), ControlError> {
+        if self.services.index_of(key).is_some() {
+            return Err(ControlError::ServiceExists(*key));
+        }
+        if matches!(key, ServiceKey::FwMark { mark: 0, .. }) {
+            return Err(ControlError::Invalid("a firewall mark of 0 means no mark"));
+        }
+        self.check_names(config)?;
+        check_netmask(key, config)?;
+        let scheduler = self.new_scheduler(&config.scheduler, key)?;
+        self.services.insert(Service {
+            key: *key,
+            config: config.clone(),
+            scheduler,
+            servers: alloc::vec::Vec::new(),
+            meter: Meter::default(),
+            is_unavailable: false,
+        });
+        self.start_estimator(now);
+        Ok(())
+    }
+
+    fn edit_service(&mut self, key: &ServiceKey, config: &ServiceConfig) -> Result<(), ControlError> {
+        let index = self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
+        self.check_names(config)?;
+        check_netmask(key, config)?;
+        let is_same = self.services.get(index).is_some_and(|service| service.config.scheduler == config.scheduler);
+        let scheduler = if is_same { None } else { Some(self.new_scheduler(&config.scheduler, key)?) };
+        let service = self.services.get_mut(index).expect("the index was just found");
+        service.config = config.clone();
+        // The same scheduler keeps its state; another one starts afresh with the servers there are.
+        if let Some(scheduler) = scheduler {
+            service.scheduler = scheduler;
+            service.scheduler.servers_changed(Change::Reset, &service.servers);
+        }
+        Ok(())
+    }
+
+    fn check_names(&self, config: &ServiceConfig) -> Result<(), ControlError> {
+        if !self.config.schedulers.contains(&config.scheduler) {
+            return Err(ControlError::NoSuchScheduler(config.scheduler.clone()));
+        }
+        match &config.persistence_engine {
+            Some(engine) if !engine.is_empty() && engine != SIP => Err(ControlError::NoSuchScheduler(engine.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn delete_service(&mut self, now: Instant, index: ServiceIndex) {
+        let Some(service) = self.services.remove(index) else { return };
+        for server in service.servers {
+            self.servers.bury(server.id, server, now, true);
+        }
+        self.servers_left(now);
+    }
+
+    fn add_server(&mut self, now: Instant, key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
+        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        check_server(key, config)?;
+        let service = self.services.get(index).expect("the index was just found");
+        if service.position(&config.key).is_some() {
+            return Err(ControlError::ServerExists(config.key));
+        }
+        let server = match self.servers.find_buried(key, config) {
+            Some(id) => {
+                let counts = self.servers.revive(id, *key, config.clone(), index, now).expect("it was just found");
+                RealServer { weight: config.weight, last_weight: config.weight, ..counts }
+            }
+            None => {
+                check_unicast(&config.key)?;
+                let id = self.servers.insert(ServerRecord {
+                    service: *key,
+                    config: config.clone(),
+                    place: Place::Listed { service: index, position: 0 },
+                    meter: Meter::default(),
+                    service_was_deleted: false,
+                    added_at: now,
+                    factor: FACTOR_ONE,
+                });
+                RealServer::new(id, config.key, config.weight)
+            }
+        };
+        self.list_server(index, server);
+        Ok(())
+    }
+
+    /// Puts a server at the head of its service's list.
+    fn list_server(&mut self, index: ServiceIndex, mut server: RealServer) {
+        let config = self.servers.get(server.id).map(|record| &record.config);
+        evaluate_overload(&mut server, config);
+        let service = self.services.get_mut(index).expect("the caller found it");
+        service.servers.insert(0, server);
+        service.is_unavailable = false;
+        self.renumber(index);
+        let service = self.services.get_mut(index).expect("the caller found it");
+        service.scheduler.servers_changed(Change::Added { index: 0 }, &service.servers);
+    }
+
+    /// Tells every server of a service its place in the list.
+    fn renumber(&mut self, index: ServiceIndex) {
+        let service = self.services.get(index).expect("the caller found it");
+        for (position, server) in service.servers.iter().enumerate() {
+            if let Some(record) = self.servers.get_mut(server.id) {
+                record.place = Place::Listed { service: index, position };
+            }
+        }
+    }
+
+    fn edit_server(&mut self, now: Instant, key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
+        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        check_server(key, config)?;
+        let service = self.services.get(index).expect("the index was just found");
+        let position = service.position(&config.key).ok_or(ControlError::NoSuchServer(config.key))?;
+        let id = service.servers[position].id;
+        let before = self.servers.get(id).map(|record| record.config.clone());
+        self.servers.edit(id, config.clone());
+        let weight = self.effective_weight(now, id);
+        let service = self.services.get_mut(index).expect("the index was just found");
+        let server = &mut service.servers[position];
+        server.weight = weight;
+        if weight != 0 {
+            server.last_weight = weight;
+        }
+        let thresholds_changed = before.is_some_and(|before| {
+            (before.upper_threshold, before.lower_threshold) != (config.upper_threshold, config.lower_threshold)
+        });
+        if thresholds_changed {
+            evaluate_overload(server, Some(config));
+        }
+        service.is_unavailable = false;
+        service.scheduler.servers_changed(Change::Edited { index: position }, &service.servers);
+        Ok(())
+    }
+
+    fn delete_server(&mut self, now: Instant, key: &ServiceKey, server: &ServerKey) -> Result<(), ControlError> {
+        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        let service = self.services.get_mut(index).expect("the index was just found");
+        let position = service.position(server).ok_or(ControlError::NoSuchServer(*server))?;
+        let removed = service.servers.remove(position);
+        let change = Change::Removed { index: position, id: removed.id };
+        service.scheduler.servers_changed(change, &service.servers);
+        self.renumber(index);
+        self.servers.bury(removed.id, removed, now, false);
+        self.servers_left(now);
+        Ok(())
+    }
+
+    fn zero(&mut self, key: Option<&ServiceKey>) -> Result<(), ControlError> {
+        let indexes = match key {
+            Some(key) => alloc::vec![self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?],
+            None => self.services.indexes(),
+        };
+        for index in indexes {
+            let service = self.services.get_mut(index).expect("the index was just found");
+            service.meter.zero();
+            for server in &service.servers {
+                if let Some(record) = self.servers.get_mut(server.id) {
+                    record.meter.zero();
+                }
+            }
+        }
+        if key.is_none() {
+            self.totals.zero();
+        }
+        Ok(())
+    }
+
+    fn set_settings(&mut self, settings: &Settings) -> Result<(), ControlError> {
+        if [settings.drop_entry, settings.drop_packet, settings.secure_tcp].iter().any(|mode| *mode > 3) {
+            return Err(ControlError::Invalid("drop_entry, drop_packet and secure_tcp take 0 to 3"));
+        }
+        self.config.settings = settings.clone();
+        Ok(())
+    }
+
+    fn set_factor(
+        &mut self,
+        now: Instant,
+        key: &ServiceKey,
+        server: &ServerKey,
+        factor: u32,
+    ) -> Result<(), ControlError> {
+        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        if factor > FACTOR_ONE * FACTOR_ONE {
+            return Err(ControlError::OutOfRange("factor"));
+        }
+        let service = self.services.get(index).expect("the index was just found");
+        let position = service.position(server).ok_or(ControlError::NoSuchServer(*server))?;
+        let id = service.servers[position].id;
+        if let Some(record) = self.servers.get_mut(id) {
+            record.factor = factor;
+        }
+        self.refresh_weight(now, index, position);
+        Ok(())
+    }
+
+    /// The weight schedulers use: the operator's, moved by the reported factor.
+    fn effective_weight(&self, _now: Instant, id: crate::service::ServerId) -> u32 {
+        self.servers.get(id).map_or(0, |record| {
+            let weight = u64::from(record.config.weight) * u64::from(record.factor) / u64::from(FACTOR_ONE);
+            u32::try_from(weight).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// Brings a server's effective weight up to date and tells the scheduler if it moved.
+    pub(super) fn refresh_weight(&mut self, now: Instant, index: ServiceIndex, position: usize) {
+        let Some(id) = self.services.get(index).and_then(|service| service.servers.get(position)).map(|s| s.id) else {
+            return;
+        };
+        let weight = self.effective_weight(now, id);
+        let service = self.services.get_mut(index).expect("the index was just found");
+        let server = &mut service.servers[position];
+        if server.weight == weight {
+            return;
+        }
+        server.weight = weight;
+        if weight != 0 {
+            server.last_weight = weight;
+        }
+        service.is_unavailable = false;
+        service.scheduler.servers_changed(Change::Edited { index: position }, &service.servers);
+    }
+
+    /// Forgets what has waited in the trash long enough, and tells of it.
+    pub(super) fn sweep_trash(&mut self, now: Instant) {
+        let services = &self.services;
+        let forgotten =
+            self.servers.sweep_trash(now, |id| services.iter().any(|service| service.scheduler.remembers(id)));
+        for record in forgotten {
+            self.events.push(Event::ServerForgotten { service: record.service, server: record.config.key });
+        }
+    }
+}
+
+/// ⌊(2³¹ − 1) / HZ⌋ at HZ 250: what Linux accepts, in seconds.
+const TIMEOUT_MAX_S: u64 = 8_589_934;
+
+fn check_netmask(key: &ServiceKey, config: &ServiceConfig) -> Result<(), ControlError> {
+    match (key.family(), config.netmask) {
+        (_, None) | (AddressFamily::Ipv4, Some(Netmask::V4(_))) => Ok(()),
+        (AddressFamily::Ipv6, Some(Netmask::V6(prefix))) if (1..=128).contains(&prefix) => Ok(()),
+        _ => Err(ControlError::Invalid("netmask")),
+    }
+}
+
+fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
+    if AddressFamily::of(config.key.address) != key.family() && config.forward != ForwardMethod::Tunnel {
+        return Err(ControlError::Invalid("only tunnels reach servers of the other address family"));
+    }
+    if config.weight > i32::MAX as u32 {
+        return Err(ControlError::OutOfRange("weight"));
+    }
+    if config.lower_threshold > config.upper_threshold {
+        return Err(ControlError::OutOfRange("the lower threshold is above the upper one"));
+    }
+    if config.upper_threshold > i32::MAX as u32 {
+        return Err(ControlError::Invalid("upper threshold"));
+    }
+    if config.tunnel.kind == TunnelKind::Gue && config.tunnel.port == 0 {
+        return Err(ControlError::Invalid("a GUE tunnel needs a port"));
+    }
+    Ok(())
+}
+
+fn check_unicast(server: &Endpoint) -> Result<(), ControlError> {
+    let is_unicast = match server.address {
+        core::net::IpAddr::V4(address) => {
+            !(address.is_multicast()
+                || address.is_broadcast()
+                || address.is_unspecified()
+                || address.octets()[0] >= 240)
+        }
+        core::net::IpAddr::V6(address) => {
+            !(address.is_multicast() || address.is_unspecified() || address.is_unicast_link_local())
+        }
+    };
+    if is_unicast { Ok(()) } else { Err(ControlError::Invalid("the server's address is not unicast")) }
+}
+
+/// Sets or clears the overload flag where thresholds or counts came together anew.
+fn evaluate_overload(server: &mut RealServer, config: Option<&ServerConfig>) {
+    let Some(config) = config else { return };
+    let (upper, lower) = thresholds(config.upper_threshold, config.lower_threshold);
+    if upper == 0 {
+        server.is_overloaded = false;
+    } else if server.total_connections >= upper {
+        server.is_overloaded = true;
+    } else if server.total_connections < lower {
+        server.is_overloaded = false;
+    }
+}

@@ -1,0 +1,269 @@
+//! Explaining a packet: the same look-up, choice and forwarding as `handle_packet`, on copies, with every step told.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::Director;
+use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
+use super::fragments::Fate;
+use super::look::{FirstPacket, FlowEnd, Look, Outcome};
+use super::view::connection_view;
+use crate::connection::Connection;
+use crate::drop_reason::DropReason;
+use crate::explanation::{Candidate, Explanation, PassReason, Step};
+use crate::flow::{AddressFamily, Endpoint};
+use crate::forward;
+use crate::packet::{HEADROOM, PacketBuf};
+use crate::service::ForwardMethod;
+use crate::time::Instant;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::icmp::{IcmpError, Related};
+use crate::wire::parse::{self, Headers};
+
+/// Room behind the copy for an ICMP answer to a short packet.
+const TAILROOM: usize = 128;
+
+/// The steps so far, and a copy of the packet to try the rewrite on.
+struct Trial<'a> {
+    steps: Vec<Step>,
+    packet: PacketBuf<'a>,
+}
+
+impl Director {
+    pub(super) fn explain_packet(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
+        let mut storage =
+            alloc::vec![0; packet.headroom().max(HEADROOM) + packet.len() + packet.tailroom().max(TAILROOM)];
+        let start = packet.headroom().max(HEADROOM);
+        storage[start..start + packet.len()].copy_from_slice(packet.bytes());
+        let mut copy = PacketBuf::new(&mut storage, start, packet.len());
+        (copy.offload, copy.mark) = (packet.offload, packet.mark);
+        let mut trial = Trial { steps: Vec::new(), packet: copy };
+        let verdict = match parse::parse(packet.bytes()) {
+            Ok(headers) => {
+                trial.steps.push(arrival(packet, &headers));
+                self.try_packet(now, &mut trial, &headers)
+            }
+            Err(reason) => Verdict::Drop(reason),
+        };
+        if let Verdict::Drop(reason) = verdict {
+            trial.steps.push(Step::Dropped(reason));
+        }
+        let bytes = trial.packet.bytes().to_vec();
+        tell_changes(&mut trial.steps, packet.bytes(), &bytes, verdict);
+        Explanation { steps: trial.steps, verdict, bytes }
+    }
+
+    fn try_packet(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
+        let Some(part) = headers.fragment else { return self.try_whole(now, trial, headers) };
+        match self.fragment_fate(now, headers, &part, trial.packet.mark) {
+            Fate::Pass | Fate::PassedOn(_) => {
+                trial.steps.push(Step::Passed(PassReason::UnknownFragment));
+                Verdict::Pass
+            }
+            Fate::Drop(reason) => Verdict::Drop(reason),
+            Fate::First => self.try_whole(now, trial, headers),
+            Fate::Wait => Verdict::Held,
+            Fate::Follow(_, end) => {
+                trial.steps.push(Step::FollowsFirstFragment);
+                try_send(trial, headers, &end)
+            }
+        }
+    }
+
+    fn try_whole(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
+        let Look { outcome, is_rescheduled, .. } = self.look(now, &trial.packet, headers);
+        if is_rescheduled {
+            trial.steps.push(Step::Rescheduled);
+        }
+        match outcome {
+            Outcome::Pass(reason) => {
+                trial.steps.push(Step::Passed(reason));
+                Verdict::Pass
+            }
+            Outcome::Drop(reason) => Verdict::Drop(reason),
+            Outcome::Request(id) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                self.try_known(now, trial, headers, connection, Direction::Request)
+            }
+            Outcome::Reply(id) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                self.try_known(now, trial, headers, connection, Direction::Reply)
+            }
+            Outcome::RelatedRequest(id, related) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                self.try_related(now, trial, headers, connection, &related, Direction::Request)
+            }
+            Outcome::RelatedReply(id, related) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                self.try_related(now, trial, headers, connection, &related, Direction::Reply)
+            }
+            Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
+            Outcome::First(first) => self.try_first(now, trial, headers, &first),
+        }
+    }
+
+    fn try_known(
+        &self,
+        now: Instant,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        connection: &Connection,
+        direction: Direction,
+    ) -> Verdict {
+        trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+        self.try_forward(trial, headers, connection, direction)
+    }
+
+    /// The state's next step, and the way out.
+    fn try_forward(
+        &self,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        connection: &Connection,
+        direction: Direction,
+    ) -> Verdict {
+        let state = self.next_state(connection, trial.packet.bytes(), headers, direction).map(|next| Step::State {
+            before: connection.state.name(),
+            after: next.name(),
+            timeout: self.timeouts.of(next),
+        });
+        let verdict = try_send(trial, headers, &self.flow_end(connection, direction, headers));
+        let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
+        trial.steps.extend(state.filter(|_| is_counted));
+        verdict
+    }
+
+    fn try_related(
+        &self,
+        now: Instant,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        connection: &Connection,
+        related: &Related,
+        direction: Direction,
+    ) -> Verdict {
+        trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
+        trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+        let end = self.flow_end(connection, direction, headers);
+        if connection.forward != ForwardMethod::Nat {
+            return try_send(trial, headers, &end);
+        }
+        if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
+            return Verdict::Drop(reason);
+        }
+        match direction {
+            Direction::Request => forward::nat::related_request(&mut trial.packet, headers, related, &end.path),
+            Direction::Reply => forward::nat::related_reply(&mut trial.packet, headers, related, &end.path),
+        }
+    }
+
+    fn try_refuse_unknown_reply(&self, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
+        self.refuse_reply_on(&mut trial.packet, headers)
+    }
+
+    fn try_first(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers, first: &FirstPacket) -> Verdict {
+        let service = self.services.get(first.service).expect("look found it");
+        trial.steps.push(Step::Service(service.key));
+        let mut scheduler = service.scheduler.boxed_clone();
+        let choice = self.choose(now, first, scheduler.as_mut());
+        self.tell_choice(now, trial, first, &choice);
+        let connection = match choice.decision {
+            Decision::Pass(reason) => {
+                trial.steps.push(Step::Passed(reason));
+                return Verdict::Pass;
+            }
+            Decision::Drop(reason) => return Verdict::Drop(reason),
+            Decision::Refuse => {
+                let path = self.answer_path(Direction::Request, headers);
+                let error = IcmpError::PortUnreachable;
+                return forward::answer(&mut trial.packet, headers, error, &path, DropReason::NoServer);
+            }
+            Decision::Bypass => bypass_connection(now, first),
+            Decision::Server { server, real, forward, .. } => new_connection(now, first, real, forward, Some(server)),
+        };
+        if let Some(reason) = self.refuses_insertion(now, first, &connection) {
+            return Verdict::Drop(reason);
+        }
+        trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
+        if first.is_quoted {
+            return Verdict::Pass;
+        }
+        self.try_forward(trial, headers, &connection, Direction::Request)
+    }
+
+    fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {
+        let service = self.services.get(first.service).expect("look found it");
+        let view = |id| self.templates.get(id).map(|template| self.template_view(template, now));
+        if let Some(template) = choice.invalid.and_then(view) {
+            trial.steps.push(Step::TemplateInvalid(template));
+        }
+        if let Decision::Server { template: Persistence::Existing(id), .. } = &choice.decision {
+            trial.steps.extend(view(*id).map(Step::Template));
+        }
+        if !choice.was_scheduled {
+            return;
+        }
+        let chosen = match &choice.decision {
+            Decision::Server { server, .. } => self.servers.get(*server).map(|record| record.config.key),
+            _ => None,
+        };
+        let candidates = service.servers.iter().map(|server| Candidate {
+            server: server.key,
+            weight: server.weight,
+            active_connections: server.active_connections,
+            inactive_connections: server.inactive_connections(),
+            is_overloaded: server.is_overloaded,
+        });
+        trial.steps.push(Step::Scheduled {
+            scheduler: service.config.scheduler.clone(),
+            candidates: candidates.collect(),
+            chosen,
+        });
+    }
+}
+
+fn try_send(trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+    match end.direction {
+        Direction::Request => forward::request(&mut trial.packet, headers, &end.path),
+        Direction::Reply => forward::reply(&mut trial.packet, headers, &end.path),
+    }
+}
+
+fn arrival(packet: &PacketBuf<'_>, headers: &Headers) -> Step {
+    let (source, destination) = headers.ports(packet.bytes()).unwrap_or((0, 0));
+    Step::Packet {
+        source: Endpoint::new(headers.source, source),
+        destination: Endpoint::new(headers.destination, destination),
+        protocol: headers.protocol,
+        len: headers.packet_len,
+    }
+}
+
+/// Adds a step for every header field that differs.
+fn tell_changes(steps: &mut Vec<Step>, before: &[u8], after: &[u8], verdict: Verdict) {
+    if !matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
+        return;
+    }
+    let (Ok(old), Ok(new)) = (parse::parse(before), parse::parse(after)) else { return };
+    let mut tell = |field, before: String, after: String| {
+        if before != after {
+            steps.push(Step::Changed { field, before, after });
+        }
+    };
+    let shown = |headers: &Headers, bytes: &[u8], is_source: bool| {
+        let address = if is_source { headers.source } else { headers.destination };
+        match headers.ports(bytes) {
+            Some((source, destination)) => {
+                Endpoint::new(address, if is_source { source } else { destination }).to_string()
+            }
+            None => address.to_string(),
+        }
+    };
+    tell("source", shown(&old, before, true), shown(&new, after, true));
+    tell("destination", shown(&old, before, false), shown(&new, after, false));
+    let hop_limit = if old.family == AddressFamily::Ipv4 { "TTL" } else { "hop limit" };
+    tell(hop_limit, old.hop_limit.to_string(), new.hop_limit.to_string());
+    tell("protocol", old.protocol.to_string(), new.protocol.to_string());
+    tell("length", format!("{} bytes", old.packet_len), format!("{} bytes", new.packet_len));
+}

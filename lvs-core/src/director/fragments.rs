@@ -1,0 +1,286 @@
+//! Fragments: the first one is handled like any packet and decides for the rest of its datagram. Parts that come
+//! before it wait and leave through `poll_transmit`; datagrams whose checksum needs every byte (SCTP) wait until they
+//! are complete. A datagram counts once, with its whole length. DESIGN: "Fragments are tracked, not reassembled".
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::Director;
+use super::look::FlowEnd;
+use crate::drop_reason::DropReason;
+use crate::flow::Protocol;
+use crate::fragment::{DatagramId, DatagramKey, Decision, FragmentMemory, Part};
+use crate::packet::{HEADROOM, PacketBuf};
+use crate::rng::Seed;
+use crate::time::Instant;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::parse::{self, FragmentPart, Headers};
+use crate::wire::reassembly::join;
+
+/// Datagrams in progress, and packets on their way to `poll_transmit`.
+#[derive(Debug)]
+pub(super) struct FragmentTable {
+    pub memory: FragmentMemory<FlowEnd>,
+    outbox: VecDeque<(Vec<u8>, usize, Verdict)>,
+}
+
+/// What becomes of a fragment, before anything is changed.
+pub(super) enum Fate {
+    /// Not a datagram of ours.
+    Pass,
+    Drop(DropReason),
+    /// A first fragment: handled like a whole packet.
+    First,
+    /// Its datagram's first fragment showed the way.
+    Follow(DatagramId, FlowEnd),
+    /// The first fragment was passed on.
+    PassedOn(DatagramId),
+    /// Kept until the first fragment comes, or until the datagram is complete.
+    Wait,
+}
+
+impl FragmentTable {
+    pub fn new(capacity: u32, bytes_max: u32, seed: Seed) -> Self {
+        Self { memory: FragmentMemory::new(capacity, bytes_max, seed), outbox: VecDeque::new() }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.memory.next_deadline()
+    }
+
+    /// Writes the next waiting packet into `into`.
+    pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
+        let (storage, len, verdict) = self.outbox.pop_front()?;
+        if into.set_len(len).is_none() {
+            return Some(Verdict::Drop(DropReason::NoTailroom));
+        }
+        into.bytes_mut().copy_from_slice(&storage[storage.len() - len..]);
+        into.offload = Default::default();
+        Some(verdict)
+    }
+}
+
+impl Director {
+    /// A packet with a fragment header.
+    pub(super) fn fragment(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+        let Some(part) = headers.fragment else { return Verdict::Pass };
+        match self.fragment_fate(now, headers, &part, packet.mark) {
+            Fate::Pass => Verdict::Pass,
+            Fate::Drop(reason) => Verdict::Drop(reason),
+            Fate::First => self.first_fragment(now, packet, headers, &part),
+            Fate::Follow(id, end) => {
+                self.note_part(id, headers, &part);
+                self.follow(packet, headers, &end)
+            }
+            Fate::PassedOn(id) => {
+                self.note_part(id, headers, &part);
+                Verdict::Pass
+            }
+            Fate::Wait => match self.wait(now, packet, headers, &part) {
+                Ok(()) => Verdict::Held,
+                Err(reason) => Verdict::Drop(reason),
+            },
+        }
+    }
+
+    /// What becomes of a fragment. Changes nothing.
+    pub(super) fn fragment_fate(&self, now: Instant, headers: &Headers, part: &FragmentPart, mark: u32) -> Fate {
+        let is_whole = part.offset == 0 && !part.more;
+        if is_whole {
+            return Fate::First;
+        }
+        let Some(protocol) = Protocol::from_number(headers.protocol) else {
+            return if part.offset == 0 { Fate::First } else { Fate::Pass };
+        };
+        if !self.services.serves(headers.family) {
+            return Fate::Pass;
+        }
+        let is_payload_odd = part.more && (headers.packet_len - headers.transport) % 8 != 0;
+        if is_payload_odd {
+            return Fate::Drop(DropReason::MalformedIp);
+        }
+        let memory = &self.fragments.memory;
+        let Some(id) = memory.find(now, &DatagramKey::of(headers, part)) else {
+            return match (part.offset, self.is_maybe_ours(headers, mark)) {
+                (_, true) if needs_every_byte(protocol) => Fate::Wait,
+                (0, _) => Fate::First,
+                (_, true) => Fate::Wait,
+                (_, false) => Fate::Pass,
+            };
+        };
+        if let Err(reason) = memory.check(id, headers, part) {
+            return Fate::Drop(reason);
+        }
+        match memory.decision(id) {
+            Decision::Open if part.offset == 0 => Fate::First,
+            Decision::Open | Decision::Collecting => Fate::Wait,
+            Decision::Pass => Fate::PassedOn(id),
+            Decision::Drop(reason) => Fate::Drop(reason),
+            Decision::Follow(end) => Fate::Follow(id, end),
+        }
+    }
+
+    /// Whether a fragment without its first one may belong to a flow of ours.
+    fn is_maybe_ours(&self, headers: &Headers, mark: u32) -> bool {
+        mark != 0 || self.services.is_virtual(headers.destination) || self.servers.has_address(headers.source)
+    }
+
+    fn first_fragment(
+        &mut self,
+        now: Instant,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+        part: &FragmentPart,
+    ) -> Verdict {
+        let is_tracked = part.more && Protocol::from_number(headers.protocol).is_some();
+        if !is_tracked {
+            return self.whole_packet(now, packet, headers).0;
+        }
+        let key = DatagramKey::of(headers, part);
+        let id = match self.fragments.memory.find(now, &key) {
+            Some(id) => id,
+            None => match self.fragments.memory.remember(now, key, Decision::Open) {
+                Ok(id) => id,
+                Err(reason) => {
+                    self.tell_full(crate::event::Table::Fragments);
+                    return Verdict::Drop(reason);
+                }
+            },
+        };
+        let (verdict, flow) = self.whole_packet(now, packet, headers);
+        let decision = match (verdict, flow) {
+            (Verdict::Forward { .. }, Some(end)) => Decision::Follow(end),
+            (Verdict::Pass, _) => Decision::Pass,
+            (Verdict::Drop(reason), _) => Decision::Drop(reason),
+            _ => Decision::Drop(DropReason::FirstFragmentRefused),
+        };
+        self.fragments.memory.decide(id, decision);
+        let is_complete = self.fragments.memory.note(id, headers, part);
+        let (waiting, _) = self.fragments.memory.take_waiting(id);
+        for part in waiting {
+            self.release(part, decision);
+        }
+        if is_complete {
+            self.fragments.memory.forget(id);
+        }
+        verdict
+    }
+
+    /// A part that waited goes the way of its datagram's first fragment.
+    fn release(&mut self, part: Part, decision: Decision<FlowEnd>) {
+        let Part { mut storage, mark, .. } = part;
+        let len = storage.len() - HEADROOM;
+        let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
+        packet.mark = mark;
+        let verdict = match (decision, parse::parse(packet.bytes())) {
+            (Decision::Follow(end), Ok(headers)) => self.follow(&mut packet, &headers, &end),
+            (Decision::Pass, _) => Verdict::Pass,
+            (Decision::Drop(reason), _) | (_, Err(reason)) => Verdict::Drop(reason),
+            _ => Verdict::Drop(DropReason::FirstFragmentRefused),
+        };
+        self.send_later(storage, verdict);
+    }
+
+    fn send_later(&mut self, storage: Vec<u8>, verdict: Verdict) {
+        match verdict {
+            Verdict::Drop(reason) => self.count_drop(reason),
+            verdict => {
+                // A forwarded packet may have shrunk or grown at its front only; its end is the storage's end.
+                let len = storage.len() - HEADROOM;
+                self.fragments.outbox.push_back((storage, len, verdict));
+            }
+        }
+    }
+
+    /// A later fragment of a datagram whose first one was forwarded.
+    fn follow(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+        let payload = (headers.packet_len - headers.transport) as u64;
+        if end.direction == Direction::Request {
+            self.count_in(end.server, 0, payload);
+        }
+        let verdict = self.send(packet, headers, end);
+        if end.direction == Direction::Reply && matches!(verdict, Verdict::Forward { .. }) {
+            self.count_out(end.server, 0, payload);
+        }
+        verdict
+    }
+
+    fn note_part(&mut self, id: DatagramId, headers: &Headers, part: &FragmentPart) {
+        if self.fragments.memory.note(id, headers, part) {
+            self.fragments.memory.forget(id);
+        }
+    }
+
+    /// Keeps a fragment; puts the datagram together once all of a collected one are there.
+    fn wait(
+        &mut self,
+        now: Instant,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        part: &FragmentPart,
+    ) -> Result<(), DropReason> {
+        let key = DatagramKey::of(headers, part);
+        let collects = Protocol::from_number(headers.protocol).is_some_and(needs_every_byte);
+        let id = match self.fragments.memory.find(now, &key) {
+            Some(id) => id,
+            None => {
+                let decision = if collects { Decision::Collecting } else { Decision::Open };
+                self.fragments.memory.remember(now, key, decision).inspect_err(|_| {
+                    self.tell_full(crate::event::Table::Fragments);
+                })?
+            }
+        };
+        self.fragments.memory.wait(id, packet, headers, part.offset)?;
+        let is_complete = self.fragments.memory.note(id, headers, part);
+        if is_complete && collects {
+            let (mut parts, longest) = self.fragments.memory.take_waiting(id);
+            self.fragments.memory.forget(id);
+            parts.sort_by_key(|part| part.offset);
+            self.handle_joined(now, &parts, longest);
+        }
+        Ok(())
+    }
+
+    /// Handles a datagram put together, and sends it in pieces no longer than those it came in.
+    fn handle_joined(&mut self, now: Instant, parts: &[Part], longest: usize) {
+        let mark = parts.first().map_or(0, |part| part.mark);
+        let packets = parts.iter().map(|part| &part.storage[HEADROOM..]);
+        let mut storage = alloc::vec![0; HEADROOM];
+        if let Err(reason) = join(packets, &mut storage) {
+            return self.count_drop(reason);
+        }
+        let len = storage.len() - HEADROOM;
+        let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
+        packet.mark = mark;
+        let verdict = match parse::parse(packet.bytes()) {
+            Ok(headers) => self.whole_packet(now, &mut packet, &headers).0,
+            Err(reason) => Verdict::Drop(reason),
+        };
+        let (start, len) = (packet.start(), packet.len());
+        storage.truncate(start + len);
+        let verdict = match verdict {
+            Verdict::Forward { next_hop, direction, mtu } => {
+                Verdict::Forward { next_hop, direction, mtu: mtu.min(u16::try_from(longest).unwrap_or(u16::MAX)) }
+            }
+            other => other,
+        };
+        match verdict {
+            Verdict::Drop(reason) => self.count_drop(reason),
+            verdict => self.fragments.outbox.push_back((storage, len, verdict)),
+        }
+    }
+
+    /// Forgets datagrams whose parts did not come in time.
+    pub(super) fn expire_fragments(&mut self, now: Instant, budget: &mut u32) {
+        while let Some(id) = self.fragments.memory.pop_expired(now, budget) {
+            for _ in 0..self.fragments.memory.forget(id) {
+                self.count_drop(DropReason::FragmentTimeout);
+            }
+        }
+    }
+}
+
+/// SCTP's CRC32c covers the whole packet, so a port can only change once all of it is there.
+fn needs_every_byte(protocol: Protocol) -> bool {
+    protocol == Protocol::Sctp
+}

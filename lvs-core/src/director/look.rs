@@ -1,0 +1,305 @@
+//! Looking a packet up, without changing anything: which flow it belongs to, and whether it may open one.
+//! The order of questions is Linux's (spec datapath §§1.2–1.6). `handle_packet` and `explain` both start here.
+
+use super::Director;
+use crate::connection::sctp::SctpState;
+use crate::connection::tcp::TcpState;
+use crate::connection::{Connection, ConnectionId, State};
+use crate::drop_reason::DropReason;
+use crate::explanation::PassReason;
+use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::forward::Path;
+use crate::packet::PacketBuf;
+use crate::service::ServerId;
+use crate::service::table::ServiceIndex;
+use crate::time::Instant;
+use crate::verdict::Direction;
+use crate::wire::icmp::{self, Related};
+use crate::wire::parse::Headers;
+use crate::wire::sctp;
+
+/// Port of IKE: AH and ESP packets follow the UDP connection between the same addresses.
+const ISAKMP_PORT: u16 = 500;
+
+/// What a packet is to the director.
+pub(super) struct Look {
+    pub outcome: Outcome,
+    /// A connection that this packet ends: it is opened anew, or its server is gone (`expire_nodest_conn`).
+    pub given_up: Option<ConnectionId>,
+    /// Whether the packet opens a connection again that was known.
+    pub is_rescheduled: bool,
+}
+
+pub(super) enum Outcome {
+    Pass(PassReason),
+    Drop(DropReason),
+    Request(ConnectionId),
+    Reply(ConnectionId),
+    RelatedRequest(ConnectionId, Related),
+    RelatedReply(ConnectionId, Related),
+    /// From a NAT server, without a connection, and `nat_icmp_send` is on.
+    UnknownReply,
+    /// May open a connection.
+    First(FirstPacket),
+}
+
+/// A packet that a service takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FirstPacket {
+    pub service: ServiceIndex,
+    pub protocol: Protocol,
+    pub client: Endpoint,
+    /// The packet's destination; becomes the connection's virtual endpoint.
+    pub destination: Endpoint,
+    pub mark: u32,
+    /// The flow was read from an ICMP error (`schedule_icmp`).
+    pub is_quoted: bool,
+}
+
+/// Where later fragments of a datagram go: with the first one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FlowEnd {
+    pub path: Path,
+    pub direction: Direction,
+    pub server: Option<ServerId>,
+}
+
+/// What a known connection's packet may do.
+enum Fate {
+    Continue,
+    /// It opens the connection anew.
+    Reschedule,
+    ServerGone,
+    /// Its server is gone, and so is the connection (`expire_nodest_conn`).
+    Ended,
+}
+
+impl Look {
+    fn of(outcome: Outcome) -> Self {
+        Self { outcome, given_up: None, is_rescheduled: false }
+    }
+}
+
+impl Director {
+    /// Looks up a packet that carries its transport header (no later fragment).
+    pub(super) fn look(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
+        if !self.services.serves(headers.family) {
+            return Look::of(Outcome::Pass(PassReason::NoServiceOfFamily));
+        }
+        if headers.protocol == icmp_number(headers.family) {
+            return Look::of(self.look_icmp(now, packet, headers));
+        }
+        let Some((protocol, source, destination)) = flow_of(packet.bytes(), headers) else {
+            let outcome = match Protocol::from_number(headers.protocol) {
+                None => Outcome::Pass(PassReason::UnknownProtocol),
+                Some(_) if self.services.is_virtual(headers.destination) => {
+                    Outcome::Drop(DropReason::TruncatedTransport)
+                }
+                Some(_) => Outcome::Pass(PassReason::NoPorts),
+            };
+            return Look::of(outcome);
+        };
+        if headers.source_route && self.services.is_virtual(headers.destination) {
+            return Look::of(Outcome::Drop(DropReason::SourceRouted));
+        }
+        if let Some(id) = self.connections.find_request(now, protocol, source, destination) {
+            return self.look_known(id, packet, headers);
+        }
+        if let Some(id) = self.connections.find_reply(now, protocol, source, destination) {
+            return Look::of(Outcome::Reply(id));
+        }
+        if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
+            return Look::of(Outcome::UnknownReply);
+        }
+        Look::of(self.look_first(packet, headers))
+    }
+
+    fn look_known(&self, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
+        let connection = self.connections.get(id).expect("it was just found");
+        let is_opening = opens_connection(packet.bytes(), headers, connection.protocol);
+        match self.fate(connection, is_opening) {
+            Fate::Continue => Look::of(Outcome::Request(id)),
+            Fate::ServerGone => Look::of(Outcome::Drop(DropReason::ServerGone)),
+            Fate::Reschedule | Fate::Ended => {
+                let given_up = (connection.children == 0).then_some(id);
+                Look { outcome: self.look_first(packet, headers), given_up, is_rescheduled: true }
+            }
+        }
+    }
+
+    /// Spec §1.2 steps 9 and 10: may the packet go on with its connection?
+    fn fate(&self, connection: &Connection, is_opening: bool) -> Fate {
+        let settings = &self.config.settings;
+        let server = connection.server.and_then(|id| self.servers.get(id));
+        if is_opening {
+            let is_quiesced = || connection.server.is_some_and(|id| self.weight_of(id) == 0);
+            if settings.expire_nodest_conn && is_quiesced() {
+                return Fate::Reschedule;
+            }
+            if settings.conn_reuse_mode != 0 && is_reuse_expected(connection, settings.conn_reuse_mode) {
+                return Fate::Reschedule;
+            }
+        }
+        match server {
+            Some(server) if !server.is_listed() && settings.expire_nodest_conn => Fate::Ended,
+            Some(server) if !server.is_listed() => Fate::ServerGone,
+            _ => Fate::Continue,
+        }
+    }
+
+    /// A packet without a connection: may it open one, and which service takes it (spec §1.3)?
+    fn look_first(&self, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
+        let bytes = packet.bytes();
+        let Some(protocol) = Protocol::from_number(headers.protocol) else {
+            return Outcome::Pass(PassReason::UnknownProtocol);
+        };
+        let Some((source_port, destination_port)) = headers.ports(bytes) else {
+            return Outcome::Drop(DropReason::TruncatedTransport);
+        };
+        let is_local = self.services.is_virtual(headers.destination) || packet.mark != 0;
+        if let Err(outcome) = self.may_open(protocol, bytes, headers) {
+            return match outcome {
+                Outcome::Drop(_) if !is_local => Outcome::Pass(PassReason::NoService),
+                outcome => outcome,
+            };
+        }
+        let client = Endpoint::new(headers.source, source_port);
+        let destination = Endpoint::new(headers.destination, destination_port);
+        self.look_service(protocol, client, destination, packet.mark, false)
+    }
+
+    /// The service for a flow that may open a connection.
+    fn look_service(
+        &self,
+        protocol: Protocol,
+        client: Endpoint,
+        destination: Endpoint,
+        mark: u32,
+        is_quoted: bool,
+    ) -> Outcome {
+        match self.services.lookup(mark, protocol, destination) {
+            None => Outcome::Pass(PassReason::NoService),
+            Some(service) => Outcome::First(FirstPacket { service, protocol, client, destination, mark, is_quoted }),
+        }
+    }
+
+    /// The protocol's own rule for opening a connection.
+    fn may_open(&self, protocol: Protocol, bytes: &[u8], headers: &Headers) -> Result<(), Outcome> {
+        let settings = &self.config.settings;
+        let truncated = Outcome::Drop(DropReason::TruncatedTransport);
+        match protocol {
+            Protocol::Tcp => {
+                let flags = headers.tcp_flags(bytes).ok_or(truncated)?;
+                if flags.rst() || !(flags.syn() || settings.sloppy_tcp) {
+                    return Err(Outcome::Pass(PassReason::NotATcpOpening));
+                }
+            }
+            Protocol::Udp => {
+                if headers.payload(bytes).len() < 8 {
+                    return Err(truncated);
+                }
+            }
+            Protocol::Sctp => {
+                let chunks = headers.sctp_chunks(bytes).ok_or(truncated)?;
+                if chunks.first == sctp::ABORT || !(chunks.first == sctp::INIT || settings.sloppy_sctp) {
+                    return Err(Outcome::Pass(PassReason::NotAnSctpOpening));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// ICMP: an error about a flow of ours in either direction, or nothing (spec §§1.5–1.6).
+    fn look_icmp(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
+        let unrelated = Outcome::Pass(PassReason::UnrelatedIcmp);
+        let related = match icmp::related(packet.bytes(), headers) {
+            Ok(Some(related)) => related,
+            Ok(None) => return unrelated,
+            Err(reason) if self.services.is_virtual(headers.destination) => return Outcome::Drop(reason),
+            Err(_) => return unrelated,
+        };
+        let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else { return unrelated };
+        // What the real server quotes is the request as it saw it: client → real server.
+        if let Some(id) = self.connections.find_reply(now, protocol, destination, source) {
+            return Outcome::RelatedReply(id, related);
+        }
+        // What the client's side quotes is the reply as it saw it: virtual endpoint → client.
+        if let Some(id) = self.connections.find_request(now, protocol, destination, source) {
+            return Outcome::RelatedRequest(id, related);
+        }
+        if self.config.settings.schedule_icmp && Protocol::from_number(related.quoted.protocol).is_some() {
+            return match self.look_service(protocol, destination, source, packet.mark, true) {
+                Outcome::Pass(_) => unrelated,
+                outcome => outcome,
+            };
+        }
+        unrelated
+    }
+
+    fn refuses_unknown_reply(&self, protocol: Protocol, source: Endpoint, bytes: &[u8], headers: &Headers) -> bool {
+        if !self.config.settings.nat_icmp_send || !self.servers.is_nat_server(protocol, source) {
+            return false;
+        }
+        match protocol {
+            Protocol::Tcp => headers.tcp_flags(bytes).is_none_or(|flags| !flags.rst()),
+            Protocol::Udp => true,
+            Protocol::Sctp => headers.sctp_chunks(bytes).is_none_or(|chunks| chunks.first != sctp::ABORT),
+        }
+    }
+
+    /// The server's effective weight, listed or not.
+    pub(super) fn weight_of(&self, id: ServerId) -> u32 {
+        use crate::service::server_table::Place;
+        match self.servers.get(id).map(|record| &record.place) {
+            Some(Place::Listed { service, position }) => {
+                self.services.get(*service).map_or(0, |service| service.servers[*position].weight)
+            }
+            Some(Place::Trash { counts, .. }) => counts.weight,
+            None => 0,
+        }
+    }
+}
+
+/// The flow a packet belongs to; AH and ESP belong to the IKE flow between the same addresses.
+pub(super) fn flow_of(bytes: &[u8], headers: &Headers) -> Option<(Protocol, Endpoint, Endpoint)> {
+    if matches!(headers.protocol, AH | ESP) {
+        let source = Endpoint::new(headers.source, ISAKMP_PORT);
+        let destination = Endpoint::new(headers.destination, ISAKMP_PORT);
+        return Some((Protocol::Udp, source, destination));
+    }
+    let protocol = Protocol::from_number(headers.protocol)?;
+    let (source, destination) = headers.ports(bytes)?;
+    Some((protocol, Endpoint::new(headers.source, source), Endpoint::new(headers.destination, destination)))
+}
+
+/// Whether the packet looks like the first of a connection: SYN set, or INIT.
+fn opens_connection(bytes: &[u8], headers: &Headers, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Tcp => headers.tcp_flags(bytes).is_some_and(|flags| flags.syn()),
+        Protocol::Udp => false,
+        Protocol::Sctp => headers.sctp_chunks(bytes).is_some_and(|chunks| chunks.first == sctp::INIT),
+    }
+}
+
+/// Whether a packet that opens a connection is expected to reuse this one's addresses and ports (`conn_reuse_mode`).
+fn is_reuse_expected(connection: &Connection, mode: u8) -> bool {
+    if connection.template.is_some() || connection.parent.is_some() {
+        return false;
+    }
+    match connection.state {
+        State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
+        State::Tcp(TcpState::FinWait) => mode & 2 != 0 && connection.no_output,
+        State::Sctp(SctpState::Closed) => true,
+        _ => false,
+    }
+}
+
+const fn icmp_number(family: AddressFamily) -> u8 {
+    match family {
+        AddressFamily::Ipv4 => icmp::ICMP,
+        AddressFamily::Ipv6 => icmp::ICMPV6,
+    }
+}
+
+const ESP: u8 = 50;
+const AH: u8 = 51;

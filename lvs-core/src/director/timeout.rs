@@ -1,0 +1,203 @@
+//! What happens by itself as time passes: connections, templates and fragments end, statistics are sampled, deleted
+//! servers are forgotten. Every call does a bounded amount of work. Source: spec control §§1.5, 5.5–5.6, 7.2.
+
+use core::time::Duration;
+
+use super::accounting::Count;
+use super::{Director, TIMEOUT_WORK_MAX};
+use crate::connection::ConnectionId;
+use crate::persistence::TemplateId;
+use crate::service::ServerId;
+use crate::time::Instant;
+
+/// The estimator's period.
+const ESTIMATOR_PERIOD: Duration = Duration::from_secs(2);
+/// Ticks made up for at once after a leap of the clock; after so many idle ones every rate is zero anyway.
+const ESTIMATOR_TICKS_MAX: u32 = 128;
+/// A connection or template that cannot end yet, because others hang on it, is looked at again this much later.
+const LATER: Duration = Duration::from_secs(60);
+/// How long after a server's deletion its connections are swept: one tick of Linux's clock.
+const SWEEP_DELAY: Duration = Duration::from_millis(4);
+/// Ended connections that a new one may clear away before it is scheduled, so that it sees true counts.
+const EXPIRE_BEFORE_SCHEDULING: u32 = 64;
+
+/// The sweep after a server's deletion (`expire_nodest_conn`): which places of the tables are still to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep {
+    /// When the next part of it is due.
+    pub due: Instant,
+    connection: u32,
+    template: u32,
+}
+
+impl Director {
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        [
+            self.connections.next_deadline(),
+            self.templates.next_deadline(),
+            self.fragments.next_deadline(),
+            self.servers.trash_due(),
+            self.estimator_due.filter(|_| self.config.settings.run_estimation),
+            self.sweep.map(|sweep| sweep.due),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(super) fn do_due(&mut self, now: Instant) {
+        let mut budget = TIMEOUT_WORK_MAX;
+        self.estimate(now);
+        self.sweep_deleted(now, &mut budget);
+        self.expire(now, &mut budget);
+        self.expire_fragments(now, &mut budget);
+        if self.servers.trash_due().is_some_and(|due| due <= now) {
+            self.sweep_trash(now);
+        }
+    }
+
+    /// Clears some ended connections away before a new one is scheduled. More than this many at one moment are left
+    /// to `handle_timeout`; until it has run, schedulers may count them still.
+    pub(super) fn expire_some(&mut self, now: Instant) {
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if is_due(self.connections.next_deadline()) || is_due(self.templates.next_deadline()) {
+            let mut budget = EXPIRE_BEFORE_SCHEDULING;
+            self.expire(now, &mut budget);
+        }
+    }
+
+    fn expire(&mut self, now: Instant, budget: &mut u32) {
+        while let Some(id) = self.connections.pop_expired(now, budget) {
+            self.end_connection(now, id, false);
+        }
+        while let Some(id) = self.templates.pop_expired(now, budget) {
+            self.end_template(now, id);
+        }
+    }
+
+    /// Ends a connection, or puts its end off while others hang on it. With `and_parents`, what it hung on ends with
+    /// it once nothing else does.
+    pub(super) fn end_connection(&mut self, now: Instant, id: ConnectionId, and_parents: bool) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if connection.children > 0 {
+            self.connections.rearm(id, now, LATER);
+            return;
+        }
+        let Some(connection) = self.connections.remove(id) else { return };
+        self.told_full[crate::event::Table::Connections as usize] = false;
+        if let Some(server) = connection.server {
+            if connection.is_active {
+                self.count_down(server, Count::Active);
+            }
+            self.count_down(server, Count::Connection);
+        }
+        if let Some(template) = connection.template {
+            self.release_template(now, template, and_parents);
+        }
+        if let Some(parent) = connection.parent {
+            self.release_parent(now, parent, and_parents);
+        }
+    }
+
+    fn release_template(&mut self, now: Instant, id: TemplateId, and_end: bool) {
+        let Some(template) = self.templates.get_mut(id) else { return };
+        template.children -= 1;
+        if and_end && template.children == 0 && !template.assured {
+            self.end_template(now, id);
+        }
+    }
+
+    fn release_parent(&mut self, now: Instant, id: ConnectionId, and_end: bool) {
+        let Some(parent) = self.connections.get_mut(id) else { return };
+        parent.children -= 1;
+        if and_end && parent.children == 0 {
+            self.end_connection(now, id, true);
+        }
+    }
+
+    /// Ends a template, or puts its end off while connections hang on it: from then on it is refreshed by 60 s, not
+    /// by the service's timeout, as Linux does.
+    pub(super) fn end_template(&mut self, now: Instant, id: TemplateId) {
+        let Some(template) = self.templates.get(id) else { return };
+        if template.children > 0 {
+            self.templates.rearm(id, now, LATER);
+            return;
+        }
+        let Some(template) = self.templates.remove(id) else { return };
+        self.told_full[crate::event::Table::Templates as usize] = false;
+        self.count_down(template.server, Count::Template);
+    }
+
+    /// A server was deleted: where `expire_nodest_conn` says so, its connections are swept soon.
+    pub(super) fn servers_left(&mut self, now: Instant) {
+        if self.config.settings.expire_nodest_conn {
+            self.sweep = Some(Sweep { due: now + SWEEP_DELAY, connection: 0, template: 0 });
+        }
+    }
+
+    fn sweep_deleted(&mut self, now: Instant, budget: &mut u32) {
+        let Some(mut sweep) = self.sweep.filter(|sweep| sweep.due <= now) else { return };
+        while *budget > 0 && sweep.connection < self.connections.capacity() {
+            let found = self
+                .connections
+                .at(sweep.connection)
+                .map(|(id, connection)| (id, connection.server, connection.children));
+            sweep.connection += 1;
+            *budget -= 1;
+            if let Some((id, server, 0)) = found {
+                if self.is_deleted(server) {
+                    self.end_connection(now, id, true);
+                }
+            }
+        }
+        while *budget > 0
+            && sweep.connection == self.connections.capacity()
+            && sweep.template < self.templates.capacity()
+        {
+            let found = self.templates.at(sweep.template).map(|(id, template)| (id, template.server));
+            sweep.template += 1;
+            *budget -= 1;
+            if let Some((id, server)) = found {
+                let is_childless = self.templates.get(id).is_some_and(|template| template.children == 0);
+                if is_childless && self.is_deleted(Some(server)) {
+                    self.end_template(now, id);
+                }
+            }
+        }
+        let is_done = sweep.connection == self.connections.capacity() && sweep.template == self.templates.capacity();
+        sweep.due = now;
+        self.sweep = (!is_done).then_some(sweep);
+    }
+
+    fn is_deleted(&self, server: Option<ServerId>) -> bool {
+        server.and_then(|id| self.servers.get(id)).is_some_and(|record| !record.is_listed())
+    }
+
+    /// The 2-second estimator: samples every counter and moves the rates.
+    fn estimate(&mut self, now: Instant) {
+        let Some(mut due) = self.estimator_due else { return };
+        let mut ticks = 0;
+        while due <= now {
+            ticks += 1;
+            due = due + ESTIMATOR_PERIOD;
+            if ticks == ESTIMATOR_TICKS_MAX {
+                due = due.max(now + ESTIMATOR_PERIOD);
+            }
+        }
+        self.estimator_due = Some(due);
+        if !self.config.settings.run_estimation {
+            return;
+        }
+        for _ in 0..ticks {
+            self.totals.tick();
+            self.services.iter_mut().for_each(|service| service.meter.tick());
+            // Deleted servers are not sampled.
+            self.servers.iter_mut().filter(|record| record.is_listed()).for_each(|record| record.meter.tick());
+        }
+    }
+
+    /// The estimator runs from the director's first service on.
+    pub(super) fn start_estimator(&mut self, now: Instant) {
+        self.estimator_due.get_or_insert(now + ESTIMATOR_PERIOD);
+    }
+}

@@ -1,0 +1,159 @@
+//! Read-only copies of the tables. What has ended but was not cleared away yet is not shown and not counted.
+
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::Director;
+use crate::connection::tcp::TcpState;
+use crate::connection::timeouts::Timeouts;
+use crate::connection::{Connection, State};
+use crate::flow::{AddressFamily, Endpoint};
+use crate::persistence::Template;
+use crate::service::stats::Statistics;
+use crate::service::table::Service;
+use crate::service::{RealServer, ServerId, ServiceKey};
+use crate::time::Instant;
+use crate::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
+
+/// What a server still counts though it has ended.
+#[derive(Clone, Copy, Default)]
+struct Ended {
+    active: u32,
+    total: u32,
+    templates: u32,
+}
+
+impl Director {
+    /// Every service, sorted by key, with its servers in list order (newest first).
+    pub fn services(&self, now: Instant) -> Vec<ServiceView> {
+        let ended = self.ended(now.max(self.now));
+        let mut views: Vec<_> = self.services.iter().map(|service| self.service_view(service, &ended)).collect();
+        views.sort_by_key(|view| view.key);
+        views
+    }
+
+    /// One service; `None` if there is none with this key.
+    pub fn service(&self, now: Instant, key: &ServiceKey) -> Option<ServiceView> {
+        let service = self.services.get(self.services.index_of(key)?)?;
+        Some(self.service_view(service, &self.ended(now.max(self.now))))
+    }
+
+    /// Every living connection and template. Order means nothing, but is the same in every run.
+    pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnectionView> + '_ {
+        let now = now.max(self.now);
+        let connections = self.connections.iter().filter(move |(_, connection)| connection.deadline > now);
+        let templates = self.templates.iter().filter(move |(_, template)| template.deadline > now);
+        connections
+            .map(move |(_, connection)| connection_view(connection, now))
+            .chain(templates.map(move |(_, template)| self.template_view(template, now)))
+    }
+
+    /// How many connections live; templates do not count.
+    pub fn connection_count(&self, now: Instant) -> usize {
+        let now = now.max(self.now);
+        self.connections.iter().filter(|(_, connection)| connection.deadline > now).count()
+    }
+
+    /// The counters of the whole director.
+    pub fn statistics(&self) -> Statistics {
+        self.totals.statistics()
+    }
+
+    /// The timeouts `ipvsadm -L --timeout` shows.
+    pub fn timeouts(&self) -> TimeoutsView {
+        timeouts_view(&self.timeouts)
+    }
+
+    fn service_view(&self, service: &Service, ended: &BTreeMap<ServerId, Ended>) -> ServiceView {
+        ServiceView {
+            key: service.key,
+            config: service.config.clone(),
+            statistics: service.meter.statistics(),
+            servers: service
+                .servers
+                .iter()
+                .filter_map(|server| self.server_view(server, ended.get(&server.id).copied().unwrap_or_default()))
+                .collect(),
+        }
+    }
+
+    fn server_view(&self, server: &RealServer, ended: Ended) -> Option<ServerView> {
+        let record = self.servers.get(server.id)?;
+        let total = server.total_connections - ended.total;
+        let active = server.active_connections - ended.active;
+        Some(ServerView {
+            config: record.config.clone(),
+            effective_weight: server.weight,
+            active_connections: active,
+            inactive_connections: total.saturating_sub(active),
+            persistent_connections: server.persistent_connections - ended.templates,
+            is_overloaded: server.is_overloaded,
+            statistics: record.meter.statistics(),
+        })
+    }
+
+    /// What has ended but is still counted, by server. Walks the tables only when something is due.
+    fn ended(&self, now: Instant) -> BTreeMap<ServerId, Ended> {
+        let mut ended: BTreeMap<ServerId, Ended> = BTreeMap::new();
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if is_due(self.connections.next_deadline()) {
+            for (_, connection) in self.connections.iter().filter(|(_, connection)| connection.deadline <= now) {
+                let Some(server) = connection.server else { continue };
+                let counts = ended.entry(server).or_default();
+                counts.total += 1;
+                counts.active += u32::from(connection.is_active);
+            }
+        }
+        if is_due(self.templates.next_deadline()) {
+            for (_, template) in self.templates.iter().filter(|(_, template)| template.deadline <= now) {
+                ended.entry(template.server).or_default().templates += 1;
+            }
+        }
+        ended
+    }
+
+    pub(super) fn template_view(&self, template: &Template, now: Instant) -> ConnectionView {
+        let server = self.servers.get(template.server).map(|record| record.config.key.address);
+        ConnectionView {
+            is_template: true,
+            protocol: template.key.protocol,
+            family: AddressFamily::of(template.key.client),
+            client: Endpoint::new(template.key.client, 0),
+            virtual_endpoint: Endpoint::new(template.key.virtual_address, template.key.virtual_port),
+            real: Endpoint::new(server.unwrap_or(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED)), template.real_port),
+            forward: template.forward,
+            state: if template.assured { "ASSURED" } else { "NONE" },
+            expires_in: template.deadline.duration_since(now),
+            mark: template.mark,
+            in_packets: template.in_packets,
+            persistence_key: template.key.engine_key.as_ref().map(|key| ("sip".to_string(), key.to_vec())),
+        }
+    }
+}
+
+pub(super) fn connection_view(connection: &Connection, now: Instant) -> ConnectionView {
+    ConnectionView {
+        is_template: false,
+        protocol: Some(connection.protocol),
+        family: AddressFamily::of(connection.client.address),
+        client: connection.client,
+        virtual_endpoint: connection.virtual_endpoint,
+        real: connection.real,
+        forward: connection.forward,
+        state: connection.state.name(),
+        expires_in: connection.deadline.duration_since(now),
+        mark: connection.mark,
+        in_packets: connection.in_packets,
+        persistence_key: None,
+    }
+}
+
+fn timeouts_view(timeouts: &Timeouts) -> TimeoutsView {
+    TimeoutsView {
+        tcp: timeouts.of(State::Tcp(TcpState::Established)),
+        tcp_fin: timeouts.of(State::Tcp(TcpState::FinWait)),
+        udp: timeouts.of(State::Udp),
+    }
+}

@@ -1,0 +1,36 @@
+//! Direct routing (ipvsadm: `-g`, printed `Route`): the packet stays as it is, hop limit apart; the verdict names the
+//! real server as next hop. Bypass connections go the same way, to their own destination. Source: spec datapath §3.
+
+use core::net::IpAddr;
+
+use crate::forward::{Path, check_way_out, record_route};
+use crate::packet::PacketBuf;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::parse::Headers;
+use crate::wire::rewrite::decrement_hop_limit;
+
+/// Hands the packet to `next_hop`.
+pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, next_hop: IpAddr, path: &Path) -> Verdict {
+    pass_on(packet, headers, next_hop, Direction::Request, path)
+}
+
+/// A server that answers through the director: routed on, not rewritten.
+pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
+    pass_on(packet, headers, headers.destination, Direction::Reply, path)
+}
+
+fn pass_on(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    next_hop: IpAddr,
+    direction: Direction,
+    path: &Path,
+) -> Verdict {
+    if let Err(verdict) = check_way_out(packet, headers, direction, path) {
+        return verdict;
+    }
+    packet.set_len(headers.packet_len);
+    record_route(packet, headers, path);
+    decrement_hop_limit(packet.bytes_mut(), headers.family);
+    Verdict::Forward { next_hop, direction, mtu: path.mtu }
+}

@@ -1,0 +1,261 @@
+//! Every real server the director knows, living or deleted, by its id: what connections need of it.
+//! A deleted server waits in the trash with its counters; it is revived when it is added back in time, and forgotten
+//! 120 to 180 s after its last use (spec §1.5).
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use crate::flow::{Endpoint, Protocol};
+use crate::rng::Seed;
+use crate::service::stats::Meter;
+use crate::service::table::ServiceIndex;
+use crate::service::{ForwardMethod, RealServer, ServerConfig, ServerId, ServiceKey};
+use crate::time::Instant;
+
+/// How often the trash is looked through.
+pub(crate) const TRASH_PERIOD: Duration = Duration::from_secs(60);
+/// How long a server must have been without connections to be forgotten.
+const TRASH_IDLE: Duration = Duration::from_secs(120);
+
+/// Where a server is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// In its service's list.
+    Listed { service: ServiceIndex, position: usize },
+    /// Deleted; its counters are kept here. `idle_since` is set once nothing refers to it.
+    Trash { counts: RealServer, idle_since: Option<Instant> },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ServerRecord {
+    /// The service it belongs to, or belonged to.
+    pub service: ServiceKey,
+    pub config: ServerConfig,
+    pub place: Place,
+    pub meter: Meter,
+    /// The service object it was deleted from is gone: a revival zeroes its statistics.
+    pub service_was_deleted: bool,
+    /// When it was added, for slow start.
+    pub added_at: Instant,
+    /// Reported load factor in 1/1024ths.
+    pub factor: u32,
+}
+
+impl ServerRecord {
+    /// Whether it is in its service's list: only then are packets sent to it.
+    pub fn is_listed(&self) -> bool {
+        matches!(self.place, Place::Listed { .. })
+    }
+}
+
+/// How many services have a NAT server at one endpoint.
+#[derive(Clone, Copy, Default, Debug)]
+struct NatServers {
+    tcp: u32,
+    udp: u32,
+    sctp: u32,
+    fwmark: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServerTable {
+    slots: Vec<Option<ServerRecord>>,
+    free: Vec<u32>,
+    /// Deleted servers, newest last.
+    trash: Vec<ServerId>,
+    /// When the trash is looked through next; `None` while it is empty.
+    trash_due: Option<Instant>,
+    nat_servers: HashMap<Endpoint, NatServers, RandomState>,
+    /// Addresses of every known server, with how many have each.
+    addresses: HashMap<IpAddr, u32, RandomState>,
+}
+
+impl ServerTable {
+    pub fn new(seed: Seed) -> Self {
+        let word = |n| seed.derive(n).value();
+        let state = || RandomState::with_seeds(word(1), word(2), word(3), word(4));
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            trash: Vec::new(),
+            trash_due: None,
+            nat_servers: HashMap::with_hasher(state()),
+            addresses: HashMap::with_hasher(state()),
+        }
+    }
+
+    /// The id the next `insert` will use.
+    pub fn next_id(&self) -> ServerId {
+        ServerId(self.free.last().copied().unwrap_or(self.slots.len() as u32))
+    }
+
+    pub fn insert(&mut self, record: ServerRecord) -> ServerId {
+        let id = self.next_id();
+        self.note_nat(&record, 1);
+        *self.addresses.entry(record.config.key.address).or_insert(0) += 1;
+        if self.free.pop().is_some() {
+            self.slots[id.0 as usize] = Some(record);
+        } else {
+            self.slots.push(Some(record));
+        }
+        id
+    }
+
+    pub fn get(&self, id: ServerId) -> Option<&ServerRecord> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    pub fn get_mut(&mut self, id: ServerId) -> Option<&mut ServerRecord> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ServerRecord> {
+        self.slots.iter_mut().flatten()
+    }
+
+    /// Replaces a listed server's configuration.
+    pub fn edit(&mut self, id: ServerId, config: ServerConfig) {
+        let Some(mut record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        self.note_nat(&record, -1);
+        record.config = config;
+        self.note_nat(&record, 1);
+        self.slots[id.0 as usize] = Some(record);
+    }
+
+    /// Puts a server that has just left its service's list into the trash, with its counters.
+    pub fn bury(&mut self, id: ServerId, counts: RealServer, now: Instant, service_was_deleted: bool) {
+        let Some(mut record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        self.note_nat(&record, -1);
+        record.place = Place::Trash { counts, idle_since: None };
+        record.service_was_deleted |= service_was_deleted;
+        self.slots[id.0 as usize] = Some(record);
+        if self.trash.is_empty() {
+            self.trash_due = Some(now + TRASH_PERIOD);
+        }
+        self.trash.push(id);
+    }
+
+    /// The most recently deleted server with this identity.
+    pub fn find_buried(&self, service: &ServiceKey, config: &ServerConfig) -> Option<ServerId> {
+        self.trash.iter().rev().copied().find(|id| {
+            self.get(*id)
+                .is_some_and(|record| record.config.key == config.key && is_same_service(&record.service, service))
+        })
+    }
+
+    /// Takes a server out of the trash into a service's list; returns its counters. The caller sets its position.
+    pub fn revive(
+        &mut self,
+        id: ServerId,
+        service: ServiceKey,
+        config: ServerConfig,
+        index: ServiceIndex,
+        now: Instant,
+    ) -> Option<RealServer> {
+        let mut record = self.slots.get_mut(id.0 as usize)?.take()?;
+        self.trash.retain(|buried| *buried != id);
+        if self.trash.is_empty() {
+            self.trash_due = None;
+        }
+        let place = core::mem::replace(&mut record.place, Place::Listed { service: index, position: 0 });
+        let Place::Trash { counts, .. } = place else { unreachable!("only buried servers are in the trash") };
+        record.service = service;
+        record.config = config;
+        record.added_at = now;
+        record.factor = 1024;
+        if core::mem::take(&mut record.service_was_deleted) {
+            record.meter.zero();
+        }
+        self.note_nat(&record, 1);
+        self.slots[id.0 as usize] = Some(record);
+        Some(counts)
+    }
+
+    pub fn trash_due(&self) -> Option<Instant> {
+        self.trash_due
+    }
+
+    /// Looks through the trash (every 60 s): servers nobody refers to become idle, and those idle for 120 s are
+    /// forgotten. `is_remembered` tells whether a scheduler still holds the id. Returns the forgotten ones.
+    pub fn sweep_trash(&mut self, now: Instant, is_remembered: impl Fn(ServerId) -> bool) -> Vec<ServerRecord> {
+        let mut forgotten = Vec::new();
+        let trash = core::mem::take(&mut self.trash);
+        for id in trash {
+            let Some(record) = self.get_mut(id) else { continue };
+            let Place::Trash { counts, idle_since } = &mut record.place else { continue };
+            let is_used = counts.total_connections > 0 || counts.persistent_connections > 0 || is_remembered(id);
+            let keep = match (is_used, *idle_since) {
+                (true, _) => true,
+                (false, None) => {
+                    *idle_since = Some(now);
+                    true
+                }
+                (false, Some(since)) => now.duration_since(since) < TRASH_IDLE,
+            };
+            if keep {
+                self.trash.push(id);
+            } else if let Some(record) = self.slots[id.0 as usize].take() {
+                self.free.push(id.0);
+                self.leave_address(record.config.key.address);
+                forgotten.push(record);
+            }
+        }
+        self.trash_due = if self.trash.is_empty() { None } else { Some(now + TRASH_PERIOD) };
+        forgotten
+    }
+
+    /// Whether some service has a NAT server at this endpoint (for a fwmark service the protocol does not matter).
+    pub fn is_nat_server(&self, protocol: Protocol, endpoint: Endpoint) -> bool {
+        self.nat_servers.get(&endpoint).is_some_and(|servers| {
+            servers.fwmark > 0
+                || match protocol {
+                    Protocol::Tcp => servers.tcp > 0,
+                    Protocol::Udp => servers.udp > 0,
+                    Protocol::Sctp => servers.sctp > 0,
+                }
+        })
+    }
+
+    /// Whether a known server, deleted ones included, has this address.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses.contains_key(&address)
+    }
+
+    fn leave_address(&mut self, address: IpAddr) {
+        if let Some(servers) = self.addresses.get_mut(&address) {
+            *servers -= 1;
+            if *servers == 0 {
+                self.addresses.remove(&address);
+            }
+        }
+    }
+
+    fn note_nat(&mut self, record: &ServerRecord, by: i32) {
+        if record.config.forward != ForwardMethod::Nat || !record.is_listed() {
+            return;
+        }
+        let servers = self.nat_servers.entry(record.config.key).or_default();
+        let counter = match record.service {
+            ServiceKey::FwMark { .. } => &mut servers.fwmark,
+            ServiceKey::Address { protocol: Protocol::Tcp, .. } => &mut servers.tcp,
+            ServiceKey::Address { protocol: Protocol::Udp, .. } => &mut servers.udp,
+            ServiceKey::Address { protocol: Protocol::Sctp, .. } => &mut servers.sctp,
+        };
+        *counter = counter.wrapping_add_signed(by);
+        if servers.tcp + servers.udp + servers.sctp + servers.fwmark == 0 {
+            self.nat_servers.remove(&record.config.key);
+        }
+    }
+}
+
+/// Linux matches fwmark services in the trash by their mark alone, whatever the family.
+fn is_same_service(buried: &ServiceKey, wanted: &ServiceKey) -> bool {
+    match (buried, wanted) {
+        (ServiceKey::FwMark { mark: buried, .. }, ServiceKey::FwMark { mark: wanted, .. }) => buried == wanted,
+        _ => buried == wanted,
+    }
+}
