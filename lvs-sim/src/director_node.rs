@@ -30,13 +30,13 @@ pub struct VerdictCounters {
 /// A packet on its way out.
 pub(crate) struct Departure {
     pub(crate) next_hop: IpAddr,
-    pub(crate) packet: Vec<u8>,
+    packet: Vec<u8>,
     /// Longest packet the director allows, beside what the link carries.
     mtu: u16,
 }
 
 impl Departure {
-    fn new(next_hop: IpAddr, mtu: u16, packet: &[u8]) -> Self {
+    pub(crate) fn new(next_hop: IpAddr, mtu: u16, packet: &[u8]) -> Self {
         Self { next_hop, mtu, packet: packet.to_vec() }
     }
 

@@ -35,6 +35,7 @@ mod fin_keeper;
 mod flood;
 mod host;
 mod link;
+mod network;
 mod packet;
 mod pcap;
 mod schedule;

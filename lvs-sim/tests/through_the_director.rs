@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lvs_core::{Command, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::{Command, ForwardMethod, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey};
 use lvs_sim::{Conversation, Faults, HostId, HttpSite, Outcome, Report, Simulation};
 
 /// A client, and three servers behind one virtual address of each family: HTTP on port 80, echo on port 7.
@@ -163,6 +163,51 @@ fn a_virtual_address_without_a_service_on_that_port_resets() {
     site.converse(Conversation::http(virtual_at(81)[1]));
     site.sim.run_until_idle().unwrap();
     assert!(site.sim.reports().iter().all(|report| report.outcome == Outcome::Reset), "{:?}", site.sim.reports());
+}
+
+#[test]
+fn a_service_without_servers_is_unreachable_and_so_is_a_server_without_the_service() {
+    let mut site = Site::new(1);
+    for (index, vip) in VIRTUAL.map(address).into_iter().enumerate() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let service = ServiceKey::Address { protocol, address: vip, port: 9 };
+            site.sim.apply(&Command::AddService(service, ServiceConfig::new("rr"))).unwrap();
+        }
+        // Nobody there: the director says so itself.
+        site.converse(Conversation::http(SocketAddr::new(vip, 9)));
+        site.converse(Conversation::datagrams(SocketAddr::new(vip, 9), 1, 100));
+        // A server that does not listen: what it says is translated, together with the packet it quotes.
+        let service = ServiceKey::Address { protocol: Protocol::Udp, address: vip, port: 10 };
+        let real = SocketAddr::new(real_addresses(1)[index], 10);
+        site.sim.apply(&Command::AddService(service, ServiceConfig::new("rr"))).unwrap();
+        site.sim.apply(&Command::AddServer(service, ServerConfig::nat(real))).unwrap();
+        site.converse(Conversation::datagrams(SocketAddr::new(vip, 10), 1, 100));
+    }
+    site.sim.run_until_idle().unwrap();
+    for report in site.sim.reports() {
+        assert_eq!(report.outcome, Outcome::Unreachable, "{report:?}");
+    }
+}
+
+#[test]
+fn directly_routed_replies_do_not_meet_the_director() {
+    let mut site = Site::new(1);
+    let vips = VIRTUAL.map(address);
+    let server = site.servers[0];
+    site.sim.route_directly(server, &vips);
+    site.sim.serve_http(server, 90, HttpSite::new("direct"));
+    for (index, vip) in vips.into_iter().enumerate() {
+        let service = ServiceKey::Address { protocol: Protocol::Tcp, address: vip, port: 90 };
+        let real = ServerConfig::new(SocketAddr::new(real_addresses(1)[index], 90), ForwardMethod::DirectRouting);
+        site.sim.apply(&Command::AddService(service, ServiceConfig::new("rr"))).unwrap();
+        site.sim.apply(&Command::AddServer(service, real)).unwrap();
+        site.converse(Conversation::http(SocketAddr::new(vip, 90)));
+    }
+    site.check_all_complete("a perfect network");
+    assert_eq!(answered_by(site.sim.reports(), "direct"), 2);
+    let statistics = site.sim.director().statistics().live;
+    assert!(statistics.in_packets > 0);
+    assert_eq!(statistics.out_packets, 0);
 }
 
 #[test]
