@@ -27,7 +27,24 @@ pub struct HostId(pub(crate) usize);
 /// A network of hosts around one director, under a clock of its own.
 ///
 /// Hosts are added first, then told what to do, then the clock runs: [`run_until_idle`](Self::run_until_idle) until
-/// every conversation has ended, [`run_for`](Self::run_for) for a while. See the crate's example.
+/// every conversation has ended, [`run_for`](Self::run_for) for a while.
+///
+/// ```
+/// use std::time::Duration;
+/// use lvs_core::Seed;
+/// use lvs_sim::{Outcome, Simulation};
+///
+/// let mut sim = Simulation::new(Seed::new(1));
+/// let client = sim.client(&["198.51.100.7".parse().unwrap()]);
+/// let server = sim.server(&["10.0.0.2".parse().unwrap()]);
+/// sim.serve_echo(server, 7);
+/// // A gigabyte is on its way when the server loses power and comes back without its connections.
+/// let transfer = sim.transfer(client, "10.0.0.2:7".parse().unwrap(), 1 << 30);
+/// sim.after(Duration::from_millis(50), move |sim| sim.switch_off(server));
+/// sim.after(Duration::from_millis(60), move |sim| sim.switch_on(server));
+/// sim.run_until_idle().unwrap();
+/// assert_eq!(sim.report(transfer).outcome, Outcome::Reset);
+/// ```
 pub struct Simulation {
     now: Instant,
     seed: Seed,
