@@ -185,7 +185,7 @@ impl Simulation {
     /// Begins a conversation, now or as late as it says.
     ///
     /// # Panics
-    /// If the client has no address of the family it is to speak to.
+    /// If the client has no address of the family it is to speak to; when it starts, if a port is 0.
     pub fn converse(&mut self, client: HostId, conversation: Conversation) -> ConversationId {
         let id = ConversationId(self.reports.len());
         let to = conversation.to;
