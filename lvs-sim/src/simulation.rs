@@ -309,6 +309,9 @@ impl Simulation {
     }
 
     /// Lets the clock run for `duration`, whatever happens or not.
+    ///
+    /// # Errors
+    /// [`StepsExhausted`]; the next run goes on from there.
     pub fn run_for(&mut self, duration: Duration) -> Result<(), StepsExhausted> {
         let until = self.now + duration;
         self.begin_run();
@@ -319,6 +322,9 @@ impl Simulation {
 
     /// Lets the clock run until every conversation has ended, no packet is on its way and nothing is planned.
     /// Timers may still be waiting: connections of the director to expire, closed sockets to be forgotten.
+    ///
+    /// # Errors
+    /// [`StepsExhausted`]; the next run goes on from there.
     pub fn run_until_idle(&mut self) -> Result<(), StepsExhausted> {
         self.begin_run();
         while !self.is_idle() && self.step(END_OF_TIME)? {}
