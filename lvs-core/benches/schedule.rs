@@ -34,7 +34,7 @@ fn choose(criterion: &mut Criterion) {
                 let mut service = Service::new(made.boxed_clone(), count);
                 bencher.iter(|| service.connect());
             });
-            if let Some(made) = plain(name) {
+            if let Some(made) = plain(name, &INIT) {
                 group.bench_function(BenchmarkId::new(format!("{name} scanned"), count), |bencher| {
                     let mut service = Service::new(made.boxed_clone(), count);
                     bencher.iter(|| service.connect());
