@@ -18,12 +18,12 @@ pub mod wlc;
 pub mod wrr;
 
 mod destination_cache;
-mod max_tree;
 mod registry;
 #[cfg(test)]
 mod script;
 mod server_ids;
 mod tournament;
+mod weight_tree;
 
 use alloc::boxed::Box;
 
