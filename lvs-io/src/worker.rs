@@ -165,28 +165,28 @@ impl Worker {
             })?;
             exits.arm_counters(index).receive_lost = self.sources[index].lost();
             busy |= count > 0;
-            busy |= self.transmit();
+            // What is owed now was held until a packet of this batch came: it came from the same device.
+            busy |= self.transmit(now, index);
         }
         for _ in 0..TIMEOUTS_PER_TURN {
             if self.director.poll_timeout().is_none_or(|due| due > now) {
                 break;
             }
             self.director.handle_timeout(now);
-            self.transmit();
+            self.transmit(now, 0);
             busy = true;
         }
         self.exits.flush();
         Ok(busy)
     }
 
-    /// Sends what the director itself owes the wire.
-    fn transmit(&mut self) -> bool {
-        let now = self.clock.now();
+    /// Sends what the director itself owes the wire; `arm` is the device that counts as its origin.
+    fn transmit(&mut self, now: Instant, arm: usize) -> bool {
         let mut busy = false;
         loop {
             let mut packet = PacketBuf::new(&mut self.outbox, HEADROOM, 0);
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return busy };
-            self.exits.dispatch(now, 0, &mut packet, verdict);
+            self.exits.dispatch(now, arm, &mut packet, verdict);
             busy = true;
         }
     }
