@@ -163,6 +163,11 @@ impl TemplateTable {
         self.store.pop_expired(now, budget).map(TemplateId)
     }
 
+    /// Whether any template in the table may have ended: `false` promises that none has, to the nanosecond.
+    pub(crate) fn may_have_expired(&self, now: Instant) -> bool {
+        self.store.may_have_expired(now)
+    }
+
     /// When to call [`TemplateTable::pop_expired`] next; `None` only while the table is empty.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.store.next_deadline()
