@@ -6,18 +6,20 @@
 #![deny(missing_docs)]
 
 pub mod batch;
-mod checksum;
 pub mod clock;
 pub mod control;
 pub mod device;
+mod egress;
 pub mod host;
 pub mod memory;
+pub mod segment;
 pub mod worker;
 
 pub use batch::BatchBuffers;
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use control::{WorkerGone, WorkerHandle};
-pub use device::{Arm, BATCH, PacketSink, PacketSource};
+pub use device::{Arm, BATCH, PacketSink, PacketSource, SinkOffloads};
 pub use host::{Host, HostConfig, HostCounters, Transmit};
 pub use memory::MemoryPort;
+pub use segment::segment;
 pub use worker::{ArmCounters, Counters, OnPass, Worker};

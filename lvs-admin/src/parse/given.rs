@@ -180,9 +180,14 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// The real server of a command that demands one.
-    pub(super) fn real_server(&self) -> Result<Endpoint, UsageError> {
-        self.real_server.ok_or_else(UsageError::no_command)
+    /// The service of a command that must have one.
+    pub(super) fn demanded_service(&self) -> ServiceKey {
+        self.service.expect("check::options has refused the command without a service")
+    }
+
+    /// The server of a command that must have one.
+    pub(super) fn demanded_server(&self) -> Endpoint {
+        self.real_server.expect("check::options has refused the command without a server")
     }
 
     /// Read last of all, because a flag's name must go with the scheduler, whichever comes first.
