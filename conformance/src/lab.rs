@@ -38,17 +38,14 @@ struct Surroundings {
 }
 
 impl Lab {
-    /// Sets up the recording's network, sysctls and services. `phase` is how long before the first step the director
-    /// last published its statistics. The error says which sysctl or command was refused.
-    pub fn new(golden: &Golden, phase: Duration) -> Result<Self, String> {
-        let mut director = Director::new(director_config(&golden.net), Seed::new(SEED));
-        // The first call starts the director's 2-second beat.
-        director.handle_timeout(START);
+    /// Sets up the recording's network, sysctls and services, `lead` before the first step: the first service starts
+    /// the director's 2-second beat. The error says which sysctl or command was refused.
+    pub fn new(golden: &Golden, lead: Duration) -> Result<Self, String> {
         let mut lab = Self {
-            director,
+            director: Director::new(director_config(&golden.net), Seed::new(SEED)),
             surroundings: Surroundings::new(&golden.net),
             administrator: Administrator::new(),
-            now: START + phase,
+            now: START,
             storage: vec![0; HEADROOM + LONGEST_PACKET],
             broken: Vec::new(),
         };
@@ -59,6 +56,7 @@ impl Lab {
                 return Err(format!("setup: ipvsadm {command}: {}", printed.stderr.trim_end()));
             }
         }
+        lab.advance(lead);
         Ok(lab)
     }
 
