@@ -56,6 +56,7 @@ impl Administrator {
         match path {
             "/proc/net/ip_vs" => Some(proc::ip_vs(&director.services(now))),
             "/proc/net/ip_vs_conn" => Some(self.connections(director, now)),
+            "/proc/net/ip_vs_conn_sync" => Some(proc::ip_vs_conn_sync(&connections(director, now))),
             "/proc/net/ip_vs_stats" => Some(proc::ip_vs_stats(&director.statistics())),
             "/proc/net/ip_vs_stats_percpu" => {
                 let totals = director.statistics();
