@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`golden`] | what a recording says |
 //! | [`lab`] | how the recorder's network looks around a director |
-//! | [`administrator`] | what ipvsadm, sysctl and /proc are here |
+//! | [`administrator`], [`sysctl`] | what ipvsadm, sysctls and /proc are here |
 //! | [`replay`] | when things happen |
 //! | [`compare`] | what counts as the same |
 //! | [`datagram`] | which datagram fragments make |
@@ -26,3 +26,4 @@ pub mod exceptions;
 pub mod golden;
 pub mod lab;
 pub mod replay;
+pub mod sysctl;

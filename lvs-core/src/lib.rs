@@ -4,6 +4,57 @@
 //! Pure logic over byte buffers: no clock, no sockets, no files, no randomness of its own, no `unsafe`, no `std`.
 //! Packets, commands and the time go in; verdicts, rewritten bytes and events come out. A run is
 //! `(config, seed, [(now, packet | command | timeout)])` and replays byte for byte.
+//!
+//! # A NAT director
+//!
+//! ```
+//! use lvs_core::{Command, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Protocol, Seed, Verdict};
+//! use lvs_core::{ServerConfig, ServiceConfig, ServiceKey};
+//!
+//! let mut director = Director::new(DirectorConfig::default(), Seed::new(0x5eed));
+//! let web = ServiceKey::address(Protocol::Tcp, "192.0.2.80:80".parse().unwrap());
+//! director.apply(Instant::ZERO, &Command::AddService(web, ServiceConfig::new("rr"))).unwrap();
+//! let server = ServerConfig::nat("10.0.0.2:8080".parse().unwrap());
+//! director.apply(Instant::ZERO, &Command::AddServer(web, server)).unwrap();
+//!
+//! // A SYN from 198.51.100.7:1024 to 192.0.2.80:80, as a device would deliver it.
+//! let syn: [u8; 40] = [
+//!     0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0x8e, 0x44, 198, 51, 100, 7, 192, 0, 2, 80, // IPv4
+//!     4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0xbf, 0x06, 0, 0, // TCP
+//! ];
+//! let mut storage = [0; HEADROOM + 40];
+//! storage[HEADROOM..].copy_from_slice(&syn);
+//! let mut packet = PacketBuf::new(&mut storage, HEADROOM, syn.len());
+//!
+//! let verdict = director.handle_packet(Instant::ZERO, &mut packet);
+//! assert!(matches!(verdict, Verdict::Forward { next_hop, .. } if next_hop.to_string() == "10.0.0.2"));
+//! assert_eq!(packet.bytes()[16..20], [10, 0, 0, 2]); // rewritten in place, checksums kept right
+//! assert_eq!(director.connection_count(Instant::ZERO), 1);
+//! ```
+//!
+//! # The contract
+//!
+//! - Call [`Director::handle_packet`] (or [`Director::handle_batch`]) for every packet, [`Director::handle_timeout`]
+//!   when [`Director::poll_timeout`] says so, [`Director::apply`] for changes, and do what the [`Verdict`] says.
+//!   After each, empty [`Director::poll_transmit`] and [`Director::poll_event`].
+//! - Nothing else moves time, and nothing else decides: the same calls give the same bytes, on every machine.
+//! - [`Verdict::Pass`] and [`Verdict::Drop`] leave the packet's bytes as they came; every drop has a [`DropReason`]
+//!   and is counted.
+//! - A packet of a known connection costs no allocation. Every table has a bound in [`DirectorConfig`].
+//! - [`Director::explain`] tells, step by step, what would happen to a packet and why, and changes nothing.
+//!
+//! # Where things are
+//!
+//! | module | what |
+//! |---|---|
+//! | [`director`] | the director, its configuration and verbs |
+//! | [`packet`], [`verdict`], [`drop_reason`] | what goes in with a packet and what comes out |
+//! | [`service`], [`command`], [`settings`], [`error`] | what an operator configures, in ipvsadm's words |
+//! | [`scheduler`] | which server gets a new connection; bring your own |
+//! | [`connection`] | protocol states and timeouts |
+//! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
+//! | [`wire`] | parsing, rewriting and checksums, useful by themselves |
+//! | [`time`], [`rng`], [`flow`], [`hash`] | the words they all share |
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

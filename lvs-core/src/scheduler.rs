@@ -18,12 +18,12 @@ pub mod wlc;
 pub mod wrr;
 
 mod destination_cache;
-mod max_tree;
 mod registry;
 #[cfg(test)]
 mod script;
 mod server_ids;
 mod tournament;
+mod weight_tree;
 
 use alloc::boxed::Box;
 
@@ -125,24 +125,6 @@ impl LoadFormula {
             Self::ActiveAndInactive => server.inactive_connections(),
         };
         server.active_connections.wrapping_mul(256).wrapping_add(second)
-    }
-}
-
-/// Stands in for a service's scheduler while that is lent out; never chooses.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoScheduler;
-
-impl Scheduler for NoScheduler {
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    fn schedule(&mut self, _request: &Request<'_>, _servers: &[RealServer]) -> Option<usize> {
-        None
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Scheduler> {
-        Box::new(*self)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice};
 
@@ -19,7 +20,8 @@ pub fn set_up(name: &str) -> io::Result<()> {
         message.put(&up.to_ne_bytes());
         message
     };
-    execute(name, request).map_err(|error| describe(&error, format_args!("cannot bring {name} up")))
+    execute(name, request).map_err(|error| describe(&error, format_args!("cannot bring {name} up")))?;
+    Ok(())
 }
 
 /// Sets the device's MTU, in bytes.
@@ -33,11 +35,15 @@ pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
         message.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
         message
     };
-    execute(name, request).map_err(|error| describe(&error, format_args!("cannot set the MTU of {name} to {mtu}")))
+    execute(name, request).map_err(|error| describe(&error, format_args!("cannot set the MTU of {name} to {mtu}")))?;
+    Ok(())
 }
 
 /// Gives the device an address; the network of `prefix` bits around it becomes reachable through the device.
-/// An IPv6 address is usable at once (no duplicate address detection).
+///
+/// An IPv6 address skips duplicate address detection. The kernel makes it reachable a little later, from a work queue:
+/// if the device is up this waits for that, at most a second. So bring the device up first; added to a device that is
+/// down, the address becomes reachable some milliseconds after [`set_up`].
 ///
 /// # Errors
 /// `AlreadyExists` if the device has it. The text names device, address and what the kernel said.
@@ -51,8 +57,12 @@ pub fn add_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
         }
         message
     };
-    execute(name, request)
-        .map_err(|error| describe(&error, format_args!("cannot give {name} the address {address}/{prefix}")))
+    let socket = execute(name, request)
+        .map_err(|error| describe(&error, format_args!("cannot give {name} the address {address}/{prefix}")))?;
+    if address.is_ipv6() && is_up(&socket, name)? {
+        wait_until_local(&socket, address)?;
+    }
+    Ok(())
 }
 
 /// Routes everything under `destination`/`prefix` into the device, without a gateway. `0.0.0.0`/0 or `::`/0 is the
@@ -75,14 +85,42 @@ pub fn add_route(destination: IpAddr, prefix: u8, name: &str) -> io::Result<()> 
         message
     };
     execute(name, request)
-        .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} into {name}")))
+        .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} into {name}")))?;
+    Ok(())
 }
 
-fn execute(name: &str, request: impl FnOnce(u32) -> Message) -> io::Result<()> {
+/// Sends the request about the device's index and returns the socket for more.
+fn execute(name: &str, request: impl FnOnce(u32) -> Message) -> io::Result<OwnedFd> {
     // Protocol 0 of this family is NETLINK_ROUTE.
     let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     let index = netdevice::name_to_index(&socket, name)?;
-    request(index).send(&socket)
+    request(index).send(&socket)?;
+    Ok(socket)
+}
+
+fn is_up(socket: &OwnedFd, name: &str) -> io::Result<bool> {
+    let index = netdevice::name_to_index(socket, name)?;
+    let mut message = Message::query(libc::RTM_GETLINK);
+    message.put(&[0; 4]).put(&index_bytes(index)).put(&[0; 8]);
+    let answer = message.ask(socket)?;
+    let flags = answer.get(HEADER_LEN + 8..).and_then(|rest| rest.first_chunk()).copied().map(u32::from_ne_bytes);
+    Ok(flags.is_some_and(|flags| flags & libc::IFF_UP as u32 != 0))
+}
+
+/// Waits until packets to the address are delivered here: until its route is a local one.
+fn wait_until_local(socket: &OwnedFd, address: IpAddr) -> io::Result<()> {
+    for _ in 0..1000 {
+        let mut message = Message::query(libc::RTM_GETROUTE);
+        message.put(&[family(address), 128, 0, 0, 0, 0, 0, 0]).put(&[0; 4]);
+        message.attribute(libc::RTA_DST, &octets(address));
+        let answer = message.ask(socket)?;
+        // The type of a route is the eighth byte of its fixed part.
+        if answer.get(HEADER_LEN + 7) == Some(&libc::RTN_LOCAL) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the kernel does not make {address} reachable")))
 }
 
 fn describe(error: &io::Error, what: std::fmt::Arguments<'_>) -> io::Error {
@@ -134,14 +172,27 @@ impl Message {
         self
     }
 
+    /// A message that asks for one thing and wants it instead of an acknowledgement.
+    fn query(kind: u16) -> Self {
+        let mut message = Self::new(kind, 0);
+        message.bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+        message
+    }
+
     /// Sends the message and waits for the kernel's verdict.
-    fn send(mut self, socket: &OwnedFd) -> io::Result<()> {
+    fn send(self, socket: &OwnedFd) -> io::Result<()> {
+        acknowledgement(&self.ask(socket)?)
+    }
+
+    /// Sends the message and waits for the answer.
+    fn ask(mut self, socket: &OwnedFd) -> io::Result<Vec<u8>> {
         let len = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&len.to_ne_bytes());
         rustix::net::send(socket, &self.bytes, SendFlags::empty())?;
-        let mut answer = [0; 4096];
+        let mut answer = vec![0; 16 * 1024];
         let (_, len) = rustix::net::recv(socket, &mut answer[..], RecvFlags::empty())?;
-        acknowledgement(&answer[..len.min(4096)])
+        answer.truncate(len);
+        Ok(answer)
     }
 }
 

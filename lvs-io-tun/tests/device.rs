@@ -28,9 +28,9 @@ fn device(options: &TunOptions) -> Result<TunQueue, TunError> {
     let queue = TunQueue::open("lvst%d", options)?;
     let name = queue.name();
     netdev::set_mtu(name, 1400).expect("the MTU is set");
+    netdev::set_up(name).expect("the device comes up");
     netdev::add_address(name, IpAddr::from([10, 9, 0, 1]), 24).expect("IPv4 is added");
     netdev::add_address(name, "fd09::1".parse().unwrap(), 64).expect("IPv6 is added");
-    netdev::set_up(name).expect("the device comes up");
     Ok(queue)
 }
 
@@ -77,7 +77,9 @@ fn a_datagram_sent_by_the_kernel_is_received_and_its_echo_arrives() {
                 packet.offload = echo.1;
                 arm.sink.send(&mut packet, Ipv4Addr::UNSPECIFIED.into()).expect("the kernel takes it");
                 let mut answer = [0; 16];
-                let (len, from) = socket.recv_from(&mut answer).expect("the echo arrives");
+                let (len, from) = socket
+                    .recv_from(&mut answer)
+                    .unwrap_or_else(|error| panic!("the echo of {peer} arrives, offloads {offloads}: {error}"));
                 assert_eq!((&answer[..len], from), (b"hello".as_slice(), peer.parse().unwrap()));
             }
         }

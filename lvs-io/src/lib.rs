@@ -6,18 +6,30 @@
 #![deny(missing_docs)]
 
 pub mod batch;
-mod checksum;
+pub mod classify;
 pub mod clock;
 pub mod control;
+pub mod describe;
 pub mod device;
+mod egress;
+pub mod faults;
 pub mod host;
 pub mod memory;
+pub mod pcap;
+pub mod prefix;
+pub mod segment;
+pub mod steer;
+pub mod tap;
 pub mod worker;
 
 pub use batch::BatchBuffers;
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use control::{WorkerGone, WorkerHandle};
-pub use device::{Arm, BATCH, PacketSink, PacketSource};
+pub use describe::Describe;
+pub use device::{Arm, BATCH, PacketSink, PacketSource, SinkOffloads};
 pub use host::{Host, HostConfig, HostCounters, Transmit};
 pub use memory::MemoryPort;
+pub use prefix::Prefix;
+pub use segment::segment;
+pub use steer::Steering;
 pub use worker::{ArmCounters, Counters, OnPass, Worker};

@@ -16,12 +16,13 @@ use crate::explanation::PassReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::packet::PacketBuf;
 use crate::persistence::{Template, TemplateId, TemplateKey};
-use crate::scheduler::{NoScheduler, Request, Scheduler};
+use crate::scheduler::none::NeverChoose;
+use crate::scheduler::{Request, Scheduler};
 use crate::service::table::{FTP_PORT, Service};
 use crate::service::{ForwardMethod, Netmask, ServerId, ServiceKey};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
-use crate::wire::icmp::IcmpError;
+use crate::wire::icmp::{self, IcmpError};
 use crate::wire::parse::Headers;
 
 /// FTP's active data connections come from here; such clients are never scheduled.
@@ -69,7 +70,7 @@ impl Director {
     ) -> (Verdict, Option<FlowEnd>) {
         self.expire_some(now);
         let service = self.services.get_mut(first.service).expect("look found it");
-        let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NoScheduler));
+        let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NeverChoose));
         let choice = self.choose(now, first, scheduler.as_mut());
         let service = self.services.get_mut(first.service).expect("look found it");
         service.scheduler = scheduler;
@@ -296,7 +297,10 @@ impl Director {
         self.count_connection(server);
         if first.is_quoted {
             // A flow read from an ICMP error gets no state; it keeps its first three seconds.
-            return (Verdict::Pass, None);
+            return match icmp::related(packet.bytes(), headers) {
+                Ok(Some(related)) => (self.related_request(id, packet, headers, &related), None),
+                _ => (Verdict::Pass, None),
+            };
         }
         self.known_request(now, id, packet, headers)
     }

@@ -15,10 +15,10 @@ pub fn drive(requests: usize) -> (Outcome, Simulation) {
     let mut simulation = Simulation::with_config(Seed::new(1), super::config());
     super::configure(simulation.director_mut());
     for server in &plan::SERVERS {
-        let host = simulation.host(&[server.ipv4.into(), server.ipv6.into()]);
+        let host = simulation.server(&[server.ipv4.into(), server.ipv6.into()]);
         simulation.serve(host, plan::SERVER_PORT, || Box::new(Server { name: server.name, ..Server::default() }));
     }
-    let client = simulation.host(&plan::CLIENTS.map(|client| client.address));
+    let client = simulation.client(&plan::CLIENTS.map(|client| client.address));
     let conversations: Vec<ConversationId> = (0..requests)
         .map(|index| {
             let request = plan::request(index);
