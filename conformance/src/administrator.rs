@@ -1,12 +1,14 @@
 //! Who types at the recorded director: ipvsadm command lines, sysctls, files below /proc. Joins `lvs-admin` to a
 //! director; the texts themselves are made there.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use lvs_admin::{ListOptions, Listing, Names, Request, SaveOptions, split_words};
 use lvs_core::{Director, Instant, Settings};
 
 /// What a command printed and how it ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Printed {
     /// Exit status.
     pub status: i64,
@@ -18,22 +20,106 @@ pub struct Printed {
 
 /// Runs `ipvsadm` with a command line's arguments.
 pub fn ipvsadm(director: &mut Director, now: Instant, arguments: &str, stdin: &str) -> Printed {
-    let _ = (director, now, arguments, stdin);
-    Printed { status: 0, stdout: String::new(), stderr: String::new() }
+    match lvs_admin::parse(&split_words(arguments)) {
+        Ok(Request::Restore) => restore(director, now, stdin),
+        Ok(request) => perform(director, now, request),
+        Err(error) => Printed::refused(error.exit_status.into(), error),
+    }
 }
 
 /// The connection table as `/proc/net/ip_vs_conn` shows it.
 pub fn connections(director: &Director, now: Instant) -> String {
-    let _ = (director, now);
-    String::new()
+    lvs_admin::proc::ip_vs_conn(&director.connections(now).collect::<Vec<_>>())
 }
 
 /// A file below `/proc`; `None` for those nobody can answer.
 pub fn read(director: &Director, now: Instant, path: &str) -> Option<String> {
-    let _ = (director, now);
-    let name = path.strip_prefix("/proc/sys/net/ipv4/vs/")?;
-    sysctl(director.settings(), name).map(|value| format!("{value}\n"))
+    if let Some(name) = path.strip_prefix("/proc/sys/net/ipv4/vs/") {
+        return sysctl(director.settings(), name).map(|value| format!("{value}\n"));
+    }
+    match path {
+        "/proc/net/ip_vs" => Some(lvs_admin::proc::ip_vs(&director.services(now))),
+        "/proc/net/ip_vs_conn" => Some(connections(director, now)),
+        "/proc/net/ip_vs_stats" => Some(lvs_admin::proc::ip_vs_stats(&director.statistics())),
+        "/proc/net/ip_vs_stats_percpu" => {
+            let totals = director.statistics();
+            Some(lvs_admin::proc::ip_vs_stats_percpu(&[totals.published], &totals))
+        }
+        _ => None,
+    }
 }
+
+impl Printed {
+    fn text(stdout: impl Into<String>) -> Self {
+        Self { stdout: stdout.into(), ..Self::default() }
+    }
+
+    fn refused(status: i64, error: impl Display) -> Self {
+        Self { status, stdout: String::new(), stderr: format!("{error}\n") }
+    }
+}
+
+/// `ipvsadm -R`: goes on when a rule is refused, stops at a line that is no rule.
+fn restore(director: &mut Director, now: Instant, rules: &str) -> Printed {
+    let mut printed = Printed::default();
+    for request in lvs_admin::restore(rules, &Names::none()) {
+        match request {
+            Ok(request) => {
+                let line = perform(director, now, request);
+                printed.status = printed.status.max(line.status);
+                printed.stdout += &line.stdout;
+                printed.stderr += &line.stderr;
+            }
+            Err(error) => {
+                let line = Printed::refused(error.error.exit_status.into(), error.error);
+                printed.status = line.status;
+                printed.stderr += &line.stderr;
+                break;
+            }
+        }
+    }
+    printed
+}
+
+fn perform(director: &mut Director, now: Instant, request: Request) -> Printed {
+    match request {
+        Request::Apply(command) => match director.apply(now, &command) {
+            Ok(()) => Printed::default(),
+            Err(error) => Printed::refused(REFUSED, error),
+        },
+        Request::List(options) => list(director, now, &options),
+        Request::Save { numeric } => {
+            let options = SaveOptions { numeric, ..SaveOptions::default() };
+            Printed::text(lvs_admin::save(&director.services(now), options, &Names::none()))
+        }
+        Request::Help => Printed::text(lvs_admin::usage()),
+        Request::Version => Printed::text(lvs_admin::version()),
+        Request::Restore | Request::StartDaemon(_) | Request::StopDaemon(_) => {
+            Printed::refused(REFUSED, "there are no synchronisation daemons here")
+        }
+    }
+}
+
+fn list(director: &Director, now: Instant, options: &ListOptions) -> Printed {
+    let names = Names::none();
+    match options.listing {
+        Listing::Services(_) => match lvs_admin::list(&director.services(now), options, &names) {
+            Ok(text) => Printed::text(text),
+            Err(error) => Printed::refused(NOT_LISTED, error),
+        },
+        Listing::Connections { .. } => {
+            let connections: Vec<_> = director.connections(now).collect();
+            Printed::text(lvs_admin::list_connections(&connections, options, &names))
+        }
+        Listing::Timeouts => Printed::text(lvs_admin::list_timeouts(&director.timeouts())),
+        Listing::Daemons => Printed::text(lvs_admin::list_daemons(&[])),
+    }
+}
+
+/// ipvsadm's exit status for what the kernel refuses.
+const REFUSED: i64 = 255;
+/// ipvsadm's exit status when the service to be listed does not exist.
+const NOT_LISTED: i64 = 1;
 
 /// Sets one sysctl of `net.ipv4.vs`. Names that have no meaning here (synchronisation, netfilter) are accepted.
 pub fn set_sysctl(settings: &mut Settings, name: &str, value: &str) -> Result<(), String> {

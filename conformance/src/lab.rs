@@ -87,7 +87,13 @@ impl Lab {
         room.copy_from_slice(bytes);
         let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, bytes.len());
         packet.mark = mark;
+        let explanation = self.director.explain(self.now, &packet);
         let verdict = self.director.handle_packet(self.now, &mut packet);
+        if (explanation.verdict, explanation.bytes.as_slice()) != (verdict, packet.bytes()) {
+            let why = explanation.to_string();
+            self.broken
+                .push(format!("explain tells another story than handle_packet ({verdict:?}): {}", why.trim_end()));
+        }
         let came = if from == Link::Client { Direction::Request } else { Direction::Reply };
         match verdict {
             Verdict::Forward { next_hop, direction, mtu } => {

@@ -102,13 +102,15 @@ fn run(file: &std::path::Path, options: &Options) -> Option<Outcome> {
 }
 
 fn report(name: &str, failures: &[Failure], shows_all: bool) {
-    for failure in if shows_all { failures } else { &failures[..1] } {
-        println!("FAIL {name} step {}: {}", failure.step, failure.difference.summary);
+    let shown = if shows_all { failures } else { &failures[..1] };
+    for (index, failure) in shown.iter().enumerate() {
+        let start = if index == 0 { format!("FAIL {name}") } else { "   ".to_owned() };
+        println!("{start} step {}: {}", failure.step, failure.difference.summary);
         for line in &failure.difference.detail {
-            println!("    {line}");
+            println!("      {line}");
         }
     }
-    if !shows_all && failures.len() > 1 {
-        println!("    and {} more differences (--all shows them)", failures.len() - 1);
+    if shown.len() < failures.len() {
+        println!("    and {} more (--all shows them)", failures.len() - shown.len());
     }
 }

@@ -128,24 +128,6 @@ impl LoadFormula {
     }
 }
 
-/// Stands in for a service's scheduler while that is lent out; never chooses.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoScheduler;
-
-impl Scheduler for NoScheduler {
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    fn schedule(&mut self, _request: &Request<'_>, _servers: &[RealServer]) -> Option<usize> {
-        None
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Scheduler> {
-        Box::new(*self)
-    }
-}
-
 /// What a new scheduler is told.
 #[derive(Clone, Copy, Debug)]
 pub struct SchedulerInit {

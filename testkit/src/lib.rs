@@ -13,8 +13,10 @@
 //! ```
 
 mod describe;
+pub mod fuzz;
 pub mod oracle;
 mod packet;
+pub mod scheduler;
 mod storage;
 pub mod strategy;
 

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_changed_byte_is_reported_with_its_place() {
         let difference = compare(&[packet()], &[changed(|emission| emission.bytes[29] ^= 0x10)]).expect("reported");
-        assert!(difference.summary.starts_with("expected to server 0: 10.0.0.1:1 > 10.0.0.2:2 UDP"));
+        assert!(difference.summary.starts_with("expected to server 0: 10.0.0.1.1 > 10.0.0.2.2 UDP"));
         assert_eq!(difference.detail[2].find('^'), Some(14 + 3 * 13));
     }
 

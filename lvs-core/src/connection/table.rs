@@ -277,6 +277,12 @@ impl ConnectionTable {
         live_of_client.take(max).count() == max
     }
 
+    /// Bytes reserved, to show that they never change.
+    #[cfg(test)]
+    fn reserved_len(&self) -> usize {
+        self.store.reserved_len() + self.index.reserved_len()
+    }
+
     fn local_hash(&self, protocol: Protocol, real: Endpoint, local: Endpoint) -> u64 {
         self.hasher.hash_one((protocol, real, local))
     }

@@ -16,7 +16,8 @@ use crate::explanation::PassReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::packet::PacketBuf;
 use crate::persistence::{Template, TemplateId, TemplateKey};
-use crate::scheduler::{NoScheduler, Request, Scheduler};
+use crate::scheduler::none::NeverChoose;
+use crate::scheduler::{Request, Scheduler};
 use crate::service::table::{FTP_PORT, Service};
 use crate::service::{ForwardMethod, Netmask, ServerId, ServiceKey};
 use crate::time::Instant;
@@ -69,7 +70,7 @@ impl Director {
     ) -> (Verdict, Option<FlowEnd>) {
         self.expire_some(now);
         let service = self.services.get_mut(first.service).expect("look found it");
-        let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NoScheduler));
+        let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NeverChoose));
         let choice = self.choose(now, first, scheduler.as_mut());
         let service = self.services.get_mut(first.service).expect("look found it");
         service.scheduler = scheduler;

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use super::{Request, Scheduler};
 use crate::service::RealServer;
 
-/// Never chooses a server.
+/// Never chooses a server. Also stands in for a service's scheduler while that is lent out.
 #[derive(Clone, Debug, Default)]
 pub struct NeverChoose;
 

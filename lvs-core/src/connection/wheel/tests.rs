@@ -3,6 +3,7 @@
 use std::vec::Vec;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 
@@ -73,7 +74,12 @@ fn assert_next_due(wheel: &Wheel, model: &[Option<u64>]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        rng_seed: RngSeed::Fixed(0x1f5),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_wheel_returns_what_a_plain_list_of_times_would(

@@ -1,0 +1,130 @@
+//! What one choice costs, for every scheduler at 10 to 10,000 servers, beside the plain linear scan in the same run;
+//! and what adding, editing and deleting a server costs.
+//! One `choose` is a whole connection as a scheduler sees it: the choice and the counts that move: opened, active, closed.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion};
+use lvs_core::scheduler::Change;
+use lvs_core::service::RealServer;
+use lvs_core::{Instant, Scheduler, SchedulerRegistry, Settings};
+use lvs_testkit::scheduler::plain::plain;
+use lvs_testkit::scheduler::{INIT, request, server};
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .measurement_time(Duration::from_millis(500))
+        .warm_up_time(Duration::from_millis(200))
+        .sample_size(20)
+        .without_plots()
+        .configure_from_args();
+    choose(&mut criterion);
+    change(&mut criterion);
+    criterion.final_summary();
+}
+
+fn choose(criterion: &mut Criterion) {
+    let registry = SchedulerRegistry::default();
+    for count in COUNTS {
+        let mut group = criterion.benchmark_group("choose");
+        for name in registry.names().filter(|name| *name != "none") {
+            let made = registry.create(name, &INIT).expect("a registered name");
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                let mut service = Service::new(made.boxed_clone(), count);
+                bencher.iter(|| service.connect());
+            });
+            if let Some(made) = plain(name) {
+                group.bench_function(BenchmarkId::new(format!("{name} scanned"), count), |bencher| {
+                    let mut service = Service::new(made.boxed_clone(), count);
+                    bencher.iter(|| service.connect());
+                });
+            }
+        }
+    }
+}
+
+/// Adding a server at the head and deleting it again, and changing the weight of one to and fro.
+fn change(criterion: &mut Criterion) {
+    let registry = SchedulerRegistry::default();
+    for count in COUNTS {
+        let mut group = criterion.benchmark_group("change");
+        for name in registry.names().filter(|name| *name != "none") {
+            let made = registry.create(name, &INIT).expect("a registered name");
+            let mut service = Service::new(made, count);
+            group.bench_function(BenchmarkId::new(format!("{name} add and delete"), count), |bencher| {
+                bencher.iter_batched(
+                    || server(1 << 20, 3),
+                    |server| service.add_and_delete(server),
+                    BatchSize::SmallInput,
+                );
+            });
+            group.bench_function(BenchmarkId::new(format!("{name} edit"), count), |bencher| {
+                bencher.iter(|| service.edit());
+            });
+        }
+    }
+}
+
+/// A service with `count` servers of weights 1 to 5 under a steady load of some eight connections each.
+struct Service {
+    scheduler: Box<dyn Scheduler>,
+    servers: Vec<RealServer>,
+    settings: Settings,
+    /// Where the last connections went, oldest at `next`.
+    open: Vec<Option<usize>>,
+    next: usize,
+    requests: u16,
+}
+
+impl Service {
+    fn new(mut scheduler: Box<dyn Scheduler>, count: u32) -> Self {
+        let servers: Vec<RealServer> = (0..count).map(|number| server(number, number % 5 + 1)).collect();
+        scheduler.servers_changed(Change::Reset, &servers);
+        let open = vec![None; servers.len() * 8];
+        let mut service = Self { scheduler, servers, settings: Settings::default(), open, next: 0, requests: 0 };
+        for _ in 0..service.open.len() {
+            service.connect();
+        }
+        service
+    }
+
+    /// A connection opens and becomes active; the oldest one closes.
+    fn connect(&mut self) {
+        self.requests = self.requests.wrapping_add(1);
+        let request = request(Instant::ZERO, self.requests, self.requests % 1_000, &self.settings);
+        let choice = self.scheduler.schedule(black_box(&request), &self.servers);
+        if let Some(index) = choice {
+            self.count(index, |server| server.total_connections += 1);
+            self.count(index, |server| server.active_connections += 1);
+        }
+        if let Some(index) = core::mem::replace(&mut self.open[self.next], choice) {
+            self.count(index, |server| server.active_connections -= 1);
+            self.count(index, |server| server.total_connections -= 1);
+        }
+        self.next = (self.next + 1) % self.open.len();
+    }
+
+    fn count(&mut self, index: usize, moves: impl FnOnce(&mut RealServer)) {
+        moves(&mut self.servers[index]);
+        self.scheduler.load_changed(index, &self.servers);
+    }
+
+    fn add_and_delete(&mut self, server: RealServer) {
+        let id = server.id;
+        self.servers.insert(0, server);
+        self.scheduler.servers_changed(Change::Added { index: 0 }, &self.servers);
+        self.servers.remove(0);
+        self.scheduler.servers_changed(Change::Removed { index: 0, id }, &self.servers);
+    }
+
+    fn edit(&mut self) {
+        let index = self.servers.len() / 2;
+        let server = &mut self.servers[index];
+        server.weight = server.weight % 5 + 1;
+        server.last_weight = server.weight;
+        self.scheduler.servers_changed(Change::Edited { index }, &self.servers);
+    }
+}
+
+const COUNTS: [u32; 4] = [10, 100, 1_000, 10_000];
