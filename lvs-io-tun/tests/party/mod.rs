@@ -25,6 +25,16 @@ impl<T: Send + 'static> Party<T> {
         addresses: Vec<IpAddr>,
         act: impl FnOnce(&dyn Fn()) -> Result<T, Failure> + Send + 'static,
     ) -> Result<(TunQueue, Self), Failure> {
+        let (mut queues, party) = Self::with_queues(options, addresses, act)?;
+        Ok((queues.remove(0), party))
+    }
+
+    /// The same, with as many queues as `options` say.
+    pub fn with_queues(
+        options: TunOptions,
+        addresses: Vec<IpAddr>,
+        act: impl FnOnce(&dyn Fn()) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<(Vec<TunQueue>, Self), Failure> {
         let (give, take) = mpsc::channel();
         let (start, started) = mpsc::channel();
         let (say_ready, ready) = mpsc::channel();
@@ -36,8 +46,8 @@ impl<T: Send + 'static> Party<T> {
                 let _ = say_ready.send(());
             })
         });
-        let queue = take.recv()??;
-        Ok((queue, Self { thread, start, ready }))
+        let queues = take.recv()??;
+        Ok((queues, Self { thread, start, ready }))
     }
 
     /// Lets the party start and waits until it is ready for others.
@@ -54,17 +64,18 @@ impl<T: Send + 'static> Party<T> {
     }
 }
 
-fn device(options: TunOptions, addresses: &[IpAddr]) -> Result<TunQueue, Failure> {
+fn device(options: TunOptions, addresses: &[IpAddr]) -> Result<Vec<TunQueue>, Failure> {
     netns::enter_new_network_namespace()?;
-    let queue = TunQueue::open("lvs0", &options)?;
+    let queues = TunQueue::open_all("lvs0", &options)?;
     netdev::set_up("lvs0")?;
     for address in addresses {
-        let (bits, anything) = match address {
-            IpAddr::V4(_) => (32, IpAddr::from([0; 4])),
-            IpAddr::V6(_) => (128, IpAddr::from([0; 16])),
-        };
-        netdev::add_address("lvs0", *address, bits)?;
-        netdev::add_route(anything, 0, "lvs0")?;
+        netdev::add_address("lvs0", *address, if address.is_ipv4() { 32 } else { 128 })?;
     }
-    Ok(queue)
+    if addresses.iter().any(IpAddr::is_ipv4) {
+        netdev::add_route(IpAddr::from([0; 4]), 0, "lvs0")?;
+    }
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        netdev::add_route(IpAddr::from([0; 16]), 0, "lvs0")?;
+    }
+    Ok(queues)
 }
