@@ -99,8 +99,13 @@ impl Director {
             };
             return Look::of(outcome);
         };
-        if headers.source_route && self.services.is_virtual(headers.destination) {
-            return Look::of(Outcome::Drop(DropReason::SourceRouted));
+        if headers.source_route {
+            let is_ours = self.services.is_virtual(headers.destination)
+                || self.connections.find_reply(now, protocol, source, destination).is_some();
+            return Look::of(match is_ours {
+                true => Outcome::Drop(DropReason::SourceRouted),
+                false => Outcome::Pass(PassReason::SourceRouted),
+            });
         }
         // Linux looks for a reply first. A packet that is both (its client is another connection's server) is too rare
         // to make every request pay for that; only where unknown replies are refused does the order show.
