@@ -27,21 +27,42 @@ fn main() {
 fn choose(criterion: &mut Criterion) {
     let registry = SchedulerRegistry::default();
     for count in COUNTS {
-        let mut group = criterion.benchmark_group("choose");
         for name in registry.names().filter(|name| *name != "none") {
-            let made = registry.create(name, &INIT).expect("a registered name");
-            group.bench_function(BenchmarkId::new(name, count), |bencher| {
-                let mut service = Service::new(made.boxed_clone(), count);
-                bencher.iter(|| service.connect());
-            });
-            if let Some(made) = plain(name) {
-                group.bench_function(BenchmarkId::new(format!("{name} scanned"), count), |bencher| {
-                    let mut service = Service::new(made.boxed_clone(), count);
-                    bencher.iter(|| service.connect());
-                });
+            let made = || registry.create(name, &INIT).expect("a registered name");
+            choose_with(criterion, name, count, made, even);
+            let scanned = || plain(name, &INIT).expect("asked before");
+            if plain(name, &INIT).is_some() {
+                choose_with(criterion, &format!("{name} scanned"), count, scanned, even);
+            }
+            if name == "wrr" {
+                choose_with(criterion, "wrr steep", count, made, steep);
+                choose_with(criterion, "wrr steep scanned", count, scanned, steep);
             }
         }
     }
+}
+
+fn choose_with(
+    criterion: &mut Criterion,
+    label: &str,
+    count: u32,
+    scheduler: impl Fn() -> Box<dyn Scheduler>,
+    weight: fn(u32) -> u32,
+) {
+    criterion.benchmark_group("choose").bench_function(BenchmarkId::new(label, count), |bencher| {
+        let mut service = Service::new(scheduler(), count, weight);
+        bencher.iter(|| service.connect());
+    });
+}
+
+/// Weights 1 to 5.
+fn even(number: u32) -> u32 {
+    number % 5 + 1
+}
+
+/// One server of weight 1,000 among servers of weight 1.
+fn steep(number: u32) -> u32 {
+    if number == 5 { 1_000 } else { 1 }
 }
 
 /// Adding a server at the head and deleting it again, and changing the weight of one to and fro.
@@ -51,7 +72,7 @@ fn change(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("change");
         for name in registry.names().filter(|name| *name != "none") {
             let made = registry.create(name, &INIT).expect("a registered name");
-            let mut service = Service::new(made, count);
+            let mut service = Service::new(made, count, even);
             group.bench_function(BenchmarkId::new(format!("{name} add and delete"), count), |bencher| {
                 bencher.iter_batched(
                     || server(1 << 20, 3),
@@ -66,7 +87,7 @@ fn change(criterion: &mut Criterion) {
     }
 }
 
-/// A service with `count` servers of weights 1 to 5 under a steady load of some eight connections each.
+/// A service with `count` servers under a steady load of some eight connections each.
 struct Service {
     scheduler: Box<dyn Scheduler>,
     servers: Vec<RealServer>,
@@ -78,8 +99,8 @@ struct Service {
 }
 
 impl Service {
-    fn new(mut scheduler: Box<dyn Scheduler>, count: u32) -> Self {
-        let servers: Vec<RealServer> = (0..count).map(|number| server(number, number % 5 + 1)).collect();
+    fn new(mut scheduler: Box<dyn Scheduler>, count: u32, weight: fn(u32) -> u32) -> Self {
+        let servers: Vec<RealServer> = (0..count).map(|number| server(number, weight(number))).collect();
         scheduler.servers_changed(Change::Reset, &servers);
         let open = vec![None; servers.len() * 8];
         let mut service = Self { scheduler, servers, settings: Settings::default(), open, next: 0, requests: 0 };

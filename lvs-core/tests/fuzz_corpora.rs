@@ -6,7 +6,8 @@ use std::path::Path;
 /// Runs every file of a corpus through its target; how many there were.
 fn check(target: &str, run: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-    let mut files: Vec<_> = fs::read_dir(&folder).expect("the corpus is committed").map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("the corpus is committed").map(|file| file.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "{} holds no seeds", folder.display());
     for file in files {

@@ -22,7 +22,7 @@ fn check_against_plain(name: &str, weights: impl Strategy<Value = u32> + Clone) 
     let registry = SchedulerRegistry::default();
     check_same_choices(
         |init| registry.create(name, init).expect("a built-in name"),
-        |_| plain(name).expect("a plain rule"),
+        |init| plain(name, init).expect("a plain rule"),
         weights,
     );
 }
@@ -76,6 +76,12 @@ fn weighted_round_robin_chooses_as_the_plain_walk() {
     check_against_plain("wrr", prop_oneof![1 => Just(0u32), 9 => 0..300u32]);
     check_against_plain("wrr", (0..20u32).prop_map(|weight| weight * 12));
     check_against_plain("wrr", prop_oneof![Just(1000u32), Just(0u32), Just(2u32), Just(999u32)]);
+}
+
+#[test]
+fn two_random_servers_are_found_as_by_adding_up() {
+    check_against_plain("twos", 0..6u32);
+    check_against_plain("twos", prop_oneof![0..3u32, u32::MAX - 3..=u32::MAX]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Host {
         routes.add_default_ipv6_route(Ipv6Address::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)).expect("the second route");
         let mut sockets = SocketSet::new(Vec::new());
         for service in &mut self.services {
-            service.restart(&mut sockets);
+            service.start(&mut sockets);
         }
         self.stack = Some(Stack { device, interface, sockets, fin_keeper: FinKeeper::default() });
     }
@@ -103,9 +103,11 @@ impl Host {
 
     /// Adds a UDP echo service; it survives reboots.
     pub(crate) fn serve_udp_echo(&mut self, port: u16) {
+        let mut service = Service::UdpEcho { port, handle: None };
         if let Some(stack) = &mut self.stack {
-            self.services.push(Service::udp_echo(port, &mut stack.sockets));
+            service.start(&mut stack.sockets);
         }
+        self.services.push(service);
     }
 
     /// Begins a conversation.

@@ -40,7 +40,7 @@
 mod client;
 mod conversation;
 mod device;
-pub mod dialogue;
+mod dialogue;
 mod director_node;
 mod fin_keeper;
 mod flood;

@@ -185,7 +185,7 @@ impl Simulation {
     /// Begins a conversation, now or as late as it says.
     ///
     /// # Panics
-    /// If the client has no address of the family it is to speak to.
+    /// If the client has no address of the family it is to speak to; when it starts, if a port is 0.
     pub fn converse(&mut self, client: HostId, conversation: Conversation) -> ConversationId {
         let id = ConversationId(self.reports.len());
         let to = conversation.to;
@@ -309,6 +309,9 @@ impl Simulation {
     }
 
     /// Lets the clock run for `duration`, whatever happens or not.
+    ///
+    /// # Errors
+    /// [`StepsExhausted`]; the next run goes on from there.
     pub fn run_for(&mut self, duration: Duration) -> Result<(), StepsExhausted> {
         let until = self.now + duration;
         self.begin_run();
@@ -319,6 +322,9 @@ impl Simulation {
 
     /// Lets the clock run until every conversation has ended, no packet is on its way and nothing is planned.
     /// Timers may still be waiting: connections of the director to expire, closed sockets to be forgotten.
+    ///
+    /// # Errors
+    /// [`StepsExhausted`]; the next run goes on from there.
     pub fn run_until_idle(&mut self) -> Result<(), StepsExhausted> {
         self.begin_run();
         while !self.is_idle() && self.step(END_OF_TIME)? {}

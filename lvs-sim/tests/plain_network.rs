@@ -53,6 +53,20 @@ fn every_byte_arrives_over_bad_links_in_both_families() {
 }
 
 #[test]
+fn no_connection_stays_half_closed_however_bad_the_links() {
+    let dreadful = Faults { loss_permille: 100, duplicate_permille: 300, reorder_permille: 300, ..Faults::NONE };
+    for seed in 0..64 {
+        let (mut sim, client, _) = client_and_server(seed);
+        sim.set_all_faults(dreadful);
+        for echo in ECHO {
+            sim.transfer(client, at(echo), 20_000);
+        }
+        sim.run_until_idle().unwrap();
+        assert!(sim.reports().iter().all(|report| report.is_complete()), "seed {seed}: {:?}", sim.reports());
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_packets_at_the_same_times() {
     let run = |seed| {
         let (mut sim, client, server) = client_and_server(seed);

@@ -60,7 +60,8 @@ pub fn commands_and_packets(data: &[u8]) {
                 offer(&mut director, now, &packet, mark);
             }
         }
-        let transmits = (0..256).take_while(|_| director.poll_transmit(&mut Storage::with_room(&[], 64, 65_535).packet()).is_some());
+        let transmits = (0..256)
+            .take_while(|_| director.poll_transmit(&mut Storage::with_room(&[], 64, 65_535).packet()).is_some());
         assert!(transmits.count() < 256, "poll_transmit ends");
     }
     drain(&mut director);
@@ -100,8 +101,7 @@ const SERVERS: [&str; 4] = ["10.0.0.1:8080", "10.0.0.2:80", "[fd00::1]:8080", "1
 const SCHEDULERS: [&str; 8] = ["rr", "wrr", "wlc", "sh", "mh", "lblc", "nope", "none"];
 
 fn director() -> Director {
-    let client_side =
-        Side { mtu: 1500, ipv4: "203.0.113.254".parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok() };
+    let client_side = Side { mtu: 1500, ipv4: "203.0.113.254".parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok() };
     let server_side = Side { mtu: 1400, ipv4: "10.0.0.254".parse().ok(), ipv6: "fd00::ff".parse().ok() };
     let config = DirectorConfig {
         client_side,

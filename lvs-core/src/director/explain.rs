@@ -18,7 +18,7 @@ use crate::packet::{HEADROOM, PacketBuf};
 use crate::service::ForwardMethod;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
-use crate::wire::icmp::{IcmpError, Related};
+use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{self, Headers};
 
 /// Room behind the copy for an ICMP answer to a short packet.
@@ -187,7 +187,10 @@ impl Director {
         }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
         if first.is_quoted {
-            return Verdict::Pass;
+            return match icmp::related(trial.packet.bytes(), headers) {
+                Ok(Some(related)) => self.try_related(now, trial, headers, &connection, &related, Direction::Request),
+                _ => Verdict::Pass,
+            };
         }
         self.try_forward(trial, headers, &connection, Direction::Request)
     }

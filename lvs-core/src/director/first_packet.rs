@@ -22,7 +22,7 @@ use crate::service::table::{FTP_PORT, Service};
 use crate::service::{ForwardMethod, Netmask, ServerId, ServiceKey};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
-use crate::wire::icmp::IcmpError;
+use crate::wire::icmp::{self, IcmpError};
 use crate::wire::parse::Headers;
 
 /// FTP's active data connections come from here; such clients are never scheduled.
@@ -297,7 +297,10 @@ impl Director {
         self.count_connection(server);
         if first.is_quoted {
             // A flow read from an ICMP error gets no state; it keeps its first three seconds.
-            return (Verdict::Pass, None);
+            return match icmp::related(packet.bytes(), headers) {
+                Ok(Some(related)) => (self.related_request(id, packet, headers, &related), None),
+                _ => (Verdict::Pass, None),
+            };
         }
         self.known_request(now, id, packet, headers)
     }

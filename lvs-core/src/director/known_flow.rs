@@ -71,6 +71,10 @@ impl Director {
         };
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
+            // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
+            if end.direction == Direction::Request && end.path.method != ForwardMethod::Nat {
+                self.count_out(end.server, 1, packet.len() as u64);
+            }
         }
         verdict
     }

@@ -102,14 +102,19 @@ impl Director {
         if headers.source_route && self.services.is_virtual(headers.destination) {
             return Look::of(Outcome::Drop(DropReason::SourceRouted));
         }
+        // Linux looks for a reply first. A packet that is both (its client is another connection's server) is too rare
+        // to make every request pay for that; only where unknown replies are refused does the order show.
+        if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
+            return Look::of(match self.connections.find_reply(now, protocol, source, destination) {
+                Some(id) => Outcome::Reply(id),
+                None => Outcome::UnknownReply,
+            });
+        }
         if let Some(id) = self.connections.find_request(now, protocol, source, destination) {
             return self.look_known(id, packet, headers);
         }
         if let Some(id) = self.connections.find_reply(now, protocol, source, destination) {
             return Look::of(Outcome::Reply(id));
-        }
-        if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
-            return Look::of(Outcome::UnknownReply);
         }
         Look::of(self.look_first(packet, headers))
     }

@@ -59,7 +59,10 @@ impl MaglevHashing {
             for walk in &mut walks {
                 for _ in 0..walk.turns {
                     while self.slots[walk.cursor] != EMPTY {
-                        walk.cursor = (walk.cursor + walk.skip) % TABLE_SIZE;
+                        walk.cursor += walk.skip;
+                        if walk.cursor >= TABLE_SIZE {
+                            walk.cursor -= TABLE_SIZE;
+                        }
                     }
                     self.slots[walk.cursor] = walk.index;
                     free -= 1;

@@ -10,7 +10,8 @@
 
 use alloc::boxed::Box;
 
-use super::{LoadFormula, Request, Scheduler, SchedulerInit};
+use super::weight_tree::WeightTree;
+use super::{Change, LoadFormula, Request, Scheduler, SchedulerInit};
 use crate::rng::Rng;
 use crate::service::RealServer;
 
@@ -19,12 +20,13 @@ use crate::service::RealServer;
 pub struct PowerOfTwoChoices {
     random: Rng,
     formula: LoadFormula,
+    weights: WeightTree,
 }
 
 impl PowerOfTwoChoices {
     /// Draws from `init.seed`.
     pub const fn new(init: &SchedulerInit) -> Self {
-        Self { random: Rng::new(init.seed), formula: init.load_formula }
+        Self { random: Rng::new(init.seed), formula: init.load_formula, weights: WeightTree::of_sums() }
     }
 }
 
@@ -34,13 +36,12 @@ impl Scheduler for PowerOfTwoChoices {
     }
 
     fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
-        let total: u64 = eligible(servers).map(|(_, server)| u64::from(server.weight)).sum();
-        if total == 0 {
-            return None;
-        }
-        let total = u32::try_from(total).unwrap_or(u32::MAX);
+        let total = match self.weights.total(servers) {
+            0 => return None,
+            total => u32::try_from(total).unwrap_or(u32::MAX),
+        };
         let tickets = [self.random.up_to(total), self.random.up_to(total)];
-        let [first, second] = tickets.map(|ticket| winner(ticket, servers));
+        let [first, second] = tickets.map(|ticket| self.weights.first_reaching(u64::from(ticket), servers));
         let (first, second) = (first?, second?);
         let (one, other) = (&servers[first], &servers[second]);
         let load = |server: &RealServer| i64::from(self.formula.load(server) as i32);
@@ -48,24 +49,20 @@ impl Scheduler for PowerOfTwoChoices {
         Some(if prefers_second { second } else { first })
     }
 
+    fn servers_changed(&mut self, change: Change, servers: &[RealServer]) {
+        match change {
+            Change::Edited { index } => self.weights.update(index, servers),
+            Change::Reset | Change::Added { .. } | Change::Removed { .. } => self.weights.rebuild(servers),
+        }
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
+        self.weights.update(index, servers);
+    }
+
     fn boxed_clone(&self) -> Box<dyn Scheduler> {
         Box::new(self.clone())
     }
-}
-
-fn eligible(servers: &[RealServer]) -> impl Iterator<Item = (usize, &RealServer)> {
-    servers.iter().enumerate().filter(|(_, server)| server.is_eligible())
-}
-
-/// The first eligible server at which the weights so far add up to `ticket`.
-fn winner(ticket: u32, servers: &[RealServer]) -> Option<usize> {
-    let mut left = i64::from(ticket);
-    eligible(servers)
-        .find(|(_, server)| {
-            left -= i64::from(server.weight);
-            left <= 0
-        })
-        .map(|(index, _)| index)
 }
 
 #[cfg(test)]
@@ -79,9 +76,9 @@ mod tests {
         let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
         stage.play("+A:3 +X:0 +B:2 +C:1");
         // List C B X A; 0 belongs to the first server too.
-        let letters = [0, 1, 2, 3, 4, 5, 6].map(|ticket| winner(ticket, &stage.servers).unwrap());
-        assert_eq!(letters, [0, 0, 1, 1, 3, 3, 3]);
-        assert_eq!(winner(7, &stage.servers), None);
+        let winner = |ticket| WeightTree::of_sums().first_reaching(ticket, &stage.servers);
+        assert_eq!([0, 1, 2, 3, 4, 5, 6].map(|ticket| winner(ticket).unwrap()), [0, 0, 1, 1, 3, 3, 3]);
+        assert_eq!(winner(7), None);
     }
 
     #[test]

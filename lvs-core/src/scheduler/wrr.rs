@@ -12,12 +12,12 @@
 
 use alloc::boxed::Box;
 
-use super::max_tree::MaxTree;
+use super::weight_tree::WeightTree;
 use super::{Change, Request, Scheduler};
 use crate::service::RealServer;
 
 /// Each server in turn, as often as it weighs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct WeightedRoundRobin {
     /// Index of the last choice; `None` is before the first server. Every change of the list resets it.
     last: Option<usize>,
@@ -27,13 +27,13 @@ pub struct WeightedRoundRobin {
     top: i64,
     /// From one level to the next. Linux: `di`.
     step: i64,
-    weights: MaxTree,
+    weights: WeightTree,
 }
 
 impl WeightedRoundRobin {
     /// Starts at the head of the list, at the top level.
     pub const fn new() -> Self {
-        Self { last: None, level: 0, top: 0, step: 1, weights: MaxTree::new() }
+        Self { last: None, level: 0, top: 0, step: 1, weights: WeightTree::of_maxima() }
     }
 
     fn measure(&mut self, servers: &[RealServer]) {
@@ -53,6 +53,12 @@ impl WeightedRoundRobin {
     }
 }
 
+impl Default for WeightedRoundRobin {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Scheduler for WeightedRoundRobin {
     fn name(&self) -> &'static str {
         "wrr"
@@ -66,7 +72,7 @@ impl Scheduler for WeightedRoundRobin {
         let mut start = previous.map_or(0, |last| last + 1);
         let (mut is_last_round, mut has_restarted, mut stop) = (false, false, None);
         loop {
-            let found = self.weights.first_at_least(self.level as u32, start, servers);
+            let found = self.weights.first_at_least(self.level as u64, start, servers);
             // A search that came round through all levels ends where it began.
             let found = found.filter(|found| stop.is_none_or(|stop| *found <= stop));
             if found.is_some() || stop.is_some() {
@@ -83,7 +89,7 @@ impl Scheduler for WeightedRoundRobin {
                 }
                 has_restarted = true;
             }
-            self.sink_to(i64::from(self.weights.max(servers)));
+            self.sink_to(self.weights.total(servers) as i64);
             is_last_round = self.level <= self.step;
             if is_last_round && has_restarted {
                 stop = previous;

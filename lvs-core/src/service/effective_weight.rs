@@ -138,6 +138,7 @@ const PRECISION: Duration = Duration::from_millis(1);
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     fn share(passed: f64, min_share: u16, aggression: u16) -> u32 {
         let window = Duration::from_secs(1_000);
@@ -199,6 +200,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+
         #[test]
         fn the_ramp_follows_the_formula_and_never_falls(
             window_ms in 1u64..10_000_000,

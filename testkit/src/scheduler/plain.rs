@@ -2,7 +2,8 @@
 //! The oracles of the property tests, and the baseline of the benchmarks.
 
 use lvs_core::Scheduler;
-use lvs_core::scheduler::{Change, LoadFormula, Request};
+use lvs_core::rng::Rng;
+use lvs_core::scheduler::{Change, LoadFormula, Request, SchedulerInit};
 use lvs_core::service::RealServer;
 
 /// Linear scan for the least load by weight: `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf`.
@@ -20,8 +21,14 @@ pub struct PlainWeightedRoundRobin {
     step: i64,
 }
 
+/// Power of two choices, weight by weight.
+#[derive(Clone, Debug)]
+pub struct PlainPowerOfTwo {
+    random: Rng,
+}
+
 /// The plain scheduler of this name; `None` if there is none.
-pub fn plain(name: &str) -> Option<Box<dyn Scheduler>> {
+pub fn plain(name: &str, init: &SchedulerInit) -> Option<Box<dyn Scheduler>> {
     let least = |name| -> Option<Box<dyn Scheduler>> { Some(Box::new(PlainLeast { name })) };
     match name {
         "lc" => least("lc"),
@@ -30,6 +37,7 @@ pub fn plain(name: &str) -> Option<Box<dyn Scheduler>> {
         "nq" => least("nq"),
         "fo" => least("fo"),
         "ovf" => least("ovf"),
+        "twos" => Some(Box::new(PlainPowerOfTwo { random: Rng::new(init.seed) })),
         "wrr" => Some(Box::new(PlainWeightedRoundRobin::default())),
         _ => None,
     }
@@ -74,6 +82,34 @@ impl Scheduler for PlainLeast {
             }
         }
         choice
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Scheduler> {
+        Box::new(self.clone())
+    }
+}
+
+impl Scheduler for PlainPowerOfTwo {
+    fn name(&self) -> &'static str {
+        "twos"
+    }
+
+    fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
+        let eligible = || servers.iter().enumerate().filter(|(_, server)| server.is_eligible());
+        let total: u64 = eligible().map(|(_, server)| u64::from(server.weight)).sum();
+        let mut winner = || {
+            let ticket = self.random.up_to(total.min(u32::MAX.into()) as u32);
+            let mut left = i64::from(ticket);
+            eligible().find_map(|(index, server)| {
+                left -= i64::from(server.weight);
+                (left <= 0).then_some(index)
+            })
+        };
+        // Linux looks for eligible servers first, and draws only if there are any.
+        let (one, other) = if total > 0 { (winner()?, winner()?) } else { return None };
+        let load = |index: usize| i64::from(LoadFormula::ActiveAndTotal.load(&servers[index]) as i32);
+        let weight = |index: usize| i64::from(servers[index].weight);
+        Some(if weight(other) * load(one) > weight(one) * load(other) { other } else { one })
     }
 
     fn boxed_clone(&self) -> Box<dyn Scheduler> {
