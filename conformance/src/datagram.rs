@@ -2,6 +2,8 @@
 //! the director passes fragments on as they are: same datagram, other cuts (and for IPv6 another identification).
 //! Volatile bytes keep their places. RFC 791 §3.2, RFC 8200 §4.5.
 
+use lvs_testkit::oracle::checksum;
+
 use crate::golden::{Emission, Link};
 
 /// Fragments seen so far, of one side (what was recorded, or what was replayed).
@@ -174,16 +176,6 @@ fn finish_header(bytes: &mut [u8], header_len: usize, is_intact: bool) {
     bytes[10..12].fill(0);
     let sum = checksum(&bytes[..header_len]);
     bytes[10..12].copy_from_slice(&(if is_intact { sum } else { !sum }).to_be_bytes());
-}
-
-/// The Internet checksum (RFC 1071) over `header`; 0 if it holds its own correct checksum.
-pub fn checksum(header: &[u8]) -> u16 {
-    let words = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 #[cfg(test)]
