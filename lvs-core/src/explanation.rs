@@ -36,8 +36,6 @@ pub enum PassReason {
     UnknownFragment,
     /// The port is unreadable and the destination not virtual.
     NoPorts,
-    /// Source-routed, and no flow of ours.
-    SourceRouted,
 }
 
 impl fmt::Display for PassReason {
@@ -52,7 +50,6 @@ impl fmt::Display for PassReason {
             Self::FtpDataPort => "the FTP service has no server for this data port",
             Self::UnrelatedIcmp => "an ICMP message about nothing we track",
             Self::UnknownFragment => "a fragment of a datagram that is not ours",
-            Self::SourceRouted => "source-routed, and no flow of ours",
             Self::NoPorts => "its ports cannot be read and its destination is not virtual",
         })
     }
