@@ -10,10 +10,11 @@ use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::{Connection, ConnectionId, Role, State};
 use crate::drop_reason::DropReason;
-use crate::flow::Endpoint;
+use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
-use crate::service::ForwardMethod;
+use crate::service::{ForwardMethod, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -69,6 +70,9 @@ impl Director {
             Direction::Request => forward::request(packet, headers, &end.path),
             Direction::Reply => forward::reply(packet, headers, &end.path),
         };
+        if matches!(verdict, Verdict::Forward { .. }) && end.path.method == ForwardMethod::Tunnel {
+            self.answers += 1;
+        }
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
             // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
@@ -91,7 +95,7 @@ impl Director {
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
-            tunnel: record.map(|record| record.config.tunnel).unwrap_or_default(),
+            tunnel: self.tunnel_path(connection),
             mtu,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
@@ -109,9 +113,32 @@ impl Director {
         }
     }
 
-    /// Identification of the next packet the director makes itself.
-    pub(super) fn identification(&self) -> u16 {
-        (self.seed.derive(self.answers).value() >> 48) as u16
+    /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
+    pub(super) fn identification(&self) -> u32 {
+        let secret = self.seed.derive(IDENTIFICATION).value();
+        (self.answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
+    }
+
+    /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
+    /// it already has (`tun_mixed_types`).
+    fn tunnel_path(&self, connection: &Connection) -> TunnelPath {
+        let record = connection.server.and_then(|id| self.servers.get(id));
+        let Some(record) = record.filter(|_| connection.forward == ForwardMethod::Tunnel) else {
+            return TunnelPath::default();
+        };
+        let source_port = match record.config.tunnel.kind {
+            TunnelKind::Gue => {
+                let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
+                tunnel::source_port(self.seed.derive(SOURCE_PORTS), flow)
+            }
+            TunnelKind::Ipip | TunnelKind::Gre => 0,
+        };
+        TunnelPath {
+            config: record.config.tunnel,
+            source: self.config.server_side.address(AddressFamily::of(connection.real.address)),
+            source_port,
+            discovers_mtu: self.config.settings.pmtu_disc,
+        }
     }
 
     /// The state after this packet; `None` if its transport header cannot be read or says nothing (AH, ESP).
@@ -238,6 +265,10 @@ impl Director {
         self.config.settings.secure_tcp >= 2
     }
 }
+
+/// What seeds are derived for: identifications, and GUE's source ports. Far from the schedulers' numbers.
+const IDENTIFICATION: u64 = u64::MAX;
+const SOURCE_PORTS: u64 = u64::MAX - 1;
 
 /// The length that is counted: of the whole packet, less an IPv6 fragment header, as if it had been reassembled.
 pub(super) fn datagram_len(headers: &Headers) -> u64 {

@@ -13,7 +13,7 @@ use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
 use crate::service::stats::Meter;
 use crate::service::table::ServiceIndex;
-use crate::service::{ForwardMethod, RealServer, ServerConfig, ServerId, ServiceKey};
+use crate::service::{ForwardMethod, RealServer, ServerConfig, ServerId, ServiceKey, TunnelKind};
 use crate::time::Instant;
 
 /// How often the trash is looked through.
@@ -61,6 +61,15 @@ struct NatServers {
     fwmark: u32,
 }
 
+/// The far end of a tunnel, as its packets show it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct TunnelEnd {
+    pub address: IpAddr,
+    pub kind: TunnelKind,
+    /// GUE's UDP port; 0 for the others.
+    pub port: u16,
+}
+
 #[derive(Debug)]
 pub(crate) struct ServerTable {
     slots: Vec<Option<ServerRecord>>,
@@ -70,6 +79,8 @@ pub(crate) struct ServerTable {
     /// When the trash is looked through next; `None` while it is empty.
     trash_due: Option<Instant>,
     nat_servers: HashMap<Endpoint, NatServers, RandomState>,
+    /// Where tunnels lead to, with how many listed servers are there.
+    tunnel_ends: HashMap<TunnelEnd, u32, RandomState>,
     /// Addresses of every known server, with how many have each.
     addresses: HashMap<IpAddr, u32, RandomState>,
 }
@@ -84,6 +95,7 @@ impl ServerTable {
             trash: Vec::new(),
             trash_due: None,
             nat_servers: HashMap::with_hasher(state()),
+            tunnel_ends: HashMap::with_hasher(state()),
             addresses: HashMap::with_hasher(state()),
         }
     }
@@ -95,7 +107,7 @@ impl ServerTable {
 
     pub fn insert(&mut self, record: ServerRecord) -> ServerId {
         let id = self.next_id();
-        self.note_nat(&record, 1);
+        self.note(&record, 1);
         *self.addresses.entry(record.config.key.address).or_insert(0) += 1;
         if self.free.pop().is_some() {
             self.slots[id.0 as usize] = Some(record);
@@ -120,16 +132,16 @@ impl ServerTable {
     /// Replaces a listed server's configuration.
     pub fn edit(&mut self, id: ServerId, config: ServerConfig) {
         let Some(mut record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        self.note_nat(&record, -1);
+        self.note(&record, -1);
         record.config = config;
-        self.note_nat(&record, 1);
+        self.note(&record, 1);
         self.slots[id.0 as usize] = Some(record);
     }
 
     /// Puts a server that has just left its service's list into the trash, with its counters.
     pub fn bury(&mut self, id: ServerId, counts: RealServer, now: Instant, service_was_deleted: bool) {
         let Some(mut record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        self.note_nat(&record, -1);
+        self.note(&record, -1);
         record.place = Place::Trash { counts, idle_since: None };
         record.service_was_deleted |= service_was_deleted;
         self.slots[id.0 as usize] = Some(record);
@@ -170,7 +182,7 @@ impl ServerTable {
         if core::mem::take(&mut record.service_was_deleted) {
             record.meter.zero();
         }
-        self.note_nat(&record, 1);
+        self.note(&record, 1);
         self.slots[id.0 as usize] = Some(record);
         Some(counts)
     }
@@ -231,6 +243,36 @@ impl ServerTable {
             if *servers == 0 {
                 self.addresses.remove(&address);
             }
+        }
+    }
+
+    /// Whether a listed server is reached through a tunnel.
+    pub fn has_tunnels(&self) -> bool {
+        !self.tunnel_ends.is_empty()
+    }
+
+    /// Whether a listed server's tunnel ends there.
+    pub fn is_tunnel_end(&self, end: &TunnelEnd) -> bool {
+        self.tunnel_ends.contains_key(end)
+    }
+
+    /// Notes that a listed server came (1) or went (-1).
+    fn note(&mut self, record: &ServerRecord, by: i32) {
+        self.note_nat(record, by);
+        self.note_tunnel(record, by);
+    }
+
+    fn note_tunnel(&mut self, record: &ServerRecord, by: i32) {
+        if record.config.forward != ForwardMethod::Tunnel || !record.is_listed() {
+            return;
+        }
+        let tunnel = &record.config.tunnel;
+        let port = if tunnel.kind == TunnelKind::Gue { tunnel.port } else { 0 };
+        let end = TunnelEnd { address: record.config.key.address, kind: tunnel.kind, port };
+        let servers = self.tunnel_ends.entry(end).or_insert(0);
+        *servers = servers.wrapping_add_signed(by);
+        if *servers == 0 {
+            self.tunnel_ends.remove(&end);
         }
     }
 
