@@ -47,10 +47,11 @@
 //!
 //! Made by `cargo bench -p lvs-core --bench schedule`.
 //!
-//! * `rr`, `sh`, `dh`, `mh` take constant time. (`rr` walks over servers that are quiesced or overloaded.)
+//! * `rr`, `sh`, `dh`, `mh` take constant time; `rr` is logarithmic where it has to pass over a run of servers that are
+//!   quiesced or overloaded.
 //! * `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf` and the general choice of `lblc` and `lblcr` keep a tournament tree from 64
 //!   servers on: a choice reads the root, a count that moves replays one path. The plain scan stays their oracle in `tests/schedulers.rs`.
-//! * `wrr` and `twos` search a tree of weights from 64 servers on.
+//! * `rr`, `wrr` and `twos` search a tree of weights from 64 servers on.
 //! * `mh` builds its 4,093 slots anew when a server is added or deleted, or an edit changes somebody's number of turns. This
 //!   is done in the caller's [`Scheduler::servers_changed`], where configuration is changed, never in a packet's
 //!   [`Scheduler::schedule`]; on a shard it delays the packets behind that one command by as much as the table above says.

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::Director;
 use super::look::FlowEnd;
 use crate::drop_reason::DropReason;
+use crate::event::Table;
 use crate::flow::Protocol;
 use crate::fragment::{DatagramId, DatagramKey, Decision, FragmentMemory, Part};
 use crate::packet::{HEADROOM, PacketBuf};
@@ -67,7 +68,12 @@ impl Director {
         let Some(part) = headers.fragment else { return Verdict::Pass };
         match self.fragment_fate(now, headers, &part, packet.mark) {
             Fate::Pass => Verdict::Pass,
-            Fate::Drop(reason) => Verdict::Drop(reason),
+            Fate::Drop(reason) => {
+                if reason == DropReason::FragmentTableFull {
+                    self.tell_full(Table::Fragments);
+                }
+                Verdict::Drop(reason)
+            }
             Fate::First => self.first_fragment(now, packet, headers, &part),
             Fate::Follow(id, end) => {
                 self.note_part(id, headers, &part);
@@ -101,12 +107,16 @@ impl Director {
             return Fate::Drop(DropReason::MalformedIp);
         }
         let memory = &self.fragments.memory;
+        let full = Fate::Drop(DropReason::FragmentTableFull);
+        let wait = if memory.has_room_for(headers.packet_len) { Fate::Wait } else { full };
         let Some(id) = memory.find(now, &DatagramKey::of(headers, part)) else {
-            return match (part.offset, self.is_maybe_ours(headers, mark)) {
-                (_, true) if self.is_needed_whole(protocol, headers, mark) => Fate::Wait,
-                (0, _) => Fate::First,
-                (_, true) => Fate::Wait,
-                (_, false) => Fate::Pass,
+            let is_maybe_ours = self.is_maybe_ours(headers, mark);
+            return match part.offset {
+                _ if !is_maybe_ours && part.offset != 0 => Fate::Pass,
+                _ if !memory.has_place() => Fate::Drop(DropReason::FragmentTableFull),
+                _ if is_maybe_ours && self.is_needed_whole(protocol, headers, mark) => wait,
+                0 => Fate::First,
+                _ => wait,
             };
         };
         if let Err(reason) = memory.check(id, headers, part) {
@@ -114,7 +124,7 @@ impl Director {
         }
         match memory.decision(id) {
             Decision::Open if part.offset == 0 => Fate::First,
-            Decision::Open | Decision::Collecting => Fate::Wait,
+            Decision::Open | Decision::Collecting => wait,
             Decision::Pass => Fate::PassedOn(id),
             Decision::Drop(reason) => Fate::Drop(reason),
             Decision::Follow(end) => Fate::Follow(id, end),
@@ -150,10 +160,7 @@ impl Director {
             Some(id) => id,
             None => match self.fragments.memory.remember(now, key, Decision::Open) {
                 Ok(id) => id,
-                Err(reason) => {
-                    self.tell_full(crate::event::Table::Fragments);
-                    return Verdict::Drop(reason);
-                }
+                Err(reason) => return Verdict::Drop(reason),
             },
         };
         let (verdict, flow) = self.whole_packet(now, packet, headers);
@@ -235,9 +242,7 @@ impl Director {
                 let is_collected = Protocol::from_number(headers.protocol)
                     .is_some_and(|protocol| self.is_needed_whole(protocol, headers, packet.mark));
                 let decision = if is_collected { Decision::Collecting } else { Decision::Open };
-                self.fragments.memory.remember(now, key, decision).inspect_err(|_| {
-                    self.tell_full(crate::event::Table::Fragments);
-                })?
+                self.fragments.memory.remember(now, key, decision)?
             }
         };
         self.fragments.memory.wait(id, packet, headers, part.offset)?;
