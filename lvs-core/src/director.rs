@@ -9,6 +9,7 @@ mod known_flow;
 mod look;
 mod related;
 mod timeout;
+mod tunnel_error;
 mod view;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -309,6 +310,7 @@ impl Director {
             Outcome::Reply(id) => self.known_reply(now, id, packet, headers),
             Outcome::RelatedRequest(id, related) => (self.related_request(id, packet, headers, &related), None),
             Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
+            Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
             Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
             Outcome::First(first) => self.first_packet(now, &first, packet, headers),
         };

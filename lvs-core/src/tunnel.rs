@@ -4,8 +4,8 @@
 //! Sources: RFC 2003, RFC 2473, RFC 2784, RFC 6040, draft-ietf-intarea-gue; spec datapath §4; recordings `tun_*`.
 
 mod ecn;
-mod gre;
-mod gue;
+pub(crate) mod gre;
+pub(crate) mod gue;
 
 use core::net::IpAddr;
 
@@ -401,5 +401,5 @@ const fn inner_protocol(family: AddressFamily) -> u8 {
 /// RFC 2003.
 pub(crate) const IPV4_IN_IP: u8 = 4;
 /// RFC 2473.
-pub(crate) const IPV6_IN_IP: u8 = 41;
+const IPV6_IN_IP: u8 = 41;
 const UDP: u8 = Protocol::Udp.number();

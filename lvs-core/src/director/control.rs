@@ -146,6 +146,7 @@ impl Director {
                     service_was_deleted: false,
                     added_at: now,
                     factor: FACTOR_ONE,
+                    route_mtu: None,
                 });
                 RealServer::new(id, config.key, config.weight)
             }

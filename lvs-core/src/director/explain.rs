@@ -98,6 +98,13 @@ impl Director {
                 let connection = self.connections.get(id).expect("it was just found");
                 self.try_related(now, trial, headers, connection, &related, Direction::Reply)
             }
+            Outcome::TunnelError(id, error) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                trial.steps.push(Step::IcmpAbout { icmp_type: error.error_type, code: error.code });
+                let connection_view = connection_view(connection, now);
+                trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
+                self.tell_client(&mut trial.packet, connection, &error)
+            }
             Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
         }
@@ -112,12 +119,13 @@ impl Director {
         direction: Direction,
     ) -> Verdict {
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        self.try_forward(trial, headers, connection, direction)
+        self.try_forward(now, trial, headers, connection, direction)
     }
 
     /// The state's next step, and the way out.
     fn try_forward(
         &self,
+        now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
         connection: &Connection,
@@ -128,7 +136,7 @@ impl Director {
             after: next.name(),
             timeout: self.timeouts.of(next),
         });
-        let verdict = try_send(trial, headers, &self.flow_end(connection, direction, headers));
+        let verdict = try_send(trial, headers, &self.flow_end(now, connection, direction, headers));
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
         trial.steps.extend(state.filter(|_| is_counted));
         verdict
@@ -145,7 +153,7 @@ impl Director {
     ) -> Verdict {
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        let end = self.flow_end(connection, direction, headers);
+        let end = self.flow_end(now, connection, direction, headers);
         if connection.forward != ForwardMethod::Nat {
             return try_send(trial, headers, &end);
         }
@@ -192,7 +200,7 @@ impl Director {
                 _ => Verdict::Pass,
             };
         }
-        self.try_forward(trial, headers, &connection, Direction::Request)
+        self.try_forward(now, trial, headers, &connection, Direction::Request)
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {

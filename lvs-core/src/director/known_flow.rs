@@ -32,7 +32,7 @@ impl Director {
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
         let server = connection.server;
-        let end = self.flow_end(connection, Direction::Request, headers);
+        let end = self.flow_end(now, connection, Direction::Request, headers);
         self.count_in(server, 1, datagram_len(headers));
         self.move_state(id, packet.bytes(), headers, Direction::Request);
         let verdict = self.send(packet, headers, &end);
@@ -53,7 +53,7 @@ impl Director {
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
         let server = connection.server;
-        let end = self.flow_end(connection, Direction::Reply, headers);
+        let end = self.flow_end(now, connection, Direction::Reply, headers);
         let verdict = self.send(packet, headers, &end);
         if matches!(verdict, Verdict::Forward { .. }) {
             self.count_out(server, 1, datagram_len(headers));
@@ -70,8 +70,11 @@ impl Director {
             Direction::Request => forward::request(packet, headers, &end.path),
             Direction::Reply => forward::reply(packet, headers, &end.path),
         };
-        if matches!(verdict, Verdict::Forward { .. }) && end.path.method == ForwardMethod::Tunnel {
-            self.answers += 1;
+        if end.direction == Direction::Request && end.path.method == ForwardMethod::Tunnel {
+            self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
+            if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
+                record.route_mtu = Some(end.path.mtu);
+            }
         }
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
@@ -84,10 +87,15 @@ impl Director {
     }
 
     /// Where packets of this connection go in this direction.
-    pub(super) fn flow_end(&self, connection: &Connection, direction: Direction, headers: &Headers) -> FlowEnd {
-        let record = connection.server.and_then(|id| self.servers.get(id));
+    pub(super) fn flow_end(
+        &self,
+        now: Instant,
+        connection: &Connection,
+        direction: Direction,
+        headers: &Headers,
+    ) -> FlowEnd {
         let mtu = match direction {
-            Direction::Request => record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu),
+            Direction::Request => self.request_mtu(now, connection),
             Direction::Reply => self.config.client_side.mtu,
         };
         let path = Path {
@@ -101,6 +109,19 @@ impl Director {
             identification: self.identification(),
         };
         FlowEnd { path, direction, server: connection.server }
+    }
+
+    /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose errors
+    /// come to us, what routers on the way have told.
+    fn request_mtu(&self, now: Instant, connection: &Connection) -> u16 {
+        let record = connection.server.and_then(|id| self.servers.get(id));
+        let mtu = record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu);
+        match connection.forward {
+            ForwardMethod::Tunnel => {
+                self.servers.path_mtu(now, connection.real.address).map_or(mtu, |path_mtu| path_mtu.min(mtu))
+            }
+            _ => mtu,
+        }
     }
 
     /// Who an ICMP error about this packet comes from: the virtual address it was sent to, else the director's own

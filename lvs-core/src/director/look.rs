@@ -2,6 +2,7 @@
 //! The order of questions is Linux's (spec datapath §§1.2–1.6). `handle_packet` and `explain` both start here.
 
 use super::Director;
+use super::tunnel_error::TunnelError;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
@@ -37,6 +38,8 @@ pub(super) enum Outcome {
     Reply(ConnectionId),
     RelatedRequest(ConnectionId, Related),
     RelatedReply(ConnectionId, Related),
+    /// An ICMP error about a tunnel packet of ours.
+    TunnelError(ConnectionId, TunnelError),
     /// From a NAT server, without a connection, and `nat_icmp_send` is on.
     UnknownReply,
     /// May open a connection.
@@ -227,6 +230,9 @@ impl Director {
             Err(reason) if self.services.is_virtual(headers.destination) => return Outcome::Drop(reason),
             Err(_) => return unrelated,
         };
+        if let Some(outcome) = self.look_tunnel_error(now, packet, headers, &related) {
+            return outcome;
+        }
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else { return unrelated };
         // What the real server quotes is the request as it saw it: client → real server.
         if let Some(id) = self.connections.find_reply(now, protocol, destination, source) {

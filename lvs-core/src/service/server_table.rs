@@ -18,6 +18,10 @@ use crate::time::Instant;
 
 /// How often the trash is looked through.
 pub(crate) const TRASH_PERIOD: Duration = Duration::from_secs(60);
+/// How long a learned path MTU is believed: Linux's `net.ipv4.route.mtu_expires`.
+const PATH_MTU_LIFETIME: Duration = Duration::from_secs(600);
+/// Less than this is not believed: Linux's `net.ipv4.route.min_pmtu`. It keeps forged errors from doing much harm.
+const PATH_MTU_MIN: u16 = 552;
 /// How long a server must have been without connections to be forgotten.
 const TRASH_IDLE: Duration = Duration::from_secs(120);
 
@@ -43,6 +47,8 @@ pub(crate) struct ServerRecord {
     pub added_at: Instant,
     /// Reported load factor in 1/1024ths.
     pub factor: u32,
+    /// Longest packet the way to it took when it was last used; tunnels only.
+    pub route_mtu: Option<u16>,
 }
 
 impl ServerRecord {
@@ -59,6 +65,15 @@ struct NatServers {
     udp: u32,
     sctp: u32,
     fwmark: u32,
+}
+
+/// What is known of an address that servers have.
+#[derive(Clone, Copy, Default, Debug)]
+struct KnownAddress {
+    /// How many servers have it.
+    servers: u32,
+    /// Longest packet the way there takes, and until when that is believed.
+    path_mtu: Option<(u16, Instant)>,
 }
 
 /// The far end of a tunnel, as its packets show it.
@@ -81,8 +96,8 @@ pub(crate) struct ServerTable {
     nat_servers: HashMap<Endpoint, NatServers, RandomState>,
     /// Where tunnels lead to, with how many listed servers are there.
     tunnel_ends: HashMap<TunnelEnd, u32, RandomState>,
-    /// Addresses of every known server, with how many have each.
-    addresses: HashMap<IpAddr, u32, RandomState>,
+    /// Addresses of every known server.
+    addresses: HashMap<IpAddr, KnownAddress, RandomState>,
 }
 
 impl ServerTable {
@@ -108,7 +123,7 @@ impl ServerTable {
     pub fn insert(&mut self, record: ServerRecord) -> ServerId {
         let id = self.next_id();
         self.note(&record, 1);
-        *self.addresses.entry(record.config.key.address).or_insert(0) += 1;
+        self.addresses.entry(record.config.key.address).or_default().servers += 1;
         if self.free.pop().is_some() {
             self.slots[id.0 as usize] = Some(record);
         } else {
@@ -237,10 +252,25 @@ impl ServerTable {
         self.addresses.contains_key(&address)
     }
 
+    /// Remembers the path MTU a router reported, if it is not above the one known.
+    pub fn learn_path_mtu(&mut self, now: Instant, address: IpAddr, reported: u32) {
+        let Some(known) = self.addresses.get_mut(&address) else { return };
+        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(PATH_MTU_MIN);
+        if known.path_mtu.is_none_or(|(before, until)| until <= now || mtu <= before) {
+            known.path_mtu = Some((mtu, now + PATH_MTU_LIFETIME));
+        }
+    }
+
+    /// The path MTU learned for this address, while it is believed.
+    pub fn path_mtu(&self, now: Instant, address: IpAddr) -> Option<u16> {
+        let (mtu, until) = self.addresses.get(&address)?.path_mtu?;
+        (until > now).then_some(mtu)
+    }
+
     fn leave_address(&mut self, address: IpAddr) {
-        if let Some(servers) = self.addresses.get_mut(&address) {
-            *servers -= 1;
-            if *servers == 0 {
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.servers -= 1;
+            if known.servers == 0 {
                 self.addresses.remove(&address);
             }
         }
