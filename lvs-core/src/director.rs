@@ -7,7 +7,9 @@ mod first_packet;
 mod fragments;
 mod known_flow;
 mod look;
+mod outbox;
 mod related;
+mod super_packet;
 mod timeout;
 mod tunnel_error;
 mod view;
@@ -17,6 +19,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use self::accounting::EventQueue;
 use self::fragments::FragmentTable;
 use self::look::Outcome;
+use self::outbox::Outbox;
 use self::timeout::Sweep;
 use crate::command::Command;
 use crate::connection::table::ConnectionTable;
@@ -80,7 +83,7 @@ pub struct DirectorConfig {
     pub client_endpoint_max: u32,
     /// Most fragmented datagrams remembered at once. Default 1,024.
     pub fragments_max: u32,
-    /// Most bytes of fragments kept back at once. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
+    /// Most bytes of fragments kept back at once, and most bytes that wait for `poll_transmit`. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
     pub fragment_bytes_max: u32,
     /// Most events kept until they are polled. Default 1,024.
     pub events_max: u32,
@@ -132,6 +135,8 @@ pub struct Director {
     connections: ConnectionTable,
     templates: TemplateTable,
     fragments: FragmentTable,
+    /// Packets on their way to `poll_transmit`.
+    outbox: Outbox,
     timeouts: Timeouts,
     totals: Meter,
     drops: [u64; DropReason::ALL.len()],
@@ -158,6 +163,7 @@ impl Director {
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
+            outbox: Outbox::new(config.fragment_bytes_max),
             timeouts: Timeouts::default(),
             totals: Meter::default(),
             drops: [0; DropReason::ALL.len()],
@@ -260,7 +266,7 @@ impl Director {
     /// The next packet the director itself owes the wire (a fragment that waited for its datagram's first one),
     /// written into `into`, with the verdict it would have had. Call until `None` after each packet, batch and timeout.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
-        let verdict = self.fragments.poll_transmit(into)?;
+        let verdict = self.outbox.pop(into)?;
         if let Verdict::Drop(reason) = verdict {
             self.count_drop(reason);
         }

@@ -85,6 +85,8 @@ drop_reasons! {
     /// A router told the path MTU of a tunnel: it was remembered, and the client, whose packets may be fragmented, is told
     /// nothing.
     PathMtuLearned => "path_mtu_learned", "an ICMP error told the path MTU of a tunnel, which is remembered for 10 minutes";
+    /// Too many bytes wait for [`crate::Director::poll_transmit`].
+    TransmitQueueFull => "transmit_queue_full", "packets wait for poll_transmit; poll it more often, or raise fragment_bytes_max";
     /// The forward method cannot carry this packet (for example a tunnel without a server).
     NotForwardable => "not_forwardable", "the forward method cannot carry this packet";
     /// The worker loop was told to drop what is not ours.

@@ -16,6 +16,7 @@ use crate::service::ForwardMethod;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError};
 use crate::wire::ipv4::fill_record_route;
+use crate::wire::mss;
 use crate::wire::parse::Headers;
 use crate::wire::rewrite::decrement_hop_limit;
 
@@ -29,6 +30,8 @@ pub(crate) struct Path {
     pub tunnel: TunnelPath,
     /// Longest packet the way out takes.
     pub mtu: u16,
+    /// Highest MSS a SYN may announce (MSS clamping).
+    pub mss_clamp: Option<u16>,
     /// Source of ICMP errors about packets on this path; `None` where the director has no address to speak from.
     pub error_source: Option<IpAddr>,
     /// Identification for a packet the director makes itself; ICMP errors take the lower half.
@@ -101,9 +104,15 @@ pub(crate) fn may_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path)
     path.error_source.is_some() && icmp::may_answer(headers, packet.bytes())
 }
 
-/// Writes the virtual address into a record-route option that has room (RFC 791 §3.1), as Linux does both ways.
-pub(crate) fn record_route(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
+/// What every method does to a packet that goes on. Writes the virtual address into a record-route option that has room
+/// (RFC 791 §3.1), as Linux does both ways; lowers the MSS of a SYN where the service asks for it; takes one from the
+/// hop limit.
+pub(crate) fn pass_through(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
     fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
+    if let Some(most) = path.mss_clamp {
+        mss::clamp(packet, headers, most);
+    }
+    decrement_hop_limit(packet.bytes_mut(), headers.family);
 }
 
 /// Longer than `mtu` and not to be fragmented on its way. Super-packets are judged by their segments; relayed ICMP

@@ -130,6 +130,9 @@ pub struct ServiceConfig {
     pub one_packet: bool,
     /// Persistence engine; only `sip` exists. ipvsadm: `--pe`.
     pub persistence_engine: Option<String>,
+    /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. An
+    /// addition to IPVS for tunnels, which make the way shorter than hosts believe; default none.
+    pub mss_clamp: Option<u16>,
     /// Slow start of servers that were just added or came back. An addition to IPVS; default none.
     pub slow_start: Option<SlowStart>,
 }
@@ -145,6 +148,7 @@ impl ServiceConfig {
             one_packet: false,
             persistence_engine: None,
             slow_start: None,
+            mss_clamp: None,
         }
     }
 

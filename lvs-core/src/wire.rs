@@ -8,6 +8,7 @@ pub mod fragment;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mss;
 pub mod parse;
 pub mod reassembly;
 pub mod rewrite;

@@ -66,7 +66,7 @@ impl Director {
             Fate::Wait => Verdict::Held,
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
-                try_send(trial, headers, &end)
+                self.try_send(trial, headers, &end)
             }
         }
     }
@@ -136,7 +136,7 @@ impl Director {
             after: next.name(),
             timeout: self.timeouts.of(next),
         });
-        let verdict = try_send(trial, headers, &self.flow_end(now, connection, direction, headers));
+        let verdict = self.try_send(trial, headers, &self.flow_end(now, connection, direction, headers));
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
         trial.steps.extend(state.filter(|_| is_counted));
         verdict
@@ -155,7 +155,7 @@ impl Director {
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
         let end = self.flow_end(now, connection, direction, headers);
         if connection.forward != ForwardMethod::Nat {
-            return try_send(trial, headers, &end);
+            return self.try_send(trial, headers, &end);
         }
         if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
             return Verdict::Drop(reason);
@@ -163,6 +163,16 @@ impl Director {
         match direction {
             Direction::Request => forward::nat::related_request(&mut trial.packet, headers, related, &end.path),
             Direction::Reply => forward::nat::related_reply(&mut trial.packet, headers, related, &end.path),
+        }
+    }
+
+    fn try_send(&self, trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+        if let Some(reason) = self.refuses_super_packet(&trial.packet, end) {
+            return Verdict::Drop(reason);
+        }
+        match end.direction {
+            Direction::Request => forward::request(&mut trial.packet, headers, &end.path),
+            Direction::Reply => forward::reply(&mut trial.packet, headers, &end.path),
         }
     }
 
@@ -231,13 +241,6 @@ impl Director {
             candidates: candidates.collect(),
             chosen,
         });
-    }
-}
-
-fn try_send(trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
-    match end.direction {
-        Direction::Request => forward::request(&mut trial.packet, headers, &end.path),
-        Direction::Reply => forward::reply(&mut trial.packet, headers, &end.path),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::flow::{AddressFamily, Endpoint};
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
+use crate::service::server_table::Place;
 use crate::service::{ForwardMethod, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
@@ -66,6 +67,10 @@ impl Director {
 
     /// Rewrites the packet for its way out.
     pub(super) fn send(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+        if let Some(reason) = self.refuses_super_packet(packet, end) {
+            return Verdict::Drop(reason);
+        }
+        let segments = self.later_segments(packet, end);
         let verdict = match end.direction {
             Direction::Request => forward::request(packet, headers, &end.path),
             Direction::Reply => forward::reply(packet, headers, &end.path),
@@ -74,6 +79,9 @@ impl Director {
             self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
             if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
                 record.route_mtu = Some(end.path.mtu);
+            }
+            if matches!(verdict, Verdict::Forward { .. }) {
+                self.send_segments(segments, end);
             }
         }
         if matches!(verdict, Verdict::Reply { .. }) {
@@ -105,10 +113,17 @@ impl Director {
             real: connection.real,
             tunnel: self.tunnel_path(connection),
             mtu,
+            mss_clamp: self.mss_clamp(connection),
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         };
         FlowEnd { path, direction, server: connection.server }
+    }
+
+    /// Highest MSS the connection's service lets SYNs announce.
+    fn mss_clamp(&self, connection: &Connection) -> Option<u16> {
+        let Place::Listed { service, .. } = self.servers.get(connection.server?)?.place else { return None };
+        self.services.get(service)?.config.mss_clamp
     }
 
     /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose errors
@@ -277,6 +292,7 @@ impl Director {
             real: Endpoint::new(headers.destination, 0),
             tunnel: Default::default(),
             mtu: u16::MAX,
+            mss_clamp: None,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         }
