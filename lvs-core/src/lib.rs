@@ -63,6 +63,7 @@ extern crate alloc;
 
 pub mod command;
 pub mod connection;
+mod defence;
 pub mod director;
 pub mod drop_reason;
 pub mod error;
@@ -84,7 +85,7 @@ pub mod view;
 pub mod wire;
 
 pub use command::Command;
-pub use director::{Director, DirectorConfig, Side};
+pub use director::{Director, DirectorConfig, HalfOpenPolicy, Side};
 pub use drop_reason::DropReason;
 pub use error::ControlError;
 pub use event::Event;

@@ -51,7 +51,7 @@ impl Director {
                 self.timeouts.set(*tcp, *tcp_fin, *udp);
                 Ok(())
             }
-            Command::SetSettings(settings) => self.set_settings(settings),
+            Command::SetSettings(settings) => self.set_settings(now, settings),
             Command::SetServerFactor { service, server, factor } => self.set_factor(now, service, server, *factor),
         }
     }
@@ -77,6 +77,9 @@ impl Director {
         }
         self.check_names(config)?;
         check_netmask(key, config)?;
+        if self.services.len() >= self.config.services_max {
+            return Err(ControlError::TableFull("services_max"));
+        }
         let scheduler = self.new_scheduler(&config.scheduler, key)?;
         self.services.insert(Service {
             key: *key,
@@ -138,6 +141,9 @@ impl Director {
             }
             None => {
                 check_unicast(&config.key)?;
+                if self.servers.len() >= self.config.servers_max {
+                    return Err(ControlError::TableFull("servers_max"));
+                }
                 let id = self.servers.insert(ServerRecord {
                     service: *key,
                     config: config.clone(),
@@ -235,11 +241,17 @@ impl Director {
         Ok(())
     }
 
-    fn set_settings(&mut self, settings: &Settings) -> Result<(), ControlError> {
+    fn set_settings(&mut self, now: Instant, settings: &Settings) -> Result<(), ControlError> {
         if [settings.drop_entry, settings.drop_packet, settings.secure_tcp].iter().any(|mode| *mode > 3) {
             return Err(ControlError::Invalid("drop_entry, drop_packet and secure_tcp take 0 to 3"));
         }
+        let modes = |settings: &Settings| [settings.drop_entry, settings.drop_packet, settings.secure_tcp];
+        let modes_changed = modes(&self.config.settings) != modes(settings);
         self.config.settings = settings.clone();
+        // As in Linux, thresholds and rates alone wait for the next second.
+        if modes_changed {
+            self.evaluate_defence(now);
+        }
         Ok(())
     }
 

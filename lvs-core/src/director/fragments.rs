@@ -22,6 +22,9 @@ use crate::wire::reassembly::join;
 pub(super) struct FragmentTable {
     pub memory: FragmentMemory<FlowEnd>,
     outbox: VecDeque<(Vec<u8>, usize, Verdict)>,
+    /// Bytes in `outbox`, at most `outbox_bytes_max` before the last one came.
+    outbox_bytes: usize,
+    outbox_bytes_max: usize,
 }
 
 /// What becomes of a fragment, before anything is changed.
@@ -41,16 +44,32 @@ pub(super) enum Fate {
 
 impl FragmentTable {
     pub fn new(capacity: u32, bytes_max: u32, seed: Seed) -> Self {
-        Self { memory: FragmentMemory::new(capacity, bytes_max, seed), outbox: VecDeque::new() }
+        Self {
+            memory: FragmentMemory::new(capacity, bytes_max, seed),
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            outbox_bytes_max: bytes_max as usize,
+        }
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
         self.memory.next_deadline()
     }
 
+    /// Keeps a packet for `poll_transmit`; refused while nobody polls and as many bytes wait as may.
+    fn send_later(&mut self, storage: Vec<u8>, len: usize, verdict: Verdict) -> Result<(), DropReason> {
+        if self.outbox_bytes >= self.outbox_bytes_max {
+            return Err(DropReason::FragmentTableFull);
+        }
+        self.outbox_bytes += storage.len();
+        self.outbox.push_back((storage, len, verdict));
+        Ok(())
+    }
+
     /// Writes the next waiting packet into `into`.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
         let (storage, len, verdict) = self.outbox.pop_front()?;
+        self.outbox_bytes -= storage.len();
         if into.set_len(len).is_none() {
             return Some(Verdict::Drop(DropReason::NoTailroom));
         }
@@ -132,8 +151,7 @@ impl Director {
         headers: &Headers,
         part: &FragmentPart,
     ) -> Verdict {
-        let is_tracked = part.more && Protocol::from_number(headers.protocol).is_some();
-        if !is_tracked {
+        if !is_tracked(headers, part) {
             return self.whole_packet(now, packet, headers).0;
         }
         let key = DatagramKey::of(headers, part);
@@ -187,7 +205,9 @@ impl Director {
             verdict => {
                 // A forwarded packet may have shrunk or grown at its front only; its end is the storage's end.
                 let len = storage.len() - HEADROOM;
-                self.fragments.outbox.push_back((storage, len, verdict));
+                if let Err(reason) = self.fragments.send_later(storage, len, verdict) {
+                    self.count_drop(reason);
+                }
             }
         }
     }
@@ -266,7 +286,11 @@ impl Director {
         };
         match verdict {
             Verdict::Drop(reason) => self.count_drop(reason),
-            verdict => self.fragments.outbox.push_back((storage, len, verdict)),
+            verdict => {
+                if let Err(reason) = self.fragments.send_later(storage, len, verdict) {
+                    self.count_drop(reason);
+                }
+            }
         }
     }
 
@@ -278,6 +302,11 @@ impl Director {
             }
         }
     }
+}
+
+/// Whether the rest of this first fragment's datagram will follow it.
+pub(super) fn is_tracked(headers: &Headers, part: &FragmentPart) -> bool {
+    part.more && Protocol::from_number(headers.protocol).is_some()
 }
 
 /// SCTP's CRC32c covers the whole packet, so a port can only change once all of it is there.

@@ -9,6 +9,7 @@ use super::look::FlowEnd;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::{Connection, ConnectionId, Role, State};
+use crate::defence::is_on;
 use crate::drop_reason::DropReason;
 use crate::flow::Endpoint;
 use crate::forward::{self, Path};
@@ -148,11 +149,11 @@ impl Director {
         let connection = self.connections.get(id).expect("the caller found it");
         let Some(next) = self.next_state(connection, bytes, headers, direction) else { return };
         let timeout = self.timeouts.of(next);
-        let connection = self.connections.get_mut(id).expect("the caller found it");
         let before = connection.state;
+        self.connections.set_state(id, next);
+        let connection = self.connections.get_mut(id).expect("the caller found it");
         let (server, template) = (connection.server, connection.template);
         let (was_active, is_active) = (connection.is_active, next.is_active());
-        connection.state = next;
         connection.timeout = timeout;
         connection.is_active = is_active;
         if direction == Direction::Reply {
@@ -235,7 +236,7 @@ impl Director {
     }
 
     pub(super) fn is_secure_tcp(&self) -> bool {
-        self.config.settings.secure_tcp >= 2
+        is_on(self.config.settings.secure_tcp)
     }
 }
 

@@ -37,6 +37,7 @@ impl Director {
             self.templates.next_deadline(),
             self.fragments.next_deadline(),
             self.servers.trash_due(),
+            self.defence_due(),
             self.estimator_due.filter(|_| self.config.settings.run_estimation),
             self.sweep.map(|sweep| sweep.due),
         ]
@@ -48,6 +49,7 @@ impl Director {
     pub(super) fn do_due(&mut self, now: Instant) {
         let mut budget = TIMEOUT_WORK_MAX;
         self.estimate(now);
+        self.defend(now, &mut budget);
         self.sweep_deleted(now, &mut budget);
         self.expire(now, &mut budget);
         self.expire_fragments(now, &mut budget);

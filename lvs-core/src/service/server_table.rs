@@ -105,6 +105,11 @@ impl ServerTable {
         id
     }
 
+    /// How many servers are known, deleted ones included.
+    pub fn len(&self) -> u32 {
+        (self.slots.len() - self.free.len()) as u32
+    }
+
     pub fn get(&self, id: ServerId) -> Option<&ServerRecord> {
         self.slots.get(id.0 as usize)?.as_ref()
     }
