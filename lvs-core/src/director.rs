@@ -1,22 +1,27 @@
 //! The director: one struct, owned by one thread. Packets, commands and the time go in; verdicts, events and views come out.
 
 mod accounting;
+mod closing;
 mod control;
 mod defend;
+mod drain;
 mod explain;
 mod first_packet;
 mod fragments;
 mod known_flow;
 mod look;
 mod related;
+mod server_timers;
 mod timeout;
 mod view;
+mod weights;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::accounting::EventQueue;
 use self::fragments::FragmentTable;
 use self::look::Outcome;
+use self::server_timers::ServerTimers;
 use self::timeout::Sweep;
 use crate::command::Command;
 use crate::connection::table::ConnectionTable;
@@ -172,6 +177,7 @@ pub struct Director {
     told_full: [bool; 4],
     seed: Seed,
     scheduler_count: u64,
+    server_timers: ServerTimers,
     /// The latest time anybody told; time never runs backwards inside.
     now: Instant,
     estimator_due: Option<Instant>,
@@ -199,6 +205,7 @@ impl Director {
             told_full: [false; 4],
             seed: seed.derive(6),
             scheduler_count: 0,
+            server_timers: ServerTimers::default(),
             now: Instant::ZERO,
             estimator_due: None,
             sweep: None,
@@ -324,6 +331,8 @@ impl Director {
             Outcome::Reply(id) => self.known_reply(now, id, packet, headers),
             Outcome::RelatedRequest(id, related) => (self.related_request(id, packet, headers, &related), None),
             Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
+            Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
+            Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),
             Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
             Outcome::First(first) => self.first_packet(now, &first, packet, headers),
         };

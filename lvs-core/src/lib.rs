@@ -84,7 +84,7 @@ pub mod verdict;
 pub mod view;
 pub mod wire;
 
-pub use command::Command;
+pub use command::{AfterDrain, Command};
 pub use director::{Director, DirectorConfig, HalfOpenPolicy, Side};
 pub use drop_reason::DropReason;
 pub use error::ControlError;
@@ -94,7 +94,9 @@ pub use flow::{AddressFamily, Endpoint, Protocol};
 pub use packet::{ChecksumOffload, Gso, GsoKind, HEADROOM, Offload, PacketBuf};
 pub use rng::Seed;
 pub use scheduler::{Scheduler, SchedulerRegistry};
-pub use service::{ForwardMethod, Netmask, ServerConfig, ServerKey, ServiceConfig, ServiceKey};
+pub use service::{
+    ForwardMethod, Netmask, OnServerGone, ServerConfig, ServerKey, ServiceConfig, ServiceKey, ServiceTimeouts,
+};
 pub use settings::Settings;
 pub use time::Instant;
 pub use verdict::{Direction, Verdict};

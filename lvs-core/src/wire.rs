@@ -10,6 +10,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod parse;
 pub mod reassembly;
+pub mod reset;
 pub mod rewrite;
 pub mod sctp;
 pub mod tcp;

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Director;
+use super::closing::answer_with_reset;
 use super::defend::HalfOpenRoom;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
 use super::fragments::{Fate, is_tracked};
@@ -107,6 +108,21 @@ impl Director {
                 let connection = self.connections.get(id).expect("it was just found");
                 self.try_related(now, trial, headers, connection, &related, Direction::Reply)
             }
+            Outcome::Close(id, direction) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+                trial.steps.push(Step::ServerGone);
+                answer_with_reset(&mut trial.packet, headers)
+            }
+            Outcome::Unreachable(id) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                let view = connection_view(connection, now);
+                trial.steps.push(Step::KnownFlow { direction: Direction::Request, connection: view });
+                trial.steps.push(Step::ServerGone);
+                let path = self.answer_path(Direction::Request, headers);
+                let error = IcmpError::PortUnreachable;
+                forward::answer(&mut trial.packet, headers, error, &path, DropReason::ServerGone)
+            }
             Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
         }
@@ -135,7 +151,7 @@ impl Director {
         let state = self.next_state(connection, trial.packet.bytes(), headers, direction).map(|next| Step::State {
             before: connection.state.name(),
             after: next.name(),
-            timeout: self.timeouts.of(next),
+            timeout: self.timeout_of(connection.server, next),
         });
         let verdict = try_send(trial, headers, &self.flow_end(connection, direction, headers));
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });

@@ -238,7 +238,9 @@ impl Director {
         let template = self.templates.get(id).expect("it was just found");
         let Some(server) = self.servers.get(template.server) else { return false };
         let is_quiesced = || self.weight_of(template.server) == 0;
-        server.is_listed() && !(self.config.settings.expire_quiescent_template && is_quiesced())
+        server.is_listed()
+            && server.drain.is_none()
+            && !(self.config.settings.expire_quiescent_template && is_quiesced())
     }
 
     /// Finds or makes the template a new connection hangs on.

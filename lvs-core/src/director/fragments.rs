@@ -199,7 +199,8 @@ impl Director {
         self.send_later(storage, verdict);
     }
 
-    fn send_later(&mut self, storage: Vec<u8>, verdict: Verdict) {
+    /// Keeps a packet that ends where its storage ends for `poll_transmit`.
+    pub(super) fn send_later(&mut self, storage: Vec<u8>, verdict: Verdict) {
         match verdict {
             Verdict::Drop(reason) => self.count_drop(reason),
             verdict => {

@@ -2,6 +2,7 @@
 //! Requests are counted before anything can refuse them, replies only once they are on their way (spec datapath §1.8).
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
@@ -14,7 +15,8 @@ use crate::drop_reason::DropReason;
 use crate::flow::Endpoint;
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
-use crate::service::ForwardMethod;
+use crate::service::server_table::Place;
+use crate::service::{ForwardMethod, ServerId};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -144,11 +146,17 @@ impl Director {
         }
     }
 
-    /// Moves a connection to its next state: timeout, activity of its server, its template's assurance.
+    /// Moves a connection to its next state.
     pub(super) fn move_state(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers, direction: Direction) {
         let connection = self.connections.get(id).expect("the caller found it");
         let Some(next) = self.next_state(connection, bytes, headers, direction) else { return };
-        let timeout = self.timeouts.of(next);
+        self.enter_state(id, next, direction);
+    }
+
+    /// Puts a connection into a state: timeout, activity of its server, its template's assurance.
+    pub(super) fn enter_state(&mut self, id: ConnectionId, next: State, direction: Direction) {
+        let connection = self.connections.get(id).expect("the caller found it");
+        let timeout = self.timeout_of(connection.server, next);
         let before = connection.state;
         self.connections.set_state(id, next);
         let connection = self.connections.get_mut(id).expect("the caller found it");
@@ -177,6 +185,22 @@ impl Director {
             if let Some(template) = self.templates.get_mut(template) {
                 template.assured = true;
             }
+        }
+    }
+
+    /// How long a connection of this server lives in this state: by its service, else by the director.
+    pub(super) fn timeout_of(&self, server: Option<ServerId>, state: State) -> Duration {
+        self.service_timeout(server, state).unwrap_or_else(|| self.timeouts.of(state))
+    }
+
+    fn service_timeout(&self, server: Option<ServerId>, state: State) -> Option<Duration> {
+        let Place::Listed { service, .. } = self.servers.get(server?)?.place else { return None };
+        let timeouts = self.services.get(service)?.config.timeouts?;
+        match state {
+            State::Tcp(TcpState::Established) => timeouts.tcp,
+            State::Tcp(TcpState::FinWait) => timeouts.tcp_fin,
+            State::Udp => timeouts.udp,
+            _ => None,
         }
     }
 
