@@ -2,7 +2,7 @@
 //! replies the virtual ones. Source: spec datapath §2.
 
 use crate::drop_reason::DropReason;
-use crate::forward::{Path, check_way_out, record_route};
+use crate::forward::{Path, check_way_out, local, record_route};
 use crate::packet::PacketBuf;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, Related};
@@ -87,6 +87,9 @@ fn translate_related(
     direction: Direction,
     path: &Path,
 ) -> Verdict {
+    if path.is_local {
+        return local::related(packet, headers, related, (outer, quoted), direction, path);
+    }
     if let Err(verdict) = check_way_out(packet, headers, direction, path) {
         return verdict;
     }
