@@ -38,6 +38,8 @@ drop_reasons! {
     SourceRouted => "source_routed", "source-routed packets are refused, as Linux does by default";
     /// The connection's real server was deleted and `expire_nodest_conn` is off.
     ServerGone => "server_gone", "the connection's real server was deleted; add it back, or set expire_nodest_conn";
+    /// The connection's real server was drained and its deadline has passed.
+    ServerDrained => "server_drained", "the connection's real server was drained; edit it to put it back into service";
     /// The packet arrived with a TTL or hop limit too low to forward and no error may be sent about it.
     TtlExceeded => "ttl_exceeded", "the hop limit was used up";
     /// Longer than the way out takes, and no error may be sent about it.

@@ -64,6 +64,7 @@ extern crate alloc;
 
 pub mod command;
 pub mod connection;
+mod defence;
 pub mod director;
 pub mod drop_reason;
 pub mod error;
@@ -85,8 +86,8 @@ pub mod verdict;
 pub mod view;
 pub mod wire;
 
-pub use command::Command;
-pub use director::{Director, DirectorConfig, Side};
+pub use command::{AfterDrain, Command};
+pub use director::{Director, DirectorConfig, HalfOpenPolicy, Side};
 pub use drop_reason::DropReason;
 pub use error::ControlError;
 pub use event::Event;
@@ -95,7 +96,9 @@ pub use flow::{AddressFamily, Endpoint, Protocol};
 pub use packet::{ChecksumOffload, Gso, GsoKind, HEADROOM, Offload, PacketBuf};
 pub use rng::Seed;
 pub use scheduler::{Scheduler, SchedulerRegistry};
-pub use service::{ForwardMethod, Netmask, ServerConfig, ServerKey, ServiceConfig, ServiceKey};
+pub use service::{
+    ForwardMethod, Netmask, OnServerGone, ServerConfig, ServerKey, ServiceConfig, ServiceKey, ServiceTimeouts,
+};
 pub use settings::Settings;
 pub use time::Instant;
 pub use verdict::{Direction, Verdict};

@@ -11,6 +11,7 @@ pub mod ipv6;
 pub mod mss;
 pub mod parse;
 pub mod reassembly;
+pub mod reset;
 pub mod rewrite;
 pub mod sctp;
 pub mod segment;

@@ -5,8 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Director;
+use super::closing::answer_with_reset;
+use super::defend::HalfOpenRoom;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
-use super::fragments::Fate;
+use super::fragments::{Fate, is_tracked};
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::view::connection_view;
 use crate::connection::Connection;
@@ -14,6 +16,7 @@ use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
+use crate::fragment::DatagramKey;
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
@@ -52,13 +55,20 @@ impl Director {
 
     fn try_packet(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return self.try_whole(now, trial, headers) };
+        let key = DatagramKey::of(headers, &part);
         match self.fragment_fate(now, headers, &part, trial.packet.mark) {
             Fate::Pass | Fate::PassedOn(_) => {
                 trial.steps.push(Step::Passed(PassReason::UnknownFragment));
                 Verdict::Pass
             }
             Fate::Drop(reason) => Verdict::Drop(reason),
+            Fate::First if is_tracked(headers, &part) && self.fragments.memory.is_full(now, &key, 0) => {
+                Verdict::Drop(DropReason::FragmentTableFull)
+            }
             Fate::First => self.try_whole(now, trial, headers),
+            Fate::Wait if self.fragments.memory.is_full(now, &key, headers.packet_len) => {
+                Verdict::Drop(DropReason::FragmentTableFull)
+            }
             Fate::Wait => Verdict::Held,
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
@@ -101,6 +111,21 @@ impl Director {
                 trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
                 self.tell_client(&mut trial.packet, connection, &error)
             }
+            Outcome::Close(id, direction) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+                trial.steps.push(Step::ServerGone);
+                answer_with_reset(&mut trial.packet, headers)
+            }
+            Outcome::Unreachable(id) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                let view = connection_view(connection, now);
+                trial.steps.push(Step::KnownFlow { direction: Direction::Request, connection: view });
+                trial.steps.push(Step::ServerGone);
+                let path = self.answer_path(Direction::Request, headers);
+                let error = IcmpError::PortUnreachable;
+                forward::answer(&mut trial.packet, headers, error, &path, DropReason::ServerGone)
+            }
             Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
         }
@@ -130,7 +155,7 @@ impl Director {
         let state = self.next_state(connection, trial.packet.bytes(), headers, direction).map(|next| Step::State {
             before: connection.state.name(),
             after: next.name(),
-            timeout: self.timeouts.of(next),
+            timeout: self.timeout_of(connection.server, next),
         });
         let verdict = self.try_send(trial, headers, &self.flow_end(now, connection, direction, headers));
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
@@ -179,6 +204,13 @@ impl Director {
     fn try_first(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers, first: &FirstPacket) -> Verdict {
         let service = self.services.get(first.service).expect("look found it");
         trial.steps.push(Step::Service(service.key));
+        if self.defence.drop_packet.is_due() {
+            return Verdict::Drop(DropReason::DropPacketDefence);
+        }
+        let room = self.half_open_room(first, trial.packet.bytes(), headers);
+        if matches!(room, HalfOpenRoom::Full) {
+            return Verdict::Drop(DropReason::HalfOpenFull);
+        }
         let mut scheduler = service.scheduler.boxed_clone();
         let choice = self.choose(now, first, scheduler.as_mut());
         self.tell_choice(now, trial, first, &choice);
@@ -194,10 +226,18 @@ impl Director {
                 return forward::answer(&mut trial.packet, headers, error, &path, DropReason::NoServer);
             }
             Decision::Bypass => bypass_connection(now, first),
+            Decision::Server { template: Persistence::New { .. }, .. }
+                if self.templates.len() == self.templates.capacity() =>
+            {
+                return Verdict::Drop(DropReason::TemplateTableFull);
+            }
             Decision::Server { server, real, forward, .. } => new_connection(now, first, real, forward, Some(server)),
         };
-        if let Some(reason) = self.refuses_insertion(now, first, &connection) {
-            return Verdict::Drop(reason);
+        match self.refuses_insertion(now, first, &connection) {
+            // The place of a half-open connection that makes room.
+            Some(DropReason::ConnectionTableFull) if matches!(room, HalfOpenRoom::After(_)) => {}
+            Some(reason) => return Verdict::Drop(reason),
+            None => {}
         }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
         if first.is_quoted {

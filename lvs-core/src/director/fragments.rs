@@ -136,8 +136,7 @@ impl Director {
         headers: &Headers,
         part: &FragmentPart,
     ) -> Verdict {
-        let is_tracked = part.more && Protocol::from_number(headers.protocol).is_some();
-        if !is_tracked {
+        if !is_tracked(headers, part) {
             return self.whole_packet(now, packet, headers).0;
         }
         let key = DatagramKey::of(headers, part);
@@ -266,4 +265,9 @@ impl Director {
             }
         }
     }
+}
+
+/// Whether the rest of this first fragment's datagram will follow it.
+pub(super) fn is_tracked(headers: &Headers, part: &FragmentPart) -> bool {
+    part.more && Protocol::from_number(headers.protocol).is_some()
 }

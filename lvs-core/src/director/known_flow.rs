@@ -2,6 +2,7 @@
 //! Requests are counted before anything can refuse them, replies only once they are on their way (spec datapath §1.8).
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
@@ -9,13 +10,14 @@ use super::look::FlowEnd;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::{Connection, ConnectionId, Role, State};
+use crate::defence::is_on;
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
 use crate::service::server_table::Place;
-use crate::service::{ForwardMethod, TunnelKind};
+use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -206,16 +208,22 @@ impl Director {
         }
     }
 
-    /// Moves a connection to its next state: timeout, activity of its server, its template's assurance.
+    /// Moves a connection to its next state.
     pub(super) fn move_state(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers, direction: Direction) {
         let connection = self.connections.get(id).expect("the caller found it");
         let Some(next) = self.next_state(connection, bytes, headers, direction) else { return };
-        let timeout = self.timeouts.of(next);
-        let connection = self.connections.get_mut(id).expect("the caller found it");
+        self.enter_state(id, next, direction);
+    }
+
+    /// Puts a connection into a state: timeout, activity of its server, its template's assurance.
+    pub(super) fn enter_state(&mut self, id: ConnectionId, next: State, direction: Direction) {
+        let connection = self.connections.get(id).expect("the caller found it");
+        let timeout = self.timeout_of(connection.server, next);
         let before = connection.state;
+        self.connections.set_state(id, next);
+        let connection = self.connections.get_mut(id).expect("the caller found it");
         let (server, template) = (connection.server, connection.template);
         let (was_active, is_active) = (connection.is_active, next.is_active());
-        connection.state = next;
         connection.timeout = timeout;
         connection.is_active = is_active;
         if direction == Direction::Reply {
@@ -239,6 +247,22 @@ impl Director {
             if let Some(template) = self.templates.get_mut(template) {
                 template.assured = true;
             }
+        }
+    }
+
+    /// How long a connection of this server lives in this state: by its service, else by the director.
+    pub(super) fn timeout_of(&self, server: Option<ServerId>, state: State) -> Duration {
+        self.service_timeout(server, state).unwrap_or_else(|| self.timeouts.of(state))
+    }
+
+    fn service_timeout(&self, server: Option<ServerId>, state: State) -> Option<Duration> {
+        let Place::Listed { service, .. } = self.servers.get(server?)?.place else { return None };
+        let timeouts = self.services.get(service)?.config.timeouts?;
+        match state {
+            State::Tcp(TcpState::Established) => timeouts.tcp,
+            State::Tcp(TcpState::FinWait) => timeouts.tcp_fin,
+            State::Udp => timeouts.udp,
+            _ => None,
         }
     }
 
@@ -299,7 +323,7 @@ impl Director {
     }
 
     pub(super) fn is_secure_tcp(&self) -> bool {
-        self.config.settings.secure_tcp >= 2
+        is_on(self.config.settings.secure_tcp)
     }
 }
 

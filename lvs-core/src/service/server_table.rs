@@ -9,6 +9,7 @@ use core::time::Duration;
 use ahash::RandomState;
 use hashbrown::HashMap;
 
+use crate::command::AfterDrain;
 use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
 use crate::service::stats::Meter;
@@ -34,6 +35,16 @@ pub(crate) enum Place {
     Trash { counts: RealServer, idle_since: Option<Instant> },
 }
 
+/// A server that is taken out of service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Drain {
+    /// When what remains is closed.
+    pub deadline: Instant,
+    pub then: AfterDrain,
+    /// Whether its end was told.
+    pub is_told: bool,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct ServerRecord {
     /// The service it belongs to, or belonged to.
@@ -43,8 +54,10 @@ pub(crate) struct ServerRecord {
     pub meter: Meter,
     /// The service object it was deleted from is gone: a revival zeroes its statistics.
     pub service_was_deleted: bool,
-    /// When it was added, for slow start.
-    pub added_at: Instant,
+    /// Since when it has been warming up; `None` once it is warm.
+    pub ramp_since: Option<Instant>,
+    /// While it drains, and after.
+    pub drain: Option<Drain>,
     /// Reported load factor in 1/1024ths.
     pub factor: u32,
     /// Longest packet the way to it took when it was last used; tunnels only.
@@ -132,6 +145,11 @@ impl ServerTable {
         id
     }
 
+    /// How many servers are known, deleted ones included.
+    pub fn len(&self) -> u32 {
+        (self.slots.len() - self.free.len()) as u32
+    }
+
     pub fn get(&self, id: ServerId) -> Option<&ServerRecord> {
         self.slots.get(id.0 as usize)?.as_ref()
     }
@@ -159,6 +177,8 @@ impl ServerTable {
         self.note(&record, -1);
         record.place = Place::Trash { counts, idle_since: None };
         record.service_was_deleted |= service_was_deleted;
+        record.ramp_since = None;
+        record.drain = None;
         self.slots[id.0 as usize] = Some(record);
         if self.trash.is_empty() {
             self.trash_due = Some(now + TRASH_PERIOD);
@@ -181,7 +201,6 @@ impl ServerTable {
         service: ServiceKey,
         config: ServerConfig,
         index: ServiceIndex,
-        now: Instant,
     ) -> Option<RealServer> {
         let mut record = self.slots.get_mut(id.0 as usize)?.take()?;
         self.trash.retain(|buried| *buried != id);
@@ -192,7 +211,6 @@ impl ServerTable {
         let Place::Trash { counts, .. } = place else { unreachable!("only buried servers are in the trash") };
         record.service = service;
         record.config = config;
-        record.added_at = now;
         record.factor = 1024;
         if core::mem::take(&mut record.service_was_deleted) {
             record.meter.zero();
