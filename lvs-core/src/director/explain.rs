@@ -18,15 +18,12 @@ use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
 use crate::fragment::DatagramKey;
-use crate::packet::{HEADROOM, PacketBuf};
+use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{self, Headers};
-
-/// Room behind the copy for an ICMP answer to a short packet.
-const TAILROOM: usize = 128;
 
 /// The steps so far, and a copy of the packet to try the rewrite on.
 struct Trial<'a> {
@@ -36,9 +33,8 @@ struct Trial<'a> {
 
 impl Director {
     pub(super) fn explain_packet(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
-        let mut storage =
-            alloc::vec![0; packet.headroom().max(HEADROOM) + packet.len() + packet.tailroom().max(TAILROOM)];
-        let start = packet.headroom().max(HEADROOM);
+        let mut storage = alloc::vec![0; packet.headroom() + packet.len() + packet.tailroom()];
+        let start = packet.headroom();
         storage[start..start + packet.len()].copy_from_slice(packet.bytes());
         let mut copy = PacketBuf::new(&mut storage, start, packet.len());
         (copy.offload, copy.mark) = (packet.offload, packet.mark);
