@@ -5,6 +5,7 @@ mod control;
 mod explain;
 mod first_packet;
 mod fragments;
+mod help;
 mod known_flow;
 mod look;
 mod related;
@@ -26,6 +27,8 @@ use crate::error::ControlError;
 use crate::event::Event;
 use crate::explanation::Explanation;
 use crate::flow::AddressFamily;
+use crate::helper::HelperRegistry;
+use crate::helper::table::HelpedTable;
 use crate::packet::PacketBuf;
 use crate::persistence::TemplateTable;
 use crate::rng::Seed;
@@ -86,6 +89,8 @@ pub struct DirectorConfig {
     pub events_max: u32,
     /// Which schedulers there are. Default: every built-in one.
     pub schedulers: SchedulerRegistry,
+    /// Which protocol helpers there are, for services that ask for one. Default: `ftp`.
+    pub helpers: HelperRegistry,
     /// How least-connection schedulers weigh connections. Default: as Linux 6.1.183 and later.
     pub load_formula: LoadFormula,
     /// The settings to start with. Default: Linux's.
@@ -104,6 +109,7 @@ impl Default for DirectorConfig {
             fragment_bytes_max: 4 << 20,
             events_max: 1_024,
             schedulers: SchedulerRegistry::default(),
+            helpers: HelperRegistry::default(),
             load_formula: LoadFormula::default(),
             settings: Settings::default(),
         }
@@ -130,6 +136,8 @@ pub struct Director {
     services: ServiceTable,
     servers: ServerTable,
     connections: ConnectionTable,
+    /// What protocol helpers keep of some of them.
+    helped: HelpedTable,
     templates: TemplateTable,
     fragments: FragmentTable,
     timeouts: Timeouts,
@@ -156,6 +164,7 @@ impl Director {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
+            helped: HelpedTable::new(seed.derive(7)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
             timeouts: Timeouts::default(),

@@ -12,6 +12,7 @@ pub mod parse;
 pub mod reassembly;
 pub mod rewrite;
 pub mod sctp;
+pub(crate) mod segment;
 pub mod tcp;
 pub mod udp;
 
