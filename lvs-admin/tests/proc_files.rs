@@ -4,7 +4,7 @@ mod table;
 
 use std::time::Duration;
 
-use lvs_admin::proc::{ip_vs, ip_vs_conn, ip_vs_stats, ip_vs_stats_percpu};
+use lvs_admin::proc::{ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu};
 use lvs_core::service::stats::{Counters, Rates, Statistics};
 use lvs_core::view::ConnectionView;
 use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Protocol};
@@ -99,6 +99,24 @@ fn connections_of_all_kinds_have_a_row() {
         "UDP 2001:0db8:96e1:a087:0000:0000:0000:f17e 77C4 fd00:6459:0000:0000:0000:0000:0000:4aa2 04AA 0A013085 04AA UDP             299\n",
     );
     assert_eq!(ip_vs_conn(&connections), expected);
+}
+
+// ctl_conns_list
+#[test]
+fn connections_tell_their_origin_in_another_file() {
+    let row = connection(
+        Some(Protocol::Tcp),
+        "198.51.100.163:61023",
+        "10.154.3.120:443",
+        "10.1.196.18:443",
+        "CLOSE_WAIT",
+        59,
+    );
+    let expected = concat!(
+        "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Origin Expires\n",
+        "TCP C63364A3 EE5F 0A9A0378 01BB 0A01C412 01BB CLOSE_WAIT  LOCAL       59\n",
+    );
+    assert_eq!(ip_vs_conn_sync(&[row]), expected);
 }
 
 fn connection(

@@ -13,6 +13,7 @@ mod look;
 mod related;
 mod server_timers;
 mod timeout;
+mod tunnel_error;
 mod view;
 mod weights;
 
@@ -220,7 +221,17 @@ impl Director {
     /// leave the bytes as they came.
     pub fn handle_packet(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
         let now = self.advance(now);
-        let verdict = match parse::parse(packet.bytes()) {
+        let headers = parse::parse(packet.bytes());
+        self.handle_parsed(now, packet, headers)
+    }
+
+    fn handle_parsed(
+        &mut self,
+        now: Instant,
+        packet: &mut PacketBuf<'_>,
+        headers: Result<Headers, DropReason>,
+    ) -> Verdict {
+        let verdict = match headers {
             Ok(headers) => self.dispatch(now, packet, &headers),
             Err(reason) => Verdict::Drop(reason),
         };
@@ -238,10 +249,30 @@ impl Director {
         packets: &mut [PacketBuf<'_>],
         mut each: impl FnMut(usize, &mut PacketBuf<'_>, Verdict),
     ) {
-        for (index, packet) in packets.iter_mut().enumerate() {
-            let verdict = self.handle_packet(now, packet);
-            each(index, packet, verdict);
+        let now = self.advance(now);
+        let mut start = 0;
+        for chunk in packets.chunks_mut(BATCH) {
+            let prepared = self.prepare(chunk);
+            for (index, (packet, headers)) in chunk.iter_mut().zip(prepared).enumerate() {
+                let verdict = self.handle_parsed(now, packet, headers);
+                each(start + index, packet, verdict);
+            }
+            start += BATCH;
         }
+    }
+
+    /// Parses the packets of a chunk and reads the index lines their lookups will need, so that by the time each is
+    /// handled its memory is in the cache.
+    fn prepare(&self, chunk: &[PacketBuf<'_>]) -> [Result<Headers, DropReason>; BATCH] {
+        core::array::from_fn(|index| {
+            let bytes = chunk.get(index).map_or(&[][..], PacketBuf::bytes);
+            let headers = parse::parse(bytes)?;
+            if let Some((protocol, source, destination)) = look::flow_of(bytes, &headers) {
+                let client = if self.services.is_virtual(headers.destination) { source } else { destination };
+                core::hint::black_box(self.connections.touch(self.connections.hash_request(protocol, client)));
+            }
+            Ok(headers)
+        })
     }
 
     /// When `handle_timeout` next has something to do; `None` while nothing is timed.
@@ -333,6 +364,7 @@ impl Director {
             Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
             Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
             Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),
+            Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
             Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
             Outcome::First(first) => self.first_packet(now, &first, packet, headers),
         };
@@ -353,6 +385,9 @@ impl core::fmt::Debug for Director {
             .finish_non_exhaustive()
     }
 }
+
+/// Packets whose lookups are prepared together.
+const BATCH: usize = 32;
 
 /// Most entries one call of [`Director::handle_timeout`] looks at.
 pub const TIMEOUT_WORK_MAX: u32 = 4_096;

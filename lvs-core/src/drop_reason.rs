@@ -78,6 +78,15 @@ drop_reasons! {
     LocalPortsExhausted => "local_ports_exhausted", "no local address and port is free; add local addresses";
     /// A super-packet's offload context contradicts its bytes.
     BadOffload => "bad_offload", "the offload context contradicts the packet";
+    /// The headers of a tunnel that ends here are cut off or contradict each other.
+    MalformedTunnel => "malformed_tunnel", "the GRE or GUE header of a tunnel packet is malformed";
+    /// The GRE checksum or the UDP checksum around GUE is wrong.
+    BadTunnelChecksum => "bad_tunnel_checksum", "the checksum of a tunnel packet is wrong: it was damaged on its way";
+    /// Congestion was marked on the outside of a tunnel packet whose inside cannot carry the mark (RFC 6040 §4.2).
+    CongestionLost => "congestion_lost", "a router marked congestion on a tunnel packet whose sender does not know ECN";
+    /// A router told the path MTU of a tunnel: it was remembered, and the client, whose packets may be fragmented, is told
+    /// nothing.
+    PathMtuLearned => "path_mtu_learned", "an ICMP error told the path MTU of a tunnel, which is remembered for 10 minutes";
     /// The forward method cannot carry this packet (for example a tunnel without a server).
     NotForwardable => "not_forwardable", "the forward method cannot carry this packet";
     /// The worker loop was told to drop what is not ours.

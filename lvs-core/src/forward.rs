@@ -4,13 +4,15 @@
 
 pub(crate) mod direct_routing;
 pub(crate) mod nat;
+pub(crate) mod tunnel;
 
 use core::net::IpAddr;
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::tunnel::TunnelPath;
 use crate::packet::{GsoKind, PacketBuf};
-use crate::service::{ForwardMethod, TunnelConfig};
+use crate::service::ForwardMethod;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError};
 use crate::wire::ipv4::fill_record_route;
@@ -24,13 +26,13 @@ pub(crate) struct Path {
     pub client: Endpoint,
     pub virtual_endpoint: Endpoint,
     pub real: Endpoint,
-    pub tunnel: TunnelConfig,
+    pub tunnel: TunnelPath,
     /// Longest packet the way out takes.
     pub mtu: u16,
     /// Source of ICMP errors about packets on this path; `None` where the director has no address to speak from.
     pub error_source: Option<IpAddr>,
-    /// Identification for a packet the director makes itself.
-    pub identification: u16,
+    /// Identification for a packet the director makes itself; ICMP errors take the lower half.
+    pub identification: u32,
 }
 
 /// Sends a packet from a client to the path's real server.
@@ -40,7 +42,8 @@ pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path
         ForwardMethod::DirectRouting => direct_routing::request(packet, headers, path.real.address, path),
         ForwardMethod::Bypass => direct_routing::request(packet, headers, headers.destination, path),
         ForwardMethod::Local => Verdict::Pass,
-        ForwardMethod::Tunnel | ForwardMethod::FullNat => Verdict::Drop(DropReason::NotForwardable),
+        ForwardMethod::Tunnel => tunnel::request(packet, headers, path),
+        ForwardMethod::FullNat => Verdict::Drop(DropReason::NotForwardable),
     }
 }
 
@@ -85,7 +88,7 @@ pub(crate) fn answer(
 ) -> Verdict {
     match path.error_source {
         Some(source) if may_answer(packet, headers, path) => {
-            match icmp::make_error(packet, headers, error, source, path.identification) {
+            match icmp::make_error(packet, headers, error, source, path.identification as u16) {
                 Ok(()) => Verdict::Reply { next_hop: headers.source },
                 Err(reason) => Verdict::Drop(reason),
             }

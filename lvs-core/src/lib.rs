@@ -53,6 +53,7 @@
 //! | [`scheduler`] | which server gets a new connection; bring your own |
 //! | [`connection`] | protocol states and timeouts |
 //! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
+//! | [`tunnel`] | IPIP, GRE and GUE, both ends: a real server without kernel tunnels can use it |
 //! | [`wire`] | parsing, rewriting and checksums, useful by themselves |
 //! | [`time`], [`rng`], [`flow`], [`hash`] | the words they all share |
 #![no_std]
@@ -80,6 +81,7 @@ pub mod scheduler;
 pub mod service;
 pub mod settings;
 pub mod time;
+pub mod tunnel;
 pub mod verdict;
 pub mod view;
 pub mod wire;

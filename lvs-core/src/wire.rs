@@ -13,6 +13,7 @@ pub mod reassembly;
 pub mod reset;
 pub mod rewrite;
 pub mod sctp;
+pub mod segment;
 pub mod tcp;
 pub mod udp;
 

@@ -12,7 +12,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Inbox, WorkerHandle};
 use crate::device::{Arm, PacketSink, PacketSource};
 use crate::egress::Egress;
-use crate::host::Host;
+use crate::host::{Host, HostCounters};
 
 /// What becomes of packets that belong to no virtual service.
 #[derive(Default)]
@@ -56,6 +56,8 @@ pub struct Counters {
     pub passed: u64,
     /// Of these and of `Local` ones, those dropped because nothing stands behind the director.
     pub pass_dropped: u64,
+    /// What the host stand-in did with them ([`OnPass::Route`]).
+    pub host: HostCounters,
     /// Packets the director refused.
     pub dropped: u64,
     /// Packets the director kept for later.
@@ -165,43 +167,41 @@ impl Worker {
             })?;
             exits.arm_counters(index).receive_lost = self.sources[index].lost();
             busy |= count > 0;
-            busy |= self.transmit();
+            // What is owed now was held until a packet of this batch came: it came from the same device.
+            busy |= self.transmit(now, index);
         }
         for _ in 0..TIMEOUTS_PER_TURN {
             if self.director.poll_timeout().is_none_or(|due| due > now) {
                 break;
             }
             self.director.handle_timeout(now);
-            self.transmit();
+            self.transmit(now, 0);
             busy = true;
         }
         self.exits.flush();
         Ok(busy)
     }
 
-    /// Sends what the director itself owes the wire.
-    fn transmit(&mut self) -> bool {
-        let now = self.clock.now();
+    /// Sends what the director itself owes the wire; `arm` is the device that counts as its origin.
+    fn transmit(&mut self, now: Instant, arm: usize) -> bool {
         let mut busy = false;
         loop {
             let mut packet = PacketBuf::new(&mut self.outbox, HEADROOM, 0);
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return busy };
-            self.exits.dispatch(now, 0, &mut packet, verdict);
+            self.exits.dispatch(now, arm, &mut packet, verdict);
             busy = true;
         }
     }
 
     /// Sleeps until a device is readable, a timer is due or a handle calls.
     fn wait(&mut self) -> io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3);
-        fds.push(PollFd::from_borrowed_fd(self.inbox.poll_fd(), PollFlags::IN));
-        let mut asks_again = false;
-        for source in &self.sources {
-            match source.poll_fd() {
-                Some(fd) => fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-                None => asks_again = true,
-            }
-        }
+        let inbox = self.inbox.poll_fd();
+        let asks_again = self.sources.iter().any(|source| source.poll_fd().is_none());
+        // The inbox, and at most two devices; in their place, where there are fewer, the inbox again.
+        let mut fds: [PollFd<'_>; 3] = std::array::from_fn(|index| {
+            let device = index.checked_sub(1).and_then(|index| self.sources.get(index)?.poll_fd());
+            PollFd::from_borrowed_fd(device.unwrap_or(inbox), PollFlags::IN)
+        });
         let until_due = self.director.poll_timeout().map(|due| due.duration_since(self.clock.now()));
         let longest = if asks_again { Some(ASK_AGAIN_AFTER) } else { None };
         let timeout = match (until_due, longest) {
@@ -216,7 +216,6 @@ impl Worker {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        drop(fds);
         self.inbox.clear_wake_ups();
         Ok(())
     }
@@ -305,7 +304,9 @@ impl Exits {
             }
             OnPass::Route(host) => {
                 let came = if arm == 0 { Direction::Request } else { Direction::Reply };
-                if let Some(transmit) = host.handle_packet(now, came, packet) {
+                let transmit = host.handle_packet(now, came, packet);
+                self.counters.host = *host.counters();
+                if let Some(transmit) = transmit {
                     self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
                 }
             }

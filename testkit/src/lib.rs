@@ -13,6 +13,7 @@
 //! ```
 
 mod describe;
+mod desk;
 pub mod fuzz;
 pub mod oracle;
 mod packet;
@@ -22,5 +23,6 @@ mod storage;
 pub mod strategy;
 
 pub use describe::describe;
+pub use desk::{Desk, Outcome};
 pub use packet::{End, Packet, icmp, icmp_error, raw, sctp, tcp, udp};
 pub use storage::Storage;

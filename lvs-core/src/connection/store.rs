@@ -163,6 +163,11 @@ impl<T: Timed> Store<T> {
         None
     }
 
+    /// Whether any record may have ended: `false` promises that none has.
+    pub(crate) fn may_have_expired(&self, now: Instant) -> bool {
+        self.wheel.may_be_due(now)
+    }
+
     /// When to call [`Store::pop_expired`] next; `None` while there is no timer. See [`Wheel::next_due`].
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.wheel.next_due()

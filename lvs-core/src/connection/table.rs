@@ -249,6 +249,11 @@ impl ConnectionTable {
         self.store.pop_expired(now, budget).map(ConnectionId)
     }
 
+    /// Whether any connection in the table may have ended: `false` promises that none has, to the nanosecond.
+    pub(crate) fn may_have_expired(&self, now: Instant) -> bool {
+        self.store.may_have_expired(now)
+    }
+
     /// When to call [`ConnectionTable::pop_expired`] next; `None` only while the table is empty. At most 17 ms after the
     /// first connection ends, and perhaps before.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -81,7 +81,7 @@ impl Director {
         let connection = self.connections.get(id).expect("it was just found");
         let closed = State::Tcp(TcpState::Close);
         if connection.state != closed {
-            let end = self.flow_end(connection, direction, headers);
+            let end = self.flow_end(now, connection, direction, headers);
             self.reset_in_place_of(packet, headers, &end);
             self.enter_state(id, closed, direction);
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
@@ -104,9 +104,9 @@ impl Director {
             Direction::Request => forward::request(&mut copy, &headers, &end.path),
             Direction::Reply => forward::reply(&mut copy, &headers, &end.path),
         };
-        let end = copy.start() + copy.len();
-        storage.truncate(end);
-        self.send_later(storage, verdict);
+        let (start, len) = (copy.start(), copy.len());
+        storage.truncate(start + len);
+        self.send_later(storage, len, verdict);
     }
 
     /// Tells the client by ICMP that its server is gone. The connection goes on towards its end.

@@ -161,6 +161,7 @@ impl Director {
                     ramp_since: None,
                     drain: None,
                     factor: FACTOR_ONE,
+                    route_mtu: None,
                 });
                 RealServer::new(id, config.key, config.weight)
             }

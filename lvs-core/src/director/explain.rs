@@ -8,7 +8,7 @@ use super::Director;
 use super::closing::answer_with_reset;
 use super::defend::HalfOpenRoom;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
-use super::fragments::{Fate, is_tracked};
+use super::fragments::Fate;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::view::connection_view;
 use crate::connection::Connection;
@@ -16,7 +16,6 @@ use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
-use crate::fragment::DatagramKey;
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::service::ForwardMethod;
 use crate::time::Instant;
@@ -59,20 +58,13 @@ impl Director {
 
     fn try_packet(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return self.try_whole(now, trial, headers) };
-        let key = DatagramKey::of(headers, &part);
         match self.fragment_fate(now, headers, &part, trial.packet.mark) {
             Fate::Pass | Fate::PassedOn(_) => {
                 trial.steps.push(Step::Passed(PassReason::UnknownFragment));
                 Verdict::Pass
             }
             Fate::Drop(reason) => Verdict::Drop(reason),
-            Fate::First if is_tracked(headers, &part) && self.fragments.memory.is_full(now, &key, 0) => {
-                Verdict::Drop(DropReason::FragmentTableFull)
-            }
             Fate::First => self.try_whole(now, trial, headers),
-            Fate::Wait if self.fragments.memory.is_full(now, &key, headers.packet_len) => {
-                Verdict::Drop(DropReason::FragmentTableFull)
-            }
             Fate::Wait => Verdict::Held,
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
@@ -123,6 +115,13 @@ impl Director {
                 let error = IcmpError::PortUnreachable;
                 forward::answer(&mut trial.packet, headers, error, &path, DropReason::ServerGone)
             }
+            Outcome::TunnelError(id, error) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                trial.steps.push(Step::IcmpAbout { icmp_type: error.error_type, code: error.code });
+                let connection_view = connection_view(connection, now);
+                trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
+                self.tell_client(&mut trial.packet, connection, &error)
+            }
             Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
         }
@@ -137,12 +136,13 @@ impl Director {
         direction: Direction,
     ) -> Verdict {
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        self.try_forward(trial, headers, connection, direction)
+        self.try_forward(now, trial, headers, connection, direction)
     }
 
     /// The state's next step, and the way out.
     fn try_forward(
         &self,
+        now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
         connection: &Connection,
@@ -153,7 +153,7 @@ impl Director {
             after: next.name(),
             timeout: self.timeout_of(connection.server, next),
         });
-        let verdict = try_send(trial, headers, &self.flow_end(connection, direction, headers));
+        let verdict = try_send(trial, headers, &self.flow_end(now, connection, direction, headers));
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
         trial.steps.extend(state.filter(|_| is_counted));
         verdict
@@ -170,7 +170,7 @@ impl Director {
     ) -> Verdict {
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        let end = self.flow_end(connection, direction, headers);
+        let end = self.flow_end(now, connection, direction, headers);
         if connection.forward != ForwardMethod::Nat {
             return try_send(trial, headers, &end);
         }
@@ -232,7 +232,7 @@ impl Director {
                 _ => Verdict::Pass,
             };
         }
-        self.try_forward(trial, headers, &connection, Direction::Request)
+        self.try_forward(now, trial, headers, &connection, Direction::Request)
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {

@@ -337,7 +337,7 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
-        let end = self.flow_end(connection, Direction::Request, headers);
+        let end = self.flow_end(now, connection, Direction::Request, headers);
         if let Some(server) = connection.server {
             self.count_up(server, Count::Connection);
         }

@@ -12,11 +12,12 @@ use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::{Connection, ConnectionId, Role, State};
 use crate::defence::is_on;
 use crate::drop_reason::DropReason;
-use crate::flow::Endpoint;
+use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
 use crate::service::server_table::Place;
-use crate::service::{ForwardMethod, ServerId};
+use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -34,7 +35,7 @@ impl Director {
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
         let server = connection.server;
-        let end = self.flow_end(connection, Direction::Request, headers);
+        let end = self.flow_end(now, connection, Direction::Request, headers);
         self.count_in(server, 1, datagram_len(headers));
         self.move_state(id, packet.bytes(), headers, Direction::Request);
         let verdict = self.send(packet, headers, &end);
@@ -55,7 +56,7 @@ impl Director {
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
         let server = connection.server;
-        let end = self.flow_end(connection, Direction::Reply, headers);
+        let end = self.flow_end(now, connection, Direction::Reply, headers);
         let verdict = self.send(packet, headers, &end);
         if matches!(verdict, Verdict::Forward { .. }) {
             self.count_out(server, 1, datagram_len(headers));
@@ -72,6 +73,12 @@ impl Director {
             Direction::Request => forward::request(packet, headers, &end.path),
             Direction::Reply => forward::reply(packet, headers, &end.path),
         };
+        if end.direction == Direction::Request && end.path.method == ForwardMethod::Tunnel {
+            self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
+            if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
+                record.route_mtu = Some(end.path.mtu);
+            }
+        }
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
             // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
@@ -83,10 +90,15 @@ impl Director {
     }
 
     /// Where packets of this connection go in this direction.
-    pub(super) fn flow_end(&self, connection: &Connection, direction: Direction, headers: &Headers) -> FlowEnd {
-        let record = connection.server.and_then(|id| self.servers.get(id));
+    pub(super) fn flow_end(
+        &self,
+        now: Instant,
+        connection: &Connection,
+        direction: Direction,
+        headers: &Headers,
+    ) -> FlowEnd {
         let mtu = match direction {
-            Direction::Request => record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu),
+            Direction::Request => self.request_mtu(now, connection),
             Direction::Reply => self.config.client_side.mtu,
         };
         let path = Path {
@@ -94,12 +106,25 @@ impl Director {
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
-            tunnel: record.map(|record| record.config.tunnel).unwrap_or_default(),
+            tunnel: self.tunnel_path(connection),
             mtu,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         };
         FlowEnd { path, direction, server: connection.server }
+    }
+
+    /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose errors
+    /// come to us, what routers on the way have told.
+    fn request_mtu(&self, now: Instant, connection: &Connection) -> u16 {
+        let record = connection.server.and_then(|id| self.servers.get(id));
+        let mtu = record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu);
+        match connection.forward {
+            ForwardMethod::Tunnel => {
+                self.servers.path_mtu(now, connection.real.address).map_or(mtu, |path_mtu| path_mtu.min(mtu))
+            }
+            _ => mtu,
+        }
     }
 
     /// Who an ICMP error about this packet comes from: the virtual address it was sent to, else the director's own
@@ -112,9 +137,32 @@ impl Director {
         }
     }
 
-    /// Identification of the next packet the director makes itself.
-    pub(super) fn identification(&self) -> u16 {
-        (self.seed.derive(self.answers).value() >> 48) as u16
+    /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
+    pub(super) fn identification(&self) -> u32 {
+        let secret = self.seed.derive(IDENTIFICATION).value();
+        (self.answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
+    }
+
+    /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
+    /// it already has (`tun_mixed_types`).
+    fn tunnel_path(&self, connection: &Connection) -> TunnelPath {
+        let record = connection.server.and_then(|id| self.servers.get(id));
+        let Some(record) = record.filter(|_| connection.forward == ForwardMethod::Tunnel) else {
+            return TunnelPath::default();
+        };
+        let source_port = match record.config.tunnel.kind {
+            TunnelKind::Gue => {
+                let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
+                tunnel::source_port(self.seed.derive(SOURCE_PORTS), flow)
+            }
+            TunnelKind::Ipip | TunnelKind::Gre => 0,
+        };
+        TunnelPath {
+            config: record.config.tunnel,
+            source: self.config.server_side.address(AddressFamily::of(connection.real.address)),
+            source_port,
+            discovers_mtu: self.config.settings.pmtu_disc,
+        }
     }
 
     /// The state after this packet; `None` if its transport header cannot be read or says nothing (AH, ESP).
@@ -263,6 +311,10 @@ impl Director {
         is_on(self.config.settings.secure_tcp)
     }
 }
+
+/// What seeds are derived for: identifications, and GUE's source ports. Far from the schedulers' numbers.
+const IDENTIFICATION: u64 = u64::MAX;
+const SOURCE_PORTS: u64 = u64::MAX - 1;
 
 /// The length that is counted: of the whole packet, less an IPv6 fragment header, as if it had been reassembled.
 pub(super) fn datagram_len(headers: &Headers) -> u64 {

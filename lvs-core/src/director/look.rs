@@ -2,6 +2,7 @@
 //! The order of questions is Linux's (spec datapath §§1.2–1.6). `handle_packet` and `explain` both start here.
 
 use super::Director;
+use super::tunnel_error::TunnelError;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
@@ -41,6 +42,8 @@ pub(super) enum Outcome {
     Close(ConnectionId, Direction),
     /// Its server is gone and the client is told by ICMP.
     Unreachable(ConnectionId),
+    /// An ICMP error about a tunnel packet of ours.
+    TunnelError(ConnectionId, TunnelError),
     /// From a NAT server, without a connection, and `nat_icmp_send` is on.
     UnknownReply,
     /// May open a connection.
@@ -107,7 +110,11 @@ impl Director {
             };
             return Look::of(outcome);
         };
-        if headers.source_route && self.services.is_virtual(headers.destination) {
+        // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`, `nat_ipopts`).
+        let is_ipv4 = headers.family == AddressFamily::Ipv4;
+        let is_replying = || self.connections.find_reply(now, protocol, source, destination).is_some();
+        let is_ours = || self.services.is_virtual(headers.destination) || (is_ipv4 && is_replying());
+        if headers.source_route && is_ours() {
             return Look::of(Outcome::Drop(DropReason::SourceRouted));
         }
         // Linux looks for a reply first. A packet that is both (its client is another connection's server) is too rare
@@ -250,6 +257,9 @@ impl Director {
             Err(reason) if self.services.is_virtual(headers.destination) => return Outcome::Drop(reason),
             Err(_) => return unrelated,
         };
+        if let Some(outcome) = self.look_tunnel_error(now, packet, headers, &related) {
+            return outcome;
+        }
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else { return unrelated };
         // What the real server quotes is the request as it saw it: client → real server.
         if let Some(id) = self.connections.find_reply(now, protocol, destination, source) {

@@ -76,11 +76,8 @@ impl Director {
     /// Clears some ended connections away before a new one is scheduled. More than this many at one moment are left
     /// to `handle_timeout`; until it has run, schedulers may count them still.
     pub(super) fn expire_some(&mut self, now: Instant) {
-        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if is_due(self.connections.next_deadline()) || is_due(self.templates.next_deadline()) {
-            let mut budget = EXPIRE_BEFORE_SCHEDULING;
-            self.expire(now, &mut budget);
-        }
+        let mut budget = EXPIRE_BEFORE_SCHEDULING;
+        self.expire(now, &mut budget);
     }
 
     fn expire(&mut self, now: Instant, budget: &mut u32) {

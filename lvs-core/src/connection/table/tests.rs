@@ -338,6 +338,7 @@ fn assert_same(table: &ConnectionTable, model: &Model, now: Instant) {
     assert_eq!(table.len() as usize, expected.len());
     assert!(model.gone.iter().all(|id| table.get(*id).is_none()));
     let due = model.by_client.iter().map(|(_, connection)| connection.deadline).min();
+    assert!(table.may_have_expired(now) || due.is_none_or(|due| due > now));
     let next = table.next_deadline();
     assert_eq!(next.is_some(), due.is_some());
     assert!(next <= due.map(|due| due + Duration::from_millis(17)));

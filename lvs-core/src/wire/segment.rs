@@ -1,12 +1,12 @@
 //! Cuts super-packets in software, for devices that cannot: one TCP segment or UDP datagram after the other, as the
 //! kernel's own segmentation offload would (`tcp_gso_segment`, `udp_gso_segment` by effect). Pure.
 
-use lvs_core::wire::checksum::transport_checksum;
-use lvs_core::wire::ipv4;
-use lvs_core::wire::parse::{Headers, parse};
-use lvs_core::wire::tcp::TcpFlags;
-use lvs_core::wire::udp::sent_checksum;
-use lvs_core::{AddressFamily, DropReason, Gso, GsoKind};
+use crate::wire::checksum::transport_checksum;
+use crate::wire::ipv4;
+use crate::wire::parse::{Headers, parse};
+use crate::wire::tcp::TcpFlags;
+use crate::wire::udp::sent_checksum;
+use crate::{AddressFamily, DropReason, Gso, GsoKind};
 
 /// Writes the segments of the super-packet `packet` into `buffer`, one after the other, and calls `each` with every
 /// one, its checksums complete.
