@@ -90,12 +90,13 @@ fn requests_that_meet_a_flood_complete_at_once_where_the_oldest_half_open_connec
         let established: Vec<_> = (0..20).map(|_| site.sim.transfer(site.client, echo, 1_000_000)).collect();
         site.sim.run_for(Duration::from_millis(20)).unwrap();
 
-        site.sim.flood(site.attacker, Flood::syn(u64::from(CAPACITY) * 10, 50_000, web));
+        // Slow enough for the server's own backlog of 128 to outlive a round trip of 4 ms.
+        site.sim.flood(site.attacker, Flood::syn(u64::from(CAPACITY) * 10, 20_000, web));
         let client = site.client;
         let during: Vec<_> = (0..20)
-            .map(|n| site.sim.converse(client, Conversation::http(web).after(Duration::from_millis(20 + 2 * n))))
+            .map(|n| site.sim.converse(client, Conversation::http(web).after(Duration::from_millis(20 + 10 * n))))
             .collect();
-        site.sim.run_for(Duration::from_millis(90)).unwrap();
+        site.sim.run_for(Duration::from_millis(240)).unwrap();
         // The flood goes on for another 10 ms; the requests are through.
         let completed = site.complete(&during);
         println!("IPv6 {is_ipv6}: {completed} of 20 requests completed while the flood ran");
