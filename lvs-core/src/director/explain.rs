@@ -58,20 +58,13 @@ impl Director {
 
     fn try_packet(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return self.try_whole(now, trial, headers) };
-        let key = DatagramKey::of(headers, &part);
         match self.fragment_fate(now, headers, &part, trial.packet.mark) {
             Fate::Pass | Fate::PassedOn(_) => {
                 trial.steps.push(Step::Passed(PassReason::UnknownFragment));
                 Verdict::Pass
             }
             Fate::Drop(reason) => Verdict::Drop(reason),
-            Fate::First if is_tracked(headers, &part) && self.fragments.memory.is_full(now, &key, 0) => {
-                Verdict::Drop(DropReason::FragmentTableFull)
-            }
             Fate::First => self.try_whole(now, trial, headers),
-            Fate::Wait if self.fragments.memory.is_full(now, &key, headers.packet_len) => {
-                Verdict::Drop(DropReason::FragmentTableFull)
-            }
             Fate::Wait => Verdict::Held,
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
