@@ -295,6 +295,51 @@ mod tests {
         }
     }
 
+    /// A source with a descriptor of its own, on which nothing ever comes.
+    struct WithDescriptor(Box<dyn PacketSource>, OwnedFd);
+
+    impl PacketSource for WithDescriptor {
+        fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
+            self.0.receive(handle)
+        }
+
+        fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.1.as_fd())
+        }
+    }
+
+    fn is_readable(arm: &Arm) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let fd = arm.source.poll_fd().expect("it has one");
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&at_once)).expect("poll works") > 0
+    }
+
+    #[test]
+    fn a_parcel_wakes_the_shard_it_is_for() {
+        let (far, arms): (Vec<_>, Vec<_>) = (0..SHARDS)
+            .map(|_| MemoryPort::pair(1000))
+            .map(|(far, device)| {
+                let arm = device.into_arm();
+                let descriptor = eventfd(0, EventfdFlags::CLOEXEC).expect("descriptors are left");
+                (far, Arm { source: Box::new(WithDescriptor(arm.source, descriptor)), sink: arm.sink })
+            })
+            .unzip();
+        let mut arms = share(arms, &steering(), None).unwrap();
+        let client = (0..).find(|client| steering().shard(&packet(*client, 0)) == 1).unwrap();
+        // More than one batch: it stays awake until all is taken.
+        for number in 0..=BATCH as u8 {
+            far[0].push(packet(client, number));
+        }
+        assert!(!is_readable(&arms[1]));
+        receive_all(&mut arms[0]);
+        assert!(is_readable(&arms[1]) && !is_readable(&arms[2]));
+        arms[1].source.receive(&mut |_| {}).unwrap();
+        assert!(is_readable(&arms[1]));
+        assert_eq!(receive_all(&mut arms[1]).len(), 1);
+        assert!(!is_readable(&arms[1]));
+    }
+
     #[test]
     fn a_shard_that_does_not_keep_up_loses_packets_which_are_counted() {
         let (far, mut arms) = queues();
