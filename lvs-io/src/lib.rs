@@ -14,6 +14,7 @@ pub mod device;
 mod egress;
 pub mod faults;
 pub mod host;
+pub mod l2;
 pub mod links;
 pub mod memory;
 pub mod netdev;
