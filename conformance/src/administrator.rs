@@ -1,12 +1,24 @@
 //! Who types at the recorded director: ipvsadm command lines, sysctls, files below /proc. Joins `lvs-admin` to a
 //! director; the texts themselves are made there.
 
-use std::time::Duration;
+use std::fmt::Display;
 
-use lvs_core::{Director, Instant, Settings};
+use lvs_admin::{ListOptions, Listing, Names, Request, SaveOptions, proc, split_words};
+use lvs_core::view::ConnectionView;
+use lvs_core::{Command, Director, Instant, Protocol, ServiceKey};
+
+use crate::sysctl::Remembered;
+
+/// The administrator, and the little he keeps outside the director.
+#[derive(Clone, Debug)]
+pub struct Administrator {
+    /// The recorder's `/etc/services`, as far as recordings show it.
+    names: Names,
+    sysctls: Remembered,
+}
 
 /// What a command printed and how it ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Printed {
     /// Exit status.
     pub status: i64,
@@ -16,81 +28,146 @@ pub struct Printed {
     pub stderr: String,
 }
 
-/// Runs `ipvsadm` with a command line's arguments.
-pub fn ipvsadm(director: &mut Director, now: Instant, arguments: &str, stdin: &str) -> Printed {
-    let _ = (director, now, arguments, stdin);
-    Printed { status: 0, stdout: String::new(), stderr: String::new() }
-}
-
-/// The connection table as `/proc/net/ip_vs_conn` shows it.
-pub fn connections(director: &Director, now: Instant) -> String {
-    let _ = (director, now);
-    String::new()
-}
-
-/// A file below `/proc`; `None` for those nobody can answer.
-pub fn read(director: &Director, now: Instant, path: &str) -> Option<String> {
-    let _ = (director, now);
-    let name = path.strip_prefix("/proc/sys/net/ipv4/vs/")?;
-    sysctl(director.settings(), name).map(|value| format!("{value}\n"))
-}
-
-/// Sets one sysctl of `net.ipv4.vs`. Names that have no meaning here (synchronisation, netfilter) are accepted.
-pub fn set_sysctl(settings: &mut Settings, name: &str, value: &str) -> Result<(), String> {
-    let number: u32 = value.trim().parse().unwrap_or(0);
-    let flag = number != 0;
-    let small = u8::try_from(number).map_err(|_| format!("sysctl {name} does not take {value}"));
-    match name {
-        "amemthresh" => settings.amemthresh = number,
-        "am_droprate" => settings.am_droprate = number,
-        "drop_entry" => settings.drop_entry = small?,
-        "drop_packet" => settings.drop_packet = small?,
-        "secure_tcp" => settings.secure_tcp = small?,
-        "cache_bypass" => settings.cache_bypass = flag,
-        "expire_nodest_conn" => settings.expire_nodest_conn = flag,
-        "expire_quiescent_template" => settings.expire_quiescent_template = flag,
-        "sloppy_tcp" => settings.sloppy_tcp = flag,
-        "sloppy_sctp" => settings.sloppy_sctp = flag,
-        "nat_icmp_send" => settings.nat_icmp_send = flag,
-        "pmtu_disc" => settings.pmtu_disc = flag,
-        "conn_reuse_mode" => settings.conn_reuse_mode = small?,
-        "schedule_icmp" => settings.schedule_icmp = flag,
-        "ignore_tunneled" => settings.ignore_tunneled = flag,
-        "snat_reroute" => settings.snat_reroute = flag,
-        "backup_only" => settings.backup_only = flag,
-        "conntrack" => settings.conntrack = flag,
-        "run_estimation" => settings.run_estimation = flag,
-        "lblc_expiration" => settings.lblc_expiration = Duration::from_secs(number.into()),
-        "lblcr_expiration" => settings.lblcr_expiration = Duration::from_secs(number.into()),
-        _ => {}
+impl Administrator {
+    /// One who has not done anything yet.
+    pub fn new() -> Self {
+        Self { names: Names::from_files("http-alt 8080/tcp\n", ""), sysctls: Remembered::default() }
     }
-    Ok(())
+
+    /// Runs `ipvsadm` with a command line's arguments.
+    pub fn ipvsadm(&self, director: &mut Director, now: Instant, arguments: &str, stdin: &str) -> Printed {
+        match lvs_admin::parse_with_names(&split_words(arguments), &self.names) {
+            Ok(Request::Restore) => self.restore(director, now, stdin),
+            Ok(request) => self.perform(director, now, request),
+            Err(error) => Printed::refused(error.exit_status.into(), error),
+        }
+    }
+
+    /// The connection table as `/proc/net/ip_vs_conn` shows it.
+    pub fn connections(&self, director: &Director, now: Instant) -> String {
+        proc::ip_vs_conn(&connections(director, now))
+    }
+
+    /// A file below `/proc`; `None` for those nobody can answer.
+    pub fn read(&self, director: &Director, now: Instant, path: &str) -> Option<String> {
+        if let Some(name) = path.strip_prefix("/proc/sys/net/ipv4/vs/") {
+            return self.sysctls.get(director.settings(), name).map(|value| format!("{value}\n"));
+        }
+        match path {
+            "/proc/net/ip_vs" => Some(proc::ip_vs(&director.services(now))),
+            "/proc/net/ip_vs_conn" => Some(self.connections(director, now)),
+            "/proc/net/ip_vs_conn_sync" => Some(proc::ip_vs_conn_sync(&connections(director, now))),
+            "/proc/net/ip_vs_stats" => Some(proc::ip_vs_stats(&director.statistics())),
+            "/proc/net/ip_vs_stats_percpu" => {
+                let totals = director.statistics();
+                Some(proc::ip_vs_stats_percpu(&[totals.published], &totals))
+            }
+            _ => None,
+        }
+    }
+
+    /// Changes sysctls. The error names one that does not exist or does not take its value.
+    pub fn set_sysctls(
+        &mut self,
+        director: &mut Director,
+        now: Instant,
+        sysctls: &[(String, String)],
+    ) -> Result<(), String> {
+        // One write at a time, in the recording's order: what one of them sets off sees the others as they were then.
+        for (name, value) in sysctls {
+            let mut settings = director.settings().clone();
+            self.sysctls.set(&mut settings, name, value)?;
+            director.apply(now, &Command::SetSettings(settings)).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// `ipvsadm -R`: goes on when a rule is refused, stops at a line that is no rule.
+    fn restore(&self, director: &mut Director, now: Instant, rules: &str) -> Printed {
+        let mut printed = Printed::default();
+        for request in lvs_admin::restore(rules, &self.names) {
+            let is_rule = request.is_ok();
+            let line = match request {
+                Ok(request) => self.perform(director, now, request),
+                Err(refused) => Printed::refused(refused.error.exit_status.into(), refused.error),
+            };
+            printed.status = printed.status.max(line.status);
+            printed.stdout += &line.stdout;
+            printed.stderr += &line.stderr;
+            if !is_rule {
+                break;
+            }
+        }
+        printed
+    }
+
+    fn perform(&self, director: &mut Director, now: Instant, request: Request) -> Printed {
+        match request {
+            Request::Apply(command) => match director.apply(now, &with_ftp_helper(command)) {
+                Ok(()) => Printed::default(),
+                Err(error) => Printed::refused(REFUSED, error),
+            },
+            Request::List(options) => self.list(director, now, &options),
+            Request::Save { numeric } => {
+                let options = SaveOptions { numeric, ..SaveOptions::default() };
+                Printed::text(lvs_admin::save(&director.services(now), options, &self.names))
+            }
+            Request::Help => Printed::text(lvs_admin::usage()),
+            Request::Version => Printed::text(lvs_admin::version()),
+            Request::Restore | Request::StartDaemon(_) | Request::StopDaemon(_) => {
+                Printed::refused(REFUSED, "there are no synchronisation daemons here")
+            }
+        }
+    }
+
+    fn list(&self, director: &Director, now: Instant, options: &ListOptions) -> Printed {
+        match options.listing {
+            Listing::Services(_) => match lvs_admin::list(&director.services(now), options, &self.names) {
+                Ok(text) => Printed::text(text),
+                Err(error) => Printed::refused(NOT_LISTED, error),
+            },
+            Listing::Connections { .. } => {
+                Printed::text(lvs_admin::list_connections(&connections(director, now), options, &self.names))
+            }
+            Listing::Timeouts => Printed::text(lvs_admin::list_timeouts(&director.timeouts())),
+            Listing::Daemons => Printed::text(lvs_admin::list_daemons(&[])),
+        }
+    }
 }
 
-/// One sysctl's value as /proc shows it.
-fn sysctl(settings: &Settings, name: &str) -> Option<u64> {
-    Some(match name {
-        "amemthresh" => settings.amemthresh.into(),
-        "am_droprate" => settings.am_droprate.into(),
-        "drop_entry" => settings.drop_entry.into(),
-        "drop_packet" => settings.drop_packet.into(),
-        "secure_tcp" => settings.secure_tcp.into(),
-        "cache_bypass" => settings.cache_bypass.into(),
-        "expire_nodest_conn" => settings.expire_nodest_conn.into(),
-        "expire_quiescent_template" => settings.expire_quiescent_template.into(),
-        "sloppy_tcp" => settings.sloppy_tcp.into(),
-        "sloppy_sctp" => settings.sloppy_sctp.into(),
-        "nat_icmp_send" => settings.nat_icmp_send.into(),
-        "pmtu_disc" => settings.pmtu_disc.into(),
-        "conn_reuse_mode" => settings.conn_reuse_mode.into(),
-        "schedule_icmp" => settings.schedule_icmp.into(),
-        "ignore_tunneled" => settings.ignore_tunneled.into(),
-        "snat_reroute" => settings.snat_reroute.into(),
-        "backup_only" => settings.backup_only.into(),
-        "conntrack" => settings.conntrack.into(),
-        "run_estimation" => settings.run_estimation.into(),
-        "lblc_expiration" => settings.lblc_expiration.as_secs(),
-        "lblcr_expiration" => settings.lblcr_expiration.as_secs(),
-        _ => return None,
-    })
+impl Default for Administrator {
+    fn default() -> Self {
+        Self::new()
+    }
 }
+
+impl Printed {
+    fn text(stdout: impl Into<String>) -> Self {
+        Self { stdout: stdout.into(), ..Self::default() }
+    }
+
+    fn refused(status: i64, error: impl Display) -> Self {
+        Self { status, stdout: String::new(), stderr: format!("{error}\n") }
+    }
+}
+
+/// The recorded kernel had `ip_vs_ftp` loaded, which listens on every service on TCP port 21; here services ask for it.
+fn with_ftp_helper(mut command: Command) -> Command {
+    if let Command::AddService(key, config) | Command::EditService(key, config) = &mut command
+        && matches!(key, ServiceKey::Address { protocol: Protocol::Tcp, port: FTP_PORT, .. })
+    {
+        config.helper = Some("ftp".into());
+    }
+    command
+}
+
+fn connections(director: &Director, now: Instant) -> Vec<ConnectionView> {
+    director.connections(now).collect()
+}
+
+/// The default of the module's parameter `ports`.
+const FTP_PORT: u16 = 21;
+/// ipvsadm's exit status for what the kernel refuses.
+const REFUSED: i64 = 255;
+/// ipvsadm's exit status when the service to be listed does not exist.
+const NOT_LISTED: i64 = 1;

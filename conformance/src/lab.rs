@@ -2,21 +2,22 @@
 //! on one link and real servers on the other. Does one thing at a time and says what came out; compares nothing.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_core::wire::fragment::fragment;
-use lvs_core::{Command, Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Seed, Settings, Verdict};
-use lvs_io::{Host, HostConfig, Transmit};
+use lvs_core::{Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, SchedulerRegistry, Seed, Verdict};
+use lvs_io::{Host, HostConfig};
 
-use crate::administrator::{self, Printed};
+use crate::administrator::{Administrator, Printed};
 use crate::golden::{Emission, Golden, Link, Net, Side};
 
 /// A director and everything around it.
 #[derive(Debug)]
 pub struct Lab {
     director: Director,
-    host: Host,
-    links: Links,
+    surroundings: Surroundings,
+    administrator: Administrator,
     now: Instant,
     /// Lent to the director for each packet: headroom, then the longest packet there is.
     storage: Vec<u8>,
@@ -24,10 +25,11 @@ pub struct Lab {
     broken: Vec<String>,
 }
 
-/// The two links, and what has been put on them.
+/// The director's own host, the two links, and what has been put on them.
 #[derive(Debug)]
-struct Links {
-    net: Net,
+struct Surroundings {
+    host: Host,
+    servers: Vec<IpAddr>,
     out: Vec<Emission>,
     /// Where fragments are made.
     buffer: Vec<u8>,
@@ -36,17 +38,14 @@ struct Links {
 }
 
 impl Lab {
-    /// Sets up the recording's network, sysctls and services. `phase` is how long before the first step the director
-    /// last published its statistics. The error says which sysctl or command was refused.
-    pub fn new(golden: &Golden, phase: Duration) -> Result<Self, String> {
-        let mut director = Director::new(director_config(&golden.net), Seed::new(SEED));
-        // The first call starts the director's 2-second beat.
-        director.handle_timeout(START);
+    /// Sets up the recording's network, sysctls and services, `lead` before the first step: the first service starts
+    /// the director's 2-second beat. The error says which sysctl or command was refused.
+    pub fn new(golden: &Golden, lead: Duration) -> Result<Self, String> {
         let mut lab = Self {
-            director,
-            host: Host::new(host_config(&golden.net), Seed::new(SEED)),
-            links: Links::new(golden.net.clone()),
-            now: START + phase,
+            director: Director::new(director_config(&golden.net), Seed::new(SEED)),
+            surroundings: Surroundings::new(&golden.net),
+            administrator: Administrator::new(),
+            now: START,
             storage: vec![0; HEADROOM + LONGEST_PACKET],
             broken: Vec::new(),
         };
@@ -57,6 +56,7 @@ impl Lab {
                 return Err(format!("setup: ipvsadm {command}: {}", printed.stderr.trim_end()));
             }
         }
+        lab.advance(lead);
         Ok(lab)
     }
 
@@ -75,7 +75,7 @@ impl Lab {
             }
         }
         self.now = until;
-        self.links.take()
+        self.surroundings.take()
     }
 
     /// Hands a packet to the director, and what it passes to the host; says what came out.
@@ -87,51 +87,38 @@ impl Lab {
         room.copy_from_slice(bytes);
         let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, bytes.len());
         packet.mark = mark;
+        let explanation = self.director.explain(self.now, &packet);
         let verdict = self.director.handle_packet(self.now, &mut packet);
-        let came = if from == Link::Client { Direction::Request } else { Direction::Reply };
-        match verdict {
-            Verdict::Forward { next_hop, direction, mtu } => {
-                self.links.send(Transmit { next_hop, direction, mtu }, packet.bytes());
-            }
-            Verdict::Reply { next_hop } => {
-                self.links.send(Transmit { next_hop, direction: Direction::Reply, mtu: u16::MAX }, packet.bytes());
-            }
-            Verdict::Pass | Verdict::Drop(_) if packet.bytes() != bytes => {
-                self.broken.push(format!("{verdict:?} changed the packet"));
-            }
-            Verdict::Pass | Verdict::Local => {
-                if let Some(transmit) = self.host.handle_packet(self.now, came, &mut packet) {
-                    self.links.send(transmit, packet.bytes());
-                }
-            }
-            Verdict::Held | Verdict::Drop(_) => {}
+        if (explanation.verdict, explanation.bytes.as_slice()) != (verdict, packet.bytes()) {
+            self.broken.push(format!("explain to agree with handle_packet ({verdict:?}), but it says: {explanation}"));
         }
+        if matches!(verdict, Verdict::Pass | Verdict::Drop(_)) && packet.bytes() != bytes {
+            self.broken.push(format!("{verdict:?} changed the packet"));
+        }
+        let came = if from == Link::Client { Direction::Request } else { Direction::Reply };
+        self.surroundings.carry_out(&mut self.director, self.now, came, verdict, &mut packet);
         self.collect_transmits();
-        self.links.take()
+        self.surroundings.take()
     }
 
     /// Runs ipvsadm with these arguments.
     pub fn ipvsadm(&mut self, arguments: &str, stdin: &str) -> Printed {
-        administrator::ipvsadm(&mut self.director, self.now, arguments, stdin)
+        self.administrator.ipvsadm(&mut self.director, self.now, arguments, stdin)
     }
 
     /// `/proc/net/ip_vs_conn`.
     pub fn connections(&self) -> String {
-        administrator::connections(&self.director, self.now)
+        self.administrator.connections(&self.director, self.now)
     }
 
     /// The content of a file below `/proc`, if it is one that concerns IPVS and us.
     pub fn read(&self, path: &str) -> Option<String> {
-        administrator::read(&self.director, self.now, path)
+        self.administrator.read(&self.director, self.now, path)
     }
 
     /// Changes sysctls. The error names one with a value it does not take.
     pub fn set_sysctls(&mut self, sysctls: &[(String, String)]) -> Result<(), String> {
-        let mut settings: Settings = self.director.settings().clone();
-        for (name, value) in sysctls {
-            administrator::set_sysctl(&mut settings, name, value)?;
-        }
-        self.director.apply(self.now, &Command::SetSettings(settings)).map_err(|error| error.to_string())
+        self.administrator.set_sysctls(&mut self.director, self.now, sysctls)
     }
 
     /// Rules the director broke since this was last asked.
@@ -143,39 +130,60 @@ impl Lab {
     fn collect_transmits(&mut self) {
         for _ in 0..CALLS_MAX {
             let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, 0);
-            match self.director.poll_transmit(&mut packet) {
-                None => return,
-                Some(Verdict::Forward { next_hop, direction, mtu }) => {
-                    self.links.send(Transmit { next_hop, direction, mtu }, packet.bytes());
-                }
-                Some(Verdict::Reply { next_hop }) => {
-                    let direction = Direction::Reply;
-                    self.links.send(Transmit { next_hop, direction, mtu: u16::MAX }, packet.bytes());
-                }
-                Some(Verdict::Pass | Verdict::Local) => {
-                    if let Some(transmit) = self.host.handle_packet(self.now, Direction::Request, &mut packet) {
-                        self.links.send(transmit, packet.bytes());
-                    }
-                }
-                Some(Verdict::Held | Verdict::Drop(_)) => {}
-            }
+            let Some(verdict) = self.director.poll_transmit(&mut packet) else { return };
+            self.surroundings.carry_out(&mut self.director, self.now, Direction::Request, verdict, &mut packet);
         }
         self.broken.push("poll_transmit never ends".into());
     }
 }
 
-impl Links {
-    fn new(net: Net) -> Self {
-        Self { net, out: Vec::new(), buffer: vec![0; LONGEST_PACKET], identification: 0 }
+impl Surroundings {
+    fn new(net: &Net) -> Self {
+        Self {
+            host: Host::new(host_config(net), Seed::new(SEED)),
+            servers: net.servers.clone(),
+            out: Vec::new(),
+            buffer: vec![0; LONGEST_PACKET],
+            identification: 0,
+        }
+    }
+
+    /// Does with a packet what its verdict says. `came` tells the host by which side it arrived.
+    fn carry_out(
+        &mut self,
+        director: &mut Director,
+        now: Instant,
+        came: Direction,
+        verdict: Verdict,
+        packet: &mut PacketBuf<'_>,
+    ) {
+        match verdict {
+            Verdict::Forward { next_hop, mtu, .. } => self.send(next_hop, mtu, packet.bytes()),
+            Verdict::Reply { next_hop } => self.send(next_hop, u16::MAX, packet.bytes()),
+            Verdict::Pass => {
+                if let Some(transmit) = self.host.handle_packet(now, came, packet) {
+                    self.send(transmit.next_hop, transmit.mtu, packet.bytes());
+                }
+            }
+            Verdict::Local => {
+                let Some(transmit) = self.host.handle_packet(now, came, packet) else { return };
+                // What a server on the host itself answers passes the director on its way out, as in Linux.
+                match director.handle_packet(now, packet) {
+                    Verdict::Pass => self.send(transmit.next_hop, transmit.mtu, packet.bytes()),
+                    verdict => self.carry_out(director, now, Direction::Reply, verdict, packet),
+                }
+            }
+            Verdict::Held | Verdict::Drop(_) => {}
+        }
     }
 
     /// Puts a packet on the link that leads to its next hop, cut to the MTU where that is allowed.
-    fn send(&mut self, transmit: Transmit, packet: &[u8]) {
-        let server = self.net.servers.iter().position(|&server| server == transmit.next_hop);
+    fn send(&mut self, next_hop: IpAddr, mtu: u16, packet: &[u8]) {
+        let server = self.servers.iter().position(|&server| server == next_hop);
         self.identification += 1;
         let out = &mut self.out;
         let each = |part: &[u8]| out.push(Emission::new(server, part.to_vec()));
-        let cut = fragment(packet, transmit.mtu.into(), self.identification, &mut self.buffer, each);
+        let cut = fragment(packet, mtu.into(), self.identification, &mut self.buffer, each);
         if cut.is_err() {
             // What may not be cut goes out as it is: a mistake the comparison shows.
             self.out.push(Emission::new(server, packet.to_vec()));
@@ -192,8 +200,20 @@ fn director_config(net: &Net) -> DirectorConfig {
         client_side: core_side(&net.client_side),
         server_side: core_side(&net.server_side),
         connections_max: 8_192, // more than any recording has
+        schedulers: recorded_schedulers(),
         ..DirectorConfig::default()
     }
+}
+
+/// The schedulers of the recorded kernel: it was built without `twos`.
+fn recorded_schedulers() -> SchedulerRegistry {
+    let built_in = Arc::new(SchedulerRegistry::default());
+    let mut recorded = SchedulerRegistry::empty();
+    for name in built_in.names().filter(|name| *name != "twos") {
+        let (all, own_name) = (Arc::clone(&built_in), name.to_owned());
+        recorded.register(name, move |init| all.create(&own_name, init).expect("its name came from this registry"));
+    }
+    recorded
 }
 
 fn host_config(net: &Net) -> HostConfig {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::compare::connections::Connections;
 use crate::compare::packets::Packets;
-use crate::compare::{Difference, connections, texts};
+use crate::compare::{Difference, texts};
 use crate::exceptions;
 use crate::golden::{Action, Emission, Golden, Step, Text};
 use crate::lab::Lab;
@@ -15,6 +16,8 @@ pub struct Failure {
     pub step: usize,
     /// How it differs.
     pub difference: Difference,
+    /// The director broke a rule of its own (see [`Lab::take_broken`]), whatever the recording says.
+    pub is_broken_rule: bool,
     /// It may only be a matter of when statistics were published.
     concerns_statistics: bool,
 }
@@ -22,8 +25,8 @@ pub struct Failure {
 /// Replays a recording. An empty list means that the director behaves as Linux did; the error says why the recording
 /// could not be set up at all.
 ///
-/// Linux publishes statistics every 2 s, and the recordings do not say when it last did. A recording passes if there is
-/// one moment (to 1/8 s) from which publishing every 2 s explains all its texts.
+/// Linux publishes statistics every 2 s, and a recording does not say when it last did. It passes if there is one moment
+/// (to 1/8 s) from which publishing every 2 s explains all its texts together; the setup is done so long before.
 pub fn replay(golden: &Golden) -> Result<Vec<Failure>, String> {
     let mut best = replay_at(golden, Duration::ZERO)?;
     for eighth in 1..16 {
@@ -38,71 +41,94 @@ pub fn replay(golden: &Golden) -> Result<Vec<Failure>, String> {
     Ok(best)
 }
 
-fn replay_at(golden: &Golden, phase: Duration) -> Result<Vec<Failure>, String> {
-    let mut lab = Lab::new(golden, phase)?;
-    let mut packets = Packets::default();
+fn replay_at(golden: &Golden, lead: Duration) -> Result<Vec<Failure>, String> {
+    let mut replay = Replay {
+        lab: Lab::new(golden, lead)?,
+        elapsed: Duration::ZERO,
+        packets: Packets::default(),
+        connections: Connections::default(),
+    };
     let mut failures = Vec::new();
-    let mut elapsed = Duration::ZERO;
     for (index, step) in golden.steps.iter().enumerate() {
-        let before = lab.advance(step.at.saturating_sub(elapsed));
-        elapsed = elapsed.max(step.at);
-        let mut differences: Vec<_> = packets.compare(&step.before, &before).into_iter().collect();
-        let (out, printed) = perform(&mut lab, step, &mut elapsed);
-        differences.extend(packets.compare(&step.out, &out));
-        differences.extend(printed);
-        differences.extend(lab.take_broken().into_iter().map(|rule| Difference::new("a rule to be kept", rule)));
+        let differences = replay.step(step);
+        let concerns_statistics = concerns_statistics(&step.action);
+        let failure = |difference, is_broken_rule| Failure {
+            step: index,
+            difference,
+            is_broken_rule,
+            concerns_statistics: concerns_statistics && !is_broken_rule,
+        };
         if !is_skipped(golden, index) {
-            let concerns_statistics = concerns_statistics(&step.action);
-            failures.extend(differences.into_iter().map(|difference| Failure {
-                step: index,
-                difference,
-                concerns_statistics,
-            }));
+            failures.extend(differences.into_iter().map(|difference| failure(difference, false)));
         }
+        let broken = replay.lab.take_broken().into_iter().map(|rule| Difference::new("a rule to be kept", rule));
+        failures.extend(broken.map(|difference| failure(difference, true)));
     }
     Ok(failures)
 }
 
-/// Does what the step says: what came out, and how what was printed differs.
-fn perform(lab: &mut Lab, step: &Step, elapsed: &mut Duration) -> (Vec<Emission>, Option<Difference>) {
-    match &step.action {
-        Action::Packet { from, bytes, mark, wait } => {
-            let mut out = lab.packet(*from, bytes, *mark);
-            out.extend(lab.advance(*wait));
-            *elapsed += *wait;
-            (out, None)
-        }
-        Action::Sleep(sleep) => {
-            *elapsed += *sleep;
-            (lab.advance(*sleep), None)
-        }
-        Action::Ipvsadm { arguments, stdin, status, stdout, stderr } => {
-            let printed = lab.ipvsadm(arguments, stdin);
-            let difference = (*status != printed.status)
-                .then(|| Difference::new(format!("exit status {status}"), printed.status.to_string()))
-                .or_else(|| texts::compare(stderr, &printed.stderr))
-                .or_else(|| compare_output(arguments, stdout, &printed.stdout));
-            (lab.advance(Duration::ZERO), difference)
-        }
-        Action::Connections(text) => (Vec::new(), connections::compare(text, &lab.connections())),
-        Action::Read { path, text } => (Vec::new(), compare_file(path, text, lab.read(path))),
-        Action::Sysctl(sysctls) => {
-            let refused = lab.set_sysctls(sysctls).err();
-            (lab.advance(Duration::ZERO), refused.map(|error| Difference::new("to be accepted", error)))
-        }
-        Action::Nothing => (Vec::new(), None),
+/// A replay on its way.
+struct Replay {
+    lab: Lab,
+    elapsed: Duration,
+    packets: Packets,
+    connections: Connections,
+}
+
+impl Replay {
+    /// Waits for the step's time, does what it says, and tells how the outcome differs.
+    fn step(&mut self, step: &Step) -> Vec<Difference> {
+        let before = self.wait(step.at.saturating_sub(self.elapsed));
+        let mut differences: Vec<_> = self.packets.compare(&step.before, &before).into_iter().collect();
+        let (out, printed) = self.perform(&step.action);
+        differences.extend(self.packets.compare(&step.out, &out));
+        differences.extend(printed);
+        differences
     }
-}
 
-fn compare_output(arguments: &str, expected: &Text, got: &str) -> Option<Difference> {
-    let _ = arguments;
-    texts::compare(expected, got)
-}
+    /// What came out, and how what was printed differs.
+    fn perform(&mut self, action: &Action) -> (Vec<Emission>, Option<Difference>) {
+        match action {
+            Action::Packet { from, bytes, mark, wait } => {
+                let mut out = self.lab.packet(*from, bytes, *mark);
+                out.extend(self.wait(*wait));
+                (out, None)
+            }
+            Action::Sleep(sleep) => (self.wait(*sleep), None),
+            Action::Ipvsadm { arguments, stdin, status, stdout, stderr } => {
+                let printed = self.lab.ipvsadm(arguments, stdin);
+                let difference = (*status != printed.status)
+                    .then(|| Difference::new(format!("exit status {status}"), printed.status.to_string()))
+                    .or_else(|| texts::compare(stderr, &printed.stderr))
+                    .or_else(|| texts::compare(stdout, &printed.stdout));
+                (self.wait(Duration::ZERO), difference)
+            }
+            Action::Connections(text) => {
+                let listed = self.lab.connections();
+                (Vec::new(), self.connections.compare(self.elapsed, text, &listed))
+            }
+            Action::Read { path, text } => (Vec::new(), self.compare_file(path, text)),
+            Action::Sysctl(sysctls) => {
+                let refused = self.lab.set_sysctls(sysctls).err();
+                (self.wait(Duration::ZERO), refused.map(|error| Difference::new("to be accepted", error)))
+            }
+            Action::Nothing => (Vec::new(), None),
+        }
+    }
 
-fn compare_file(path: &str, expected: &Text, got: Option<String>) -> Option<Difference> {
-    match got {
-        Some(got) => texts::compare(expected, &got),
-        None => Some(Difference::new(path, "no such file")),
+    fn wait(&mut self, time: Duration) -> Vec<Emission> {
+        self.elapsed += time;
+        self.lab.advance(time)
+    }
+
+    fn compare_file(&mut self, path: &str, expected: &Text) -> Option<Difference> {
+        match self.lab.read(path) {
+            None => Some(Difference::new(path, "no such file")),
+            Some(got) if path.starts_with("/proc/net/ip_vs_conn") => {
+                self.connections.compare(self.elapsed, expected, &got)
+            }
+            Some(got) => texts::compare(expected, &got),
+        }
     }
 }
 

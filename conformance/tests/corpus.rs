@@ -29,3 +29,16 @@ fn the_director_behaves_as_recorded() {
     surprises.extend(listed.keys().filter(|name| !seen.contains(name)).map(|name| format!("{name} does not exist")));
     assert!(surprises.is_empty(), "{} surprises:\n{}", surprises.len(), surprises.join("\n"));
 }
+
+#[test]
+fn explain_tells_what_handle_packet_does_at_every_recorded_step() {
+    let mut broken = Vec::new();
+    for file in corpus::files().expect("the recordings") {
+        let golden = Golden::load(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let failures = replay(&golden).unwrap_or_default();
+        for failure in failures.iter().filter(|failure| failure.is_broken_rule) {
+            broken.push(format!("{} step {}: {}", golden.name, failure.step, failure.difference.summary));
+        }
+    }
+    assert!(broken.is_empty(), "{} broken rules:\n{}", broken.len(), broken.join("\n"));
+}

@@ -11,9 +11,9 @@ use core::time::Duration;
 use lvs_core::service::TunnelKind;
 use lvs_core::{AddressFamily, Command, ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
 
+use crate::Names;
 use crate::options::{Group, Meaning, Scanner};
 use crate::request::{Columns, ListOptions, Listing, Request, SyncRole, UsageError};
-use crate::{Names, names};
 use check::Action;
 use given::Given;
 
@@ -34,7 +34,7 @@ pub fn parse(args: &[&str]) -> Result<Request, UsageError> {
 }
 
 /// As [`parse`], and takes host and port names that `names` knows.
-pub fn parse_with_names(args: &[&str], names: &names::Names) -> Result<Request, UsageError> {
+pub fn parse_with_names(args: &[&str], names: &Names) -> Result<Request, UsageError> {
     if args.is_empty() {
         return Ok(Request::List(ListOptions::default()));
     }
@@ -82,7 +82,7 @@ fn build(
             let key = checked_service(&given, &config)?;
             Command::EditService(key, config)
         }
-        Action::DeleteService => Command::DeleteService(service_key(&given)?),
+        Action::DeleteService => Command::DeleteService(given.demanded_service()),
         Action::AddServer => {
             let (key, server) = checked_server(&given)?;
             Command::AddServer(key, server)
@@ -91,23 +91,18 @@ fn build(
             let (key, server) = checked_server(&given)?;
             Command::EditServer(key, server)
         }
-        Action::DeleteServer => Command::DeleteServer(service_key(&given)?, given.real_server()?),
+        Action::DeleteServer => Command::DeleteServer(given.demanded_service(), given.demanded_server()),
         Action::Restore => return Ok(Request::Restore),
         Action::Save => return Ok(Request::Save { numeric: given.groups.has(Group::Numeric) }),
         Action::StartDaemon => return Ok(Request::StartDaemon(given.daemon)),
         Action::StopDaemon => return Ok(Request::StopDaemon(given.daemon.role)),
-        Action::List => return list_options(&given).map(Request::List),
+        Action::List => return Ok(Request::List(list_options(&given))),
     }))
-}
-
-/// The service of a command that has passed [`check::options`], which demands one.
-fn service_key(given: &Given<'_>) -> Result<ServiceKey, UsageError> {
-    given.service.ok_or_else(UsageError::no_command)
 }
 
 /// What `-A` and `-E` demand of a service beyond well-formed options.
 fn checked_service(given: &Given<'_>, config: &ServiceConfig) -> Result<ServiceKey, UsageError> {
-    let key = service_key(given)?;
+    let key = given.demanded_service();
     if let ServiceKey::Address { protocol, port, .. } = key {
         if port == 0 && config.persistence_timeout_s.is_none() {
             return Err(UsageError::check("Zero port specified for non-persistent service"));
@@ -121,8 +116,8 @@ fn checked_service(given: &Given<'_>, config: &ServiceConfig) -> Result<ServiceK
 
 /// What `-a` and `-e` demand of a server beyond well-formed options.
 fn checked_server(given: &Given<'_>) -> Result<(ServiceKey, ServerConfig), UsageError> {
-    let service = service_key(given)?;
-    let mut key = given.real_server()?;
+    let service = given.demanded_service();
+    let mut key = given.demanded_server();
     if AddressFamily::of(key.address) != service.family() && given.forward != ForwardMethod::Tunnel {
         return Err(UsageError::check("Different address family is allowed only for tunneling servers"));
     }
@@ -141,9 +136,8 @@ fn checked_server(given: &Given<'_>) -> Result<(ServiceKey, ServerConfig), Usage
     Ok((service, config))
 }
 
-fn list_options(given: &Given<'_>) -> Result<ListOptions, UsageError> {
+fn list_options(given: &Given<'_>) -> ListOptions {
     let has = |group| given.groups.has(group);
-    check::listing(given.groups)?;
     // Of several the first here wins, as in ipvsadm.
     let columns = if has(Group::Stats) {
         Columns::Statistics
@@ -167,13 +161,13 @@ fn list_options(given: &Given<'_>) -> Result<ListOptions, UsageError> {
     } else {
         Listing::Services(columns)
     };
-    Ok(ListOptions {
+    ListOptions {
         listing,
         service: given.service,
         numeric: has(Group::Numeric),
         exact: has(Group::Exact),
         unsorted: has(Group::NoSort),
-    })
+    }
 }
 
 /// The three values of `--set`; 0 leaves one unchanged.

@@ -1,4 +1,4 @@
-//! The files IPVS has in `/proc/net`: `ip_vs`, `ip_vs_conn`, `ip_vs_stats`, `ip_vs_stats_percpu`.
+//! The files IPVS has in `/proc/net`: `ip_vs`, `ip_vs_conn`, `ip_vs_conn_sync`, `ip_vs_stats`, `ip_vs_stats_percpu`.
 //! Numbers are hexadecimal there, and the layouts differ from ipvsadm's; both are kept byte for byte.
 
 use core::fmt::Write;
@@ -76,17 +76,32 @@ fn write_server(text: &mut String, server: &ServerView) {
 pub fn ip_vs_conn(connections: &[ConnectionView]) -> String {
     let mut text = "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n".to_owned();
     for connection in connections {
-        let _ = write!(text, "{:3}", protocol_name(connection.protocol));
-        for Endpoint { address, port } in [connection.client, connection.virtual_endpoint, connection.real] {
-            let _ = write!(text, " {} {port:04X}", hex(address));
-        }
-        let _ = write!(text, " {:11} {:7}", connection.state, connection.expires_in.as_secs());
+        write_flow(&mut text, connection);
+        let _ = write!(text, " {:7}", connection.expires_in.as_secs());
         if let Some((engine, data)) = &connection.persistence_key {
             let _ = write!(text, " {engine} {}", String::from_utf8_lossy(data));
         }
         text.push('\n');
     }
     text
+}
+
+/// `/proc/net/ip_vs_conn_sync`: the same rows, with where each came from; all from here, as none are received.
+pub fn ip_vs_conn_sync(connections: &[ConnectionView]) -> String {
+    let mut text = "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Origin Expires\n".to_owned();
+    for connection in connections {
+        write_flow(&mut text, connection);
+        let _ = writeln!(text, " LOCAL  {:7}", connection.expires_in.as_secs());
+    }
+    text
+}
+
+fn write_flow(text: &mut String, connection: &ConnectionView) {
+    let _ = write!(text, "{:3}", protocol_name(connection.protocol));
+    for Endpoint { address, port } in [connection.client, connection.virtual_endpoint, connection.real] {
+        let _ = write!(text, " {} {port:04X}", hex(address));
+    }
+    let _ = write!(text, " {:11}", connection.state);
 }
 
 /// `/proc/net/ip_vs_stats`: the director's totals as last published, and its rates.

@@ -55,22 +55,11 @@ pub fn split_words(line: &str) -> Vec<&str> {
 /// next, goes on when the kernel refuses one, and stops at the first that is no command.
 /// Blank lines are skipped and a leading word `ipvsadm` is dropped; there are no comments.
 pub fn restore<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = Result<Request, RulesError>> + 'a {
-    text.lines().enumerate().filter_map(move |(index, line)| {
-        let words = split_words(line);
-        let words = words.strip_prefix(&["ipvsadm"]).unwrap_or(&words);
-        if words.is_empty() {
-            return None;
-        }
-        let request = match parse_with_names(words, names) {
-            Ok(Request::Restore) => Err(UsageError::no_command()),
-            result => result,
-        };
-        Some(request.map_err(|error| RulesError { line: index + 1, error }))
-    })
+    numbered(text, names).map(|(line, request)| request.map_err(|error| RulesError { line, error }))
 }
 
 /// The commands in a text of rules; what has been read before an error is lost with it.
-/// A line that changes nothing, such as `-L`, is an error.
+/// A line that changes nothing, such as `-L`, is an error too.
 ///
 /// ```
 /// let rules = "-A -t 192.0.2.80:80 -s wrr\n-a -t 192.0.2.80:80 -r 10.0.0.2:8080 -m -w 3\n";
@@ -81,19 +70,35 @@ pub fn restore<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = Resu
 /// ```
 pub fn parse_rules(text: &str) -> Result<Vec<Command>, RulesError> {
     let names = Names::none();
-    let mut commands = Vec::new();
-    for (index, request) in restore(text, &names).enumerate() {
-        match request? {
-            Request::Apply(command) => commands.push(command),
-            _ => return Err(RulesError { line: index + 1, error: UsageError::no_command() }),
+    numbered(text, &names)
+        .map(|(line, request)| match request {
+            Ok(Request::Apply(command)) => Ok(command),
+            Ok(_) => Err(RulesError { line, error: UsageError::check("not a rule: it changes nothing") }),
+            Err(error) => Err(RulesError { line, error }),
+        })
+        .collect()
+}
+
+/// The lines that are not blank, with their numbers from 1.
+fn numbered<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = (usize, Result<Request, UsageError>)> + 'a {
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        let words = split_words(line);
+        let words = words.strip_prefix(&["ipvsadm"]).unwrap_or(&words);
+        if words.is_empty() {
+            return None;
         }
-    }
-    Ok(commands)
+        let request = parse_with_names(words, names).and_then(|request| match request {
+            Request::Restore => Err(UsageError::no_command()),
+            request => Ok(request),
+        });
+        Some((index + 1, request))
+    })
 }
 
 /// The rules that make these services, sorted as listings are: `ipvsadm -S`.
 ///
-/// What has no ipvsadm option (slow start, MTU overrides, full NAT) is not written.
+/// What has no ipvsadm option is not written: slow start, MTU overrides, a mask without persistence. A server with full
+/// NAT, on the director's own host or with bypass is written `-m`, the nearest ipvsadm has.
 pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> String {
     let labels = Labels::new(options.numeric, names);
     let mut text = String::new();

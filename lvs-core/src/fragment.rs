@@ -126,6 +126,16 @@ impl<F: Copy> FragmentMemory<F> {
         }
     }
 
+    /// Whether another datagram would find a place.
+    pub fn has_place(&self) -> bool {
+        self.store.len() < self.store.capacity()
+    }
+
+    /// Whether so many more bytes may wait.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.waiting_bytes + bytes <= self.bytes_max
+    }
+
     /// Remembers a new datagram.
     ///
     /// # Errors
@@ -191,7 +201,7 @@ impl<F: Copy> FragmentMemory<F> {
         offset: u16,
     ) -> Result<(), DropReason> {
         let bytes = &packet.bytes()[..headers.packet_len];
-        if self.waiting_bytes + bytes.len() > self.bytes_max {
+        if !self.has_room_for(bytes.len()) {
             return Err(DropReason::FragmentTableFull);
         }
         let Some(datagram) = self.store.get_mut(id.0) else { return Err(DropReason::FragmentTableFull) };

@@ -1,6 +1,8 @@
 //! Persistence templates: which server a client stays with, and until when.
 //! This file stores them; when one is made, consulted or refused is decided in `director/`.
 
+pub mod sip;
+
 use alloc::boxed::Box;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -152,15 +154,15 @@ impl TemplateTable {
         self.store.rearm(id.0, now, timeout)
     }
 
-    /// Ends a template now. Returns whether it is still there.
-    pub(crate) fn expire_now(&mut self, id: TemplateId, now: Instant) -> bool {
-        self.store.expire_now(id.0, now)
-    }
-
     /// The next template that has ended; the caller removes it or, if it has children, restarts its timer.
     /// Each step costs one unit of `budget`; `None` if nothing has ended or the budget ran out.
     pub(crate) fn pop_expired(&mut self, now: Instant, budget: &mut u32) -> Option<TemplateId> {
         self.store.pop_expired(now, budget).map(TemplateId)
+    }
+
+    /// Whether any template in the table may have ended: `false` promises that none has, to the nanosecond.
+    pub(crate) fn may_have_expired(&self, now: Instant) -> bool {
+        self.store.may_have_expired(now)
     }
 
     /// When to call [`TemplateTable::pop_expired`] next; `None` only while the table is empty.

@@ -1,5 +1,5 @@
-//! The state machines as a person can read them: `snapshots/*_states.txt` are written by hand from the published
-//! behaviour of Linux IPVS 6.1, not printed by this code. Change them only with evidence.
+//! The state machines as a person can read them. `snapshots/*_states.txt` are transcribed from what Linux IPVS 6.1 was
+//! seen to do, not printed by this code: change them only with evidence.
 
 use lvs_core::connection::{sctp, tcp};
 

@@ -9,12 +9,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use lvs_core::PacketBuf;
-use lvs_io::{Arm, BATCH, BatchBuffers, PacketSink, PacketSource};
+use lvs_io::{Arm, BATCH, BatchBuffers, PacketSink, PacketSource, SinkOffloads, vnet};
 use rustix::io::Errno;
 
 use crate::error::{Step, TunError};
 use crate::sys::{self, NAME_SIZE};
-use crate::vnet;
 
 /// How to open a TUN device.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +157,7 @@ impl TunQueue {
             buffers: BatchBuffers::new(BATCH, usize::from(self.packet_max)),
             lost: 0,
         };
-        Arm::new(source, TunSink { fd, has_header: self.offloads.header })
+        Arm::new(source, TunSink { fd, offloads: self.offloads })
     }
 }
 
@@ -210,7 +209,7 @@ struct TunSource {
 
 struct TunSink {
     fd: Arc<OwnedFd>,
-    has_header: bool,
+    offloads: TunOffloads,
 }
 
 impl PacketSource for TunSource {
@@ -250,12 +249,17 @@ impl PacketSource for TunSource {
 
 impl PacketSink for TunSink {
     fn send(&mut self, packet: &mut PacketBuf<'_>, _next_hop: IpAddr) -> io::Result<()> {
-        if self.has_header {
+        if self.offloads.header {
             let header = vnet::encode(&packet.offload, packet.bytes());
             rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet.bytes())])?;
         } else {
             rustix::io::write(&self.fd, packet.bytes())?;
         }
         Ok(())
+    }
+
+    fn offloads(&self) -> SinkOffloads {
+        // The kernel completes checksums for whoever sends it a header, whatever was agreed on for receiving.
+        SinkOffloads { checksum: self.offloads.header, tcp: self.offloads.tcp, udp: self.offloads.udp }
     }
 }

@@ -32,6 +32,17 @@ pub trait PacketSource: Send {
     }
 }
 
+/// Which offload contexts a sink takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SinkOffloads {
+    /// Partial checksums.
+    pub checksum: bool,
+    /// TCP super-packets, IPv4 and IPv6.
+    pub tcp: bool,
+    /// UDP super-packets, IPv4 and IPv6.
+    pub udp: bool,
+}
+
 /// The sending half of a device.
 pub trait PacketSink: Send {
     /// Sends one packet, `offload` and all, to `next_hop` on the link. Its bytes may be changed (a link header can be
@@ -41,6 +52,11 @@ pub trait PacketSink: Send {
     /// `WouldBlock` if the queue is full; anything else says why this packet could not be sent. Either way the packet
     /// is lost, the caller counts it and goes on.
     fn send(&mut self, packet: &mut PacketBuf<'_>, next_hop: IpAddr) -> io::Result<()>;
+
+    /// Which offload contexts `send` takes; what it does not take is done in software before. Default: none.
+    fn offloads(&self) -> SinkOffloads {
+        SinkOffloads::default()
+    }
 
     /// Hands what `send` has gathered to the device. Called after each batch.
     ///

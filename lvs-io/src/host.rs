@@ -5,17 +5,21 @@
 //! It decides local, routed or dropped; how answers look is in `answer.rs`, fragments are in `reassembly.rs`.
 //! RFC 1122 §3.2.2, RFC 1812 §4.3 and §5.2, RFC 4443, RFC 9293 §3.10.7.1; details as recorded from Linux 6.1.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use lvs_core::rng::Rng;
+use lvs_core::wire::checksum::{fold, pseudo_header_sum, sum};
+use lvs_core::wire::icmp::{ICMP, ICMPV6, IcmpError, checksum_is_valid, make_error, may_answer};
+use lvs_core::wire::parse::{Headers, parse};
+use lvs_core::wire::rewrite::decrement_hop_limit;
 use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side};
 
+use crate::prefix::Prefix;
+
 mod answer;
-mod ipv4;
-mod ipv6;
 mod reassembly;
 
-use reassembly::Reassembly;
+use reassembly::{Collected, Fragment, Key, Reassembly};
 
 /// Where a packet leaves the host.
 #[must_use = "the packet in the buffer waits to be sent"]
@@ -116,12 +120,7 @@ impl Host {
     /// longer than `mtu` is IPv4 without DF and is to be fragmented). `None`: nothing is to be sent, the buffer's
     /// content is spent.
     pub fn handle_packet(&mut self, now: Instant, came: Direction, packet: &mut PacketBuf<'_>) -> Option<Transmit> {
-        let outcome = match packet.bytes().first().map(|byte| byte >> 4) {
-            Some(4) => self.handle_ipv4(now, came, packet),
-            Some(6) => self.handle_ipv6(now, came, packet),
-            _ => Outcome::Drop,
-        };
-        match outcome {
+        match self.decide(now, came, packet) {
             Outcome::Answer(next_hop) => {
                 self.counters.answered += 1;
                 packet.offload = Offload::default();
@@ -148,6 +147,122 @@ impl Host {
         &self.counters
     }
 
+    fn decide(&mut self, now: Instant, came: Direction, packet: &mut PacketBuf<'_>) -> Outcome {
+        let Ok(headers) = parse(packet.bytes()) else { return Outcome::Drop };
+        packet.set_len(headers.packet_len);
+        // Linux refuses source routes by default, and nothing here is in a multicast group.
+        if headers.source_route || is_for_many(headers.destination) || headers.source.is_multicast() {
+            return Outcome::Drop;
+        }
+        if !self.is_local(headers.destination) {
+            return self.route(came, packet, &headers);
+        }
+        if headers.fragment.is_none() {
+            return self.answer(packet, &headers);
+        }
+        match self.collect(now, packet.bytes(), &headers) {
+            Collected::Complete(storage) => on_reassembled(packet, storage, |datagram| match parse(datagram.bytes()) {
+                Ok(headers) => self.answer(datagram, &headers),
+                Err(_) => Outcome::Drop,
+            }),
+            Collected::Kept => Outcome::Kept,
+            Collected::Refused => Outcome::Drop,
+        }
+    }
+
+    /// A whole datagram for one of the host's own addresses.
+    fn answer(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Outcome {
+        let verify = packet.offload.checksum == ChecksumOffload::Full;
+        let payload = headers.payload(packet.bytes());
+        let is_ipv4 = headers.source.is_ipv4();
+        let echo_request = if is_ipv4 { ECHO_REQUEST_V4 } else { ECHO_REQUEST_V6 };
+        let answered = match headers.protocol {
+            TCP if is_acceptable_tcp(headers, payload, verify) => answer::reset(packet, headers),
+            UDP if is_acceptable_udp(headers, payload, verify) => {
+                self.refuse(packet, headers, IcmpError::PortUnreachable, headers.destination)
+            }
+            TCP | UDP => None,
+            ICMP | ICMPV6 if is_ipv4 == (headers.protocol == ICMP) => {
+                // Only echo requests are answered: errors and everything else are for nobody here.
+                let is_echo = payload.len() >= 8 && payload[0] == echo_request;
+                let is_right = is_echo && checksum_is_valid(packet.bytes(), headers);
+                let identification = self.next_identification();
+                is_right.then(|| answer::echo_reply(packet, headers, identification)).flatten()
+            }
+            NO_NEXT_HEADER if !is_ipv4 => None,
+            _ => {
+                let error = if is_ipv4 {
+                    // RFC 792: protocol unreachable.
+                    IcmpError::Other { error_type: 3, code: 2, rest: 0 }
+                } else {
+                    // RFC 4443 §3.4: unrecognised next header, and the offset of the byte that names it.
+                    IcmpError::Other { error_type: 4, code: 1, rest: naming_byte(packet.bytes(), headers) }
+                };
+                self.refuse(packet, headers, error, headers.destination)
+            }
+        };
+        answered.map_or(Outcome::Drop, |()| Outcome::Answer(headers.source))
+    }
+
+    /// A packet for somewhere else (RFC 1812 §5.2, RFC 8200 §3): the hop limit is checked, then the MTU of the way out,
+    /// then the hop limit is lowered.
+    fn route(&mut self, came: Direction, packet: &mut PacketBuf<'_>, headers: &Headers) -> Outcome {
+        if is_link_local(headers.destination) || is_link_local(headers.source) {
+            return Outcome::Drop;
+        }
+        let mtu = self.side_towards(self.direction_to(headers.destination)).mtu;
+        let may_be_fragmented = headers.source.is_ipv4() && !headers.dont_fragment;
+        let error = if headers.hop_limit <= 1 {
+            IcmpError::TimeExceeded
+        } else if !may_be_fragmented && wire_len(packet, headers) > usize::from(mtu) {
+            IcmpError::TooBig { mtu: mtu.into() }
+        } else {
+            decrement_hop_limit(packet.bytes_mut(), headers.family);
+            return Outcome::Route(headers.destination);
+        };
+        let side = self.side_towards(opposite(came));
+        let own = if headers.source.is_ipv4() { side.ipv4.map(IpAddr::V4) } else { side.ipv6.map(IpAddr::V6) };
+        own.and_then(|own| self.refuse(packet, headers, error, own))
+            .map_or(Outcome::Drop, |()| Outcome::Answer(headers.source))
+    }
+
+    /// Answers with an ICMP error where one may be sent.
+    fn refuse(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, error: IcmpError, own: IpAddr) -> Option<()> {
+        if !may_answer(headers, packet.bytes()) {
+            return None;
+        }
+        let identification = self.next_identification();
+        make_error(packet, headers, error, own, identification).ok()
+    }
+
+    /// Keeps a fragment, or puts the datagram together if it was the last one missing.
+    fn collect(&mut self, now: Instant, packet: &[u8], headers: &Headers) -> Collected {
+        let Some(part) = headers.fragment else { return Collected::Refused };
+        let is_ipv4 = headers.source.is_ipv4();
+        let key = Key {
+            source: headers.source,
+            target: headers.destination,
+            protocol: if is_ipv4 { headers.protocol } else { 0 },
+            identification: part.id,
+        };
+        let (before, payload) = if is_ipv4 {
+            let (before, payload) = packet.split_at(headers.transport);
+            (before.to_vec(), payload)
+        } else {
+            let (before, fragment) = packet.split_at(part.header);
+            let Some((fragment_header, payload)) = fragment.split_first_chunk::<8>() else { return Collected::Refused };
+            let mut before = before.to_vec();
+            before[naming_byte_of(packet, part.header)] = fragment_header[0];
+            (before, payload)
+        };
+        let fragment = Fragment { key, offset: part.offset.into(), more: part.more, payload, headers: &before };
+        if fragment.offset == 0 && !fragment.more {
+            // RFC 6946: an atomic fragment is a whole datagram and waits for nobody.
+            return Reassembly::default().collect(now, &fragment);
+        }
+        self.reassembly.collect(now, &fragment)
+    }
+
     fn leaving(&self, direction: Direction, next_hop: IpAddr) -> Transmit {
         Transmit { next_hop, direction, mtu: self.side_towards(direction).mtu }
     }
@@ -162,7 +277,11 @@ impl Host {
 
     /// The routing table: servers behind the server side, everything else behind the client side.
     fn direction_to(&self, address: IpAddr) -> Direction {
-        let is_server = self.config.servers.iter().any(|&(network, len)| in_prefix(address, network, len));
+        let is_server = self
+            .config
+            .servers
+            .iter()
+            .any(|&(network, len)| Prefix::new(network, len).is_some_and(|network| network.contains(address)));
         if is_server { Direction::Request } else { Direction::Reply }
     }
 
@@ -205,38 +324,77 @@ fn opposite(direction: Direction) -> Direction {
     }
 }
 
-/// Whether the transport checksum is to be verified: a partial one is not there yet, and the packet never left a host.
-fn has_full_checksum(packet: &PacketBuf<'_>) -> bool {
-    packet.offload.checksum == ChecksumOffload::Full
+fn is_for_many(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast() || address.is_unspecified(),
+        IpAddr::V6(address) => address.is_multicast() || address.is_unspecified(),
+    }
+}
+
+/// RFC 3927 §2.7, RFC 4291 §2.5.6: never routed.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// Whether this is a whole TCP header with a right checksum.
+fn is_acceptable_tcp(headers: &Headers, segment: &[u8], verify: bool) -> bool {
+    let Some(header) = segment.first_chunk::<20>() else { return false };
+    let len = usize::from(header[12] >> 4) * 4;
+    (20..=segment.len()).contains(&len) && (!verify || is_sum_right(headers, TCP, segment))
+}
+
+/// Whether this is a whole UDP datagram whose checksum is right, or absent over IPv4 (RFC 768; RFC 8200 §8.1).
+fn is_acceptable_udp(headers: &Headers, datagram: &[u8], verify: bool) -> bool {
+    let Some(header) = datagram.first_chunk::<8>() else { return false };
+    let Some(datagram) = datagram.get(..usize::from(u16::from_be_bytes([header[4], header[5]]))) else { return false };
+    let is_absent = header[6..8] == [0, 0];
+    match is_absent {
+        true => headers.source.is_ipv4() && datagram.len() >= 8,
+        false => datagram.len() >= 8 && (!verify || is_sum_right(headers, UDP, datagram)),
+    }
+}
+
+fn is_sum_right(headers: &Headers, protocol: u8, transport: &[u8]) -> bool {
+    let seed = pseudo_header_sum(headers.source, headers.destination, protocol, transport.len());
+    fold(seed + sum(transport)) == 0xffff
 }
 
 /// Longest packet this one becomes on the wire: itself, or one segment of a super-packet.
-fn wire_len(packet: &PacketBuf<'_>, transport_header_end: usize) -> usize {
-    match packet.offload.gso {
-        Some(gso) => transport_header_end + usize::from(gso.size),
-        None => packet.len(),
-    }
+fn wire_len(packet: &PacketBuf<'_>, headers: &Headers) -> usize {
+    let Some(gso) = packet.offload.gso else { return packet.len() };
+    let transport_len = match headers.protocol {
+        TCP => headers.transport_header::<20>(packet.bytes()).map_or(20, |header| usize::from(header[12] >> 4) * 4),
+        _ => 8,
+    };
+    headers.transport + transport_len + usize::from(gso.size)
 }
 
-/// Where the TCP or UDP header at `transport` ends; `transport` itself for anything else.
-fn transport_header_end(packet: &[u8], protocol: u8, transport: usize) -> usize {
-    match protocol {
-        6 => transport + packet.get(transport + 12).map_or(0, |offset| usize::from(offset >> 4) * 4),
-        17 => transport + 8,
-        _ => transport,
-    }
+/// Offset of the byte that names the transport protocol of a parsed IPv6 packet.
+fn naming_byte(packet: &[u8], headers: &Headers) -> u32 {
+    naming_byte_of(packet, headers.transport) as u32
 }
 
-fn in_prefix(address: IpAddr, network: IpAddr, len: u8) -> bool {
-    match (address, network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(len.min(32))).unwrap_or(0);
-            Ipv4Addr::to_bits(address) & mask == Ipv4Addr::to_bits(network) & mask
-        }
-        (IpAddr::V6(address), IpAddr::V6(network)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(len.min(128))).unwrap_or(0);
-            Ipv6Addr::to_bits(address) & mask == Ipv6Addr::to_bits(network) & mask
-        }
-        _ => false,
+/// Offset of the byte that names the header at `header`, one of the chain of a parsed IPv6 packet.
+fn naming_byte_of(packet: &[u8], header: usize) -> usize {
+    let (mut named_at, mut offset) = (6, 40);
+    while offset < header {
+        let len = if packet[named_at] == FRAGMENT { 0 } else { usize::from(packet[offset + 1]) };
+        named_at = offset;
+        offset += (len + 1) * 8;
     }
+    named_at
 }
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// IPv6 fragment header.
+const FRAGMENT: u8 = 44;
+/// RFC 8200 §4.7.
+const NO_NEXT_HEADER: u8 = 59;
+const ECHO_REQUEST_V4: u8 = 8;
+const ECHO_REPLY_V4: u8 = 0;
+const ECHO_REQUEST_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lvs_core::{Offload, PacketBuf};
 
 use crate::batch::BatchBuffers;
-use crate::device::{Arm, BATCH, PacketSink, PacketSource};
+use crate::device::{Arm, BATCH, PacketSink, PacketSource, SinkOffloads};
 
 /// A packet on its way through memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,10 +80,15 @@ impl MemoryPort {
         lock(&self.incoming).packets.pop_front()
     }
 
-    /// This end as a device for a worker.
+    /// This end as a device for a worker, one that takes every offload context.
     pub fn into_arm(self) -> Arm {
+        self.into_arm_with(SinkOffloads { checksum: true, tcp: true, udp: true })
+    }
+
+    /// This end as a device for a worker, one that takes these offload contexts.
+    pub fn into_arm_with(self, offloads: SinkOffloads) -> Arm {
         let buffers = BatchBuffers::new(BATCH, usize::from(u16::MAX));
-        Arm::new(MemorySource { queue: self.incoming, buffers }, MemorySink { queue: self.outgoing })
+        Arm::new(MemorySource { queue: self.incoming, buffers }, MemorySink { queue: self.outgoing, offloads })
     }
 }
 
@@ -94,6 +99,7 @@ struct MemorySource {
 
 struct MemorySink {
     queue: SharedQueue,
+    offloads: SinkOffloads,
 }
 
 impl PacketSource for MemorySource {
@@ -123,6 +129,10 @@ impl PacketSink for MemorySink {
             next_hop: Some(next_hop),
         };
         if push(&self.queue, copy) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    fn offloads(&self) -> SinkOffloads {
+        self.offloads
     }
 }
 

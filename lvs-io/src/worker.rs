@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Inbox, WorkerHandle};
 use crate::device::{Arm, PacketSink, PacketSource};
-use crate::host::Host;
+use crate::egress::Egress;
+use crate::host::{Host, HostCounters};
 
 /// What becomes of packets that belong to no virtual service.
 #[derive(Default)]
@@ -55,6 +56,8 @@ pub struct Counters {
     pub passed: u64,
     /// Of these and of `Local` ones, those dropped because nothing stands behind the director.
     pub pass_dropped: u64,
+    /// What the host stand-in did with them ([`OnPass::Route`]).
+    pub host: HostCounters,
     /// Packets the director refused.
     pub dropped: u64,
     /// Packets the director kept for later.
@@ -103,7 +106,7 @@ impl Worker {
             clock: Box::new(MonotonicClock::new()),
             inbox: Inbox::new()?,
             sources,
-            exits: Exits { sinks, on_pass: OnPass::Drop, counters: Counters::default() },
+            exits: Exits { sinks, egress: Egress::new(), on_pass: OnPass::Drop, counters: Counters::default() },
             outbox: vec![0; HEADROOM + usize::from(u16::MAX)].into_boxed_slice(),
         })
     }
@@ -164,43 +167,41 @@ impl Worker {
             })?;
             exits.arm_counters(index).receive_lost = self.sources[index].lost();
             busy |= count > 0;
-            busy |= self.transmit();
+            // What is owed now was held until a packet of this batch came: it came from the same device.
+            busy |= self.transmit(now, index);
         }
         for _ in 0..TIMEOUTS_PER_TURN {
             if self.director.poll_timeout().is_none_or(|due| due > now) {
                 break;
             }
             self.director.handle_timeout(now);
-            self.transmit();
+            self.transmit(now, 0);
             busy = true;
         }
         self.exits.flush();
         Ok(busy)
     }
 
-    /// Sends what the director itself owes the wire.
-    fn transmit(&mut self) -> bool {
-        let now = self.clock.now();
+    /// Sends what the director itself owes the wire; `arm` is the device that counts as its origin.
+    fn transmit(&mut self, now: Instant, arm: usize) -> bool {
         let mut busy = false;
         loop {
             let mut packet = PacketBuf::new(&mut self.outbox, HEADROOM, 0);
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return busy };
-            self.exits.dispatch(now, 0, &mut packet, verdict);
+            self.exits.dispatch(now, arm, &mut packet, verdict);
             busy = true;
         }
     }
 
     /// Sleeps until a device is readable, a timer is due or a handle calls.
     fn wait(&mut self) -> io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3);
-        fds.push(PollFd::from_borrowed_fd(self.inbox.poll_fd(), PollFlags::IN));
-        let mut asks_again = false;
-        for source in &self.sources {
-            match source.poll_fd() {
-                Some(fd) => fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-                None => asks_again = true,
-            }
-        }
+        let inbox = self.inbox.poll_fd();
+        let asks_again = self.sources.iter().any(|source| source.poll_fd().is_none());
+        // The inbox, and at most two devices; in their place, where there are fewer, the inbox again.
+        let mut fds: [PollFd<'_>; 3] = std::array::from_fn(|index| {
+            let device = index.checked_sub(1).and_then(|index| self.sources.get(index)?.poll_fd());
+            PollFd::from_borrowed_fd(device.unwrap_or(inbox), PollFlags::IN)
+        });
         let until_due = self.director.poll_timeout().map(|due| due.duration_since(self.clock.now()));
         let longest = if asks_again { Some(ASK_AGAIN_AFTER) } else { None };
         let timeout = match (until_due, longest) {
@@ -215,7 +216,6 @@ impl Worker {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        drop(fds);
         self.inbox.clear_wake_ups();
         Ok(())
     }
@@ -251,6 +251,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// The ways out. The client side's sink comes first; with one device it is also the server side's.
 struct Exits {
     sinks: Vec<Box<dyn PacketSink>>,
+    egress: Egress,
     on_pass: OnPass,
     counters: Counters,
 }
@@ -266,7 +267,8 @@ impl Exits {
     fn dispatch(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>, verdict: Verdict) {
         match verdict {
             Verdict::Forward { next_hop, direction, mtu } => self.send(direction, packet, next_hop, mtu),
-            Verdict::Reply { next_hop } => self.send_by(arm, packet, next_hop),
+            // An ICMP error or a reset: short by construction.
+            Verdict::Reply { next_hop } => self.send_by(arm, packet, next_hop, u16::MAX),
             Verdict::Pass => {
                 self.counters.passed += 1;
                 self.hand_to_host(now, arm, packet);
@@ -278,26 +280,20 @@ impl Exits {
     }
 
     fn send(&mut self, direction: Direction, packet: &mut PacketBuf<'_>, next_hop: IpAddr, mtu: u16) {
-        let _ = mtu;
         let arm = match direction {
             Direction::Request => self.sinks.len() - 1,
             Direction::Reply => 0,
         };
-        self.send_by(arm, packet, next_hop);
+        self.send_by(arm, packet, next_hop, mtu);
     }
 
-    fn send_by(&mut self, arm: usize, packet: &mut PacketBuf<'_>, next_hop: IpAddr) {
-        let len = packet.len() as u64;
-        let outcome = self.sinks[arm].send(packet, next_hop);
+    fn send_by(&mut self, arm: usize, packet: &mut PacketBuf<'_>, next_hop: IpAddr, mtu: u16) {
+        let sent = self.egress.send(&mut *self.sinks[arm], packet, next_hop, mtu);
         let counters = self.arm_counters(arm);
-        match outcome {
-            Ok(()) => {
-                counters.sent += 1;
-                counters.sent_bytes += len;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => counters.queue_full += 1,
-            Err(_) => counters.send_failed += 1,
-        }
+        counters.sent += sent.packets;
+        counters.sent_bytes += sent.bytes;
+        counters.queue_full += sent.queue_full;
+        counters.send_failed += sent.failed;
     }
 
     fn hand_to_host(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>) {
@@ -308,7 +304,9 @@ impl Exits {
             }
             OnPass::Route(host) => {
                 let came = if arm == 0 { Direction::Request } else { Direction::Reply };
-                if let Some(transmit) = host.handle_packet(now, came, packet) {
+                let transmit = host.handle_packet(now, came, packet);
+                self.counters.host = *host.counters();
+                if let Some(transmit) = transmit {
                     self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
                 }
             }

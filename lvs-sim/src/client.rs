@@ -18,7 +18,9 @@ pub(crate) struct Client {
     pub(crate) id: ConversationId,
     pub(crate) local: SocketAddr,
     pub(crate) handle: SocketHandle,
+    to: SocketAddr,
     deadline: Instant,
+    is_unreachable: bool,
     talk: Talk,
 }
 
@@ -45,7 +47,8 @@ impl Client {
                 let mut socket = udp_socket();
                 socket.bind(local).expect("the port is not 0 and the socket is new");
                 let handle = sockets.add(socket);
-                return Self { id, local, handle, deadline, talk: Talk::Udp(UdpClient::new(to, count, len)) };
+                let talk = Talk::Udp(UdpClient::new(to, count, len));
+                return Self { id, local, handle, to, deadline, is_unreachable: false, talk };
             }
             Topic::Http => Box::new(HttpClient::new(to.ip())),
             Topic::Echo { len } => Box::new(EchoClient::new(len, seed)),
@@ -53,7 +56,18 @@ impl Client {
         };
         let mut socket = tcp_socket();
         socket.connect(interface.context(), to, local).expect("both ends are of one family, and their ports not 0");
-        Self { id, local, handle: sockets.add(socket), deadline, talk: Talk::Tcp(Session::new(dialogue)) }
+        let talk = Talk::Tcp(Session::new(dialogue));
+        Self { id, local, handle: sockets.add(socket), to, deadline, is_unreachable: false, talk }
+    }
+
+    /// ICMP says that `target` cannot be reached from `source`. As in Linux, a UDP socket believes it, a TCP socket only
+    /// until it is connected (RFC 1122 §4.2.3.9, RFC 5461).
+    pub(crate) fn hear_unreachable(&mut self, source: SocketAddr, target: SocketAddr, sockets: &SocketSet<'static>) {
+        let believes = match self.talk {
+            Talk::Tcp(_) => sockets.get::<tcp::Socket<'_>>(self.handle).state() == tcp::State::SynSent,
+            Talk::Udp(_) => true,
+        };
+        self.is_unreachable |= believes && source == self.local && target == self.to;
     }
 
     /// Does what can be done now and keeps the report; returns whether anything was done.
@@ -76,12 +90,16 @@ impl Client {
                 (progress, client.outcome())
             }
         };
-        let outcome = if outcome == Outcome::Running && now >= self.deadline { Outcome::TimedOut } else { outcome };
+        let outcome = match outcome {
+            Outcome::Running if self.is_unreachable => Outcome::Unreachable,
+            Outcome::Running if now >= self.deadline => Outcome::TimedOut,
+            outcome => outcome,
+        };
         if report.outcome == Outcome::Running && outcome != Outcome::Running {
             report.outcome = outcome;
             report.ended = Some(now);
         }
-        let gives_up = matches!(outcome, Outcome::TimedOut | Outcome::Damaged) || now >= self.deadline;
+        let gives_up = matches!(outcome, Outcome::Unreachable | Outcome::Damaged) || now >= self.deadline;
         (gives_up && self.abort(sockets)) || progress
     }
 

@@ -134,6 +134,8 @@ pub enum Outcome {
     Damaged,
     /// The connection was refused or reset, or the server hung up too early.
     Reset,
+    /// ICMP told the client that its server cannot be reached.
+    Unreachable,
     /// The client lost its patience.
     TimedOut,
     /// The client itself was switched off.

@@ -2,31 +2,11 @@
 
 use std::net::IpAddr;
 
-use lvs_core::{Director, HEADROOM, Instant, PacketBuf, Verdict};
+use lvs_core::wire::fragment::fragment;
+use lvs_core::{Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Seed, ServiceKey, Verdict};
+use lvs_io::{Host, HostConfig, OnPass};
 
-use crate::packet::{destination, take_hop};
-
-/// What happens to packets the director passes on untouched.
-#[derive(Default)]
-pub enum OnPass {
-    /// They are routed to the host that has the destination's address, one hop less: a director that forwards.
-    #[default]
-    Route,
-    /// They are gone.
-    Drop,
-    /// Somebody else looks at them and says which packets leave instead (answers, or the packet itself).
-    Handler(Box<dyn FnMut(Instant, &[u8]) -> Vec<Vec<u8>>>),
-}
-
-impl std::fmt::Debug for OnPass {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Route => "Route",
-            Self::Drop => "Drop",
-            Self::Handler(_) => "Handler",
-        })
-    }
-}
+use crate::packet::destination;
 
 /// How many packets met which verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,7 +15,7 @@ pub struct VerdictCounters {
     pub pass: u64,
     /// [`Verdict::Forward`].
     pub forward: u64,
-    /// [`Verdict::Local`]; nobody is at home here, so these are gone.
+    /// [`Verdict::Local`].
     pub local: u64,
     /// [`Verdict::Reply`].
     pub reply: u64,
@@ -43,57 +23,87 @@ pub struct VerdictCounters {
     pub held: u64,
     /// [`Verdict::Drop`]; [`Director::drops`] tells the reasons.
     pub drop: u64,
-    /// Packets of the director's own making, from [`Director::poll_transmit`].
+    /// Packets that had waited, from [`Director::poll_transmit`].
     pub transmit: u64,
 }
 
 /// A packet on its way out.
 pub(crate) struct Departure {
     pub(crate) next_hop: IpAddr,
+    packet: Vec<u8>,
     /// Longest packet the director allows, beside what the link carries.
-    pub(crate) mtu: u16,
-    pub(crate) packet: Vec<u8>,
+    mtu: u16,
+}
+
+impl Departure {
+    pub(crate) fn new(next_hop: IpAddr, mtu: u16, packet: &[u8]) -> Self {
+        Self { next_hop, mtu, packet: packet.to_vec() }
+    }
+
+    /// The packets as which it leaves by a link of this MTU. What may not be fragmented stays whole, for the link to
+    /// refuse.
+    pub(crate) fn into_packets(self, link_mtu: u16, identification: u32) -> Vec<Vec<u8>> {
+        // On its way an IPv6 packet is only split by who made it (RFC 8200 §4.5), that is, if the director says so.
+        let mtu = if self.next_hop.is_ipv4() { self.mtu.min(link_mtu) } else { self.mtu };
+        let mut packets = Vec::new();
+        let mut buffer = vec![0; usize::from(mtu)];
+        let split = fragment(&self.packet, mtu.into(), identification, &mut buffer, |part| packets.push(part.to_vec()));
+        if split.is_ok() { packets } else { vec![self.packet] }
+    }
 }
 
 pub(crate) struct DirectorNode {
     pub(crate) director: Director,
-    pub(crate) on_pass: OnPass,
     pub(crate) counters: VerdictCounters,
     /// When the simulation will call it next without a packet.
     pub(crate) wake: Option<Instant>,
+    on_pass: OnPass,
+    /// What the stand-in for the director's host is made of, while nobody has chosen something else.
+    host: Option<HostConfig>,
+    seed: Seed,
     /// The buffer each packet is handled in.
     storage: Vec<u8>,
 }
 
 impl DirectorNode {
-    pub(crate) fn new(director: Director) -> Self {
-        let storage = vec![0; HEADROOM + PACKET_MAX + HEADROOM];
-        Self { director, on_pass: OnPass::default(), counters: VerdictCounters::default(), wake: None, storage }
+    pub(crate) fn new(config: DirectorConfig, seed: Seed) -> Self {
+        let (client_side, server_side) = (config.client_side, config.server_side);
+        let host = HostConfig { client_side, server_side, ..HostConfig::default() };
+        Self {
+            director: Director::new(config, seed),
+            counters: VerdictCounters::default(),
+            wake: None,
+            on_pass: OnPass::Route(Box::new(Host::new(host.clone(), seed))),
+            host: Some(host),
+            seed,
+            storage: vec![0; HEADROOM + PACKET_MAX + HEADROOM],
+        }
     }
 
-    /// A packet arrives; everything that leaves because of it goes to `depart`.
-    pub(crate) fn receive(&mut self, now: Instant, packet: &[u8], mut depart: impl FnMut(Departure)) {
-        self.storage[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        let mut buffer = PacketBuf::new(&mut self.storage, HEADROOM, packet.len());
-        let verdict = self.director.handle_packet(now, &mut buffer);
-        let leave = |next_hop, mtu| Departure { next_hop, mtu, packet: buffer.bytes().to_vec() };
-        match verdict {
-            Verdict::Forward { next_hop, mtu, .. } => {
-                self.counters.forward += 1;
-                depart(leave(next_hop, mtu));
-            }
-            Verdict::Reply { next_hop } => {
-                self.counters.reply += 1;
-                depart(leave(next_hop, u16::MAX));
-            }
-            Verdict::Pass => {
-                self.counters.pass += 1;
-                self.pass(now, packet, &mut depart);
-            }
-            Verdict::Local => self.counters.local += 1,
-            Verdict::Held => self.counters.held += 1,
-            Verdict::Drop(_) => self.counters.drop += 1,
+    pub(crate) fn set_on_pass(&mut self, on_pass: OnPass) {
+        self.on_pass = on_pass;
+        self.host = None;
+    }
+
+    /// Lets the stand-in own the virtual address of a new service, as an operator would.
+    pub(crate) fn own_address_of(&mut self, key: &ServiceKey) {
+        let ServiceKey::Address { address, .. } = key else { return };
+        if let Some(host) = &mut self.host
+            && !host.local_addresses.contains(address)
+        {
+            host.local_addresses.push(*address);
+            self.on_pass = OnPass::Route(Box::new(Host::new(host.clone(), self.seed)));
         }
+    }
+
+    /// A packet arrives, from the client side (`Request`) or the server side; everything that leaves because of it goes
+    /// to `depart`.
+    pub(crate) fn receive(&mut self, now: Instant, came: Direction, packet: &[u8], mut depart: impl FnMut(Departure)) {
+        self.storage[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
+        let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, packet.len());
+        let verdict = self.director.handle_packet(now, &mut packet);
+        self.counters.count(verdict);
+        obey(verdict, &mut self.on_pass, now, came, &mut packet, &mut depart);
         self.transmit(now, depart);
     }
 
@@ -106,34 +116,54 @@ impl DirectorNode {
         }
     }
 
-    fn pass(&mut self, now: Instant, packet: &[u8], depart: &mut impl FnMut(Departure)) {
-        let leaving = match &mut self.on_pass {
-            OnPass::Drop => Vec::new(),
-            OnPass::Route => {
-                let mut packet = packet.to_vec();
-                take_hop(&mut packet).map_or_else(Vec::new, |()| vec![packet])
-            }
-            OnPass::Handler(handler) => handler(now, packet),
-        };
-        for packet in leaving {
-            if let Some(next_hop) = destination(&packet) {
-                depart(Departure { next_hop, mtu: u16::MAX, packet });
-            }
-        }
-    }
-
     /// Sends what the director itself owes the wire.
     fn transmit(&mut self, now: Instant, mut depart: impl FnMut(Departure)) {
         loop {
-            let mut buffer = PacketBuf::new(&mut self.storage, HEADROOM, 0);
-            let Some(verdict) = self.director.poll_transmit(&mut buffer) else { return };
-            let packet = buffer.bytes().to_vec();
+            let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, 0);
+            let Some(verdict) = self.director.poll_transmit(&mut packet) else { return };
             self.counters.transmit += 1;
-            match verdict {
-                Verdict::Forward { next_hop, mtu, .. } => depart(Departure { next_hop, mtu, packet }),
-                Verdict::Reply { next_hop } => depart(Departure { next_hop, mtu: u16::MAX, packet }),
-                Verdict::Pass => self.pass(now, &packet, &mut depart),
-                Verdict::Local | Verdict::Held | Verdict::Drop(_) => {}
+            // Where it once came from is not known any more; requests are what waits most.
+            obey(verdict, &mut self.on_pass, now, Direction::Request, &mut packet, &mut depart);
+        }
+    }
+}
+
+impl VerdictCounters {
+    fn count(&mut self, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Pass => &mut self.pass,
+            Verdict::Forward { .. } => &mut self.forward,
+            Verdict::Local => &mut self.local,
+            Verdict::Reply { .. } => &mut self.reply,
+            Verdict::Held => &mut self.held,
+            Verdict::Drop(_) => &mut self.drop,
+        };
+        *counter += 1;
+    }
+}
+
+/// Does with a packet what the verdict says.
+fn obey(
+    verdict: Verdict,
+    on_pass: &mut OnPass,
+    now: Instant,
+    came: Direction,
+    packet: &mut PacketBuf<'_>,
+    depart: &mut impl FnMut(Departure),
+) {
+    match (verdict, on_pass) {
+        (Verdict::Forward { next_hop, mtu, .. }, _) => depart(Departure::new(next_hop, mtu, packet.bytes())),
+        (Verdict::Reply { next_hop }, _) => depart(Departure::new(next_hop, u16::MAX, packet.bytes())),
+        (Verdict::Held | Verdict::Drop(_), _) | (_, OnPass::Drop) => {}
+        (Verdict::Pass | Verdict::Local, OnPass::Route(host)) => {
+            if let Some(transmit) = host.handle_packet(now, came, packet) {
+                depart(Departure::new(transmit.next_hop, transmit.mtu, packet.bytes()));
+            }
+        }
+        (Verdict::Pass | Verdict::Local, OnPass::ToHost(sink)) => {
+            if let Some(next_hop) = destination(packet.bytes()) {
+                // What the sink refuses is lost, as on a full queue.
+                let _ = sink.send(packet, next_hop);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Floods: packets of the user's making at an even rate, beside whatever conversations are going on.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::packet::syn;
@@ -19,13 +19,17 @@ impl Flood {
         Self { count, interval, packet: Box::new(packet) }
     }
 
-    /// A SYN flood on an IPv4 service: each packet from another invented client, in 100.64.0.0/10 (RFC 6598), whom
-    /// no host here answers for.
+    /// A SYN flood on a service: each packet from another invented client, in 100.64.0.0/10 (RFC 6598) or 0100::/64
+    /// (RFC 6666), where no host answers.
     pub fn syn(count: u64, packets_per_s: u64, to: SocketAddr) -> Self {
         Self::new(count, packets_per_s, move |index| {
-            let address = Ipv4Addr::from_bits(0x6440_0000 | (index as u32 & 0x003f_ffff));
+            let address: IpAddr = match to {
+                SocketAddr::V4(_) => Ipv4Addr::from_bits(0x6440_0000 | (index as u32 & 0x003f_ffff)).into(),
+                SocketAddr::V6(_) => Ipv6Addr::from_bits(0x0100 << 112 | u128::from(index)).into(),
+            };
+            // Ports differ too, once every IPv4 address was used.
             let port = 1_024 + (index >> 22) as u16 % 60_000;
-            syn(SocketAddr::from((address, port)), to, index as u32)
+            syn(SocketAddr::new(address, port), to, index as u32)
         })
     }
 }

@@ -11,11 +11,11 @@ use crate::client::Client;
 use crate::conversation::{Conversation, ConversationId, Outcome, Report};
 use crate::device::QueueDevice;
 use crate::fin_keeper::FinKeeper;
-use crate::packet::{TcpSegment, tcp_segment};
+use crate::packet::{TcpSegment, tcp_segment, unreachable_flow};
 use crate::service::Service;
 
 pub(crate) struct Host {
-    pub(crate) addresses: Vec<IpAddr>,
+    addresses: Vec<IpAddr>,
     /// When the simulation will call it next without a packet.
     pub(crate) wake: Option<Instant>,
     stack: Option<Stack>,
@@ -59,19 +59,14 @@ impl Host {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = self.rng.next_u64();
         let mut interface = Interface::new(config, &mut device, smoltcp_time(now));
-        interface.update_ip_addrs(|list| {
-            for address in &self.addresses {
-                let prefix_len = if address.is_ipv4() { 32 } else { 128 };
-                list.push(IpCidr::new((*address).into(), prefix_len)).expect("a host has at most 8 addresses");
-            }
-        });
+        add_addresses(&mut interface, &self.addresses);
         // The link leads to one place, whatever the gateway's address; the stack only wants a route to exist.
         let routes = interface.routes_mut();
         routes.add_default_ipv4_route(Ipv4Address::new(169, 254, 0, 1)).expect("the first route");
         routes.add_default_ipv6_route(Ipv6Address::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)).expect("the second route");
         let mut sockets = SocketSet::new(Vec::new());
         for service in &mut self.services {
-            service.restart(&mut sockets);
+            service.start(&mut sockets);
         }
         self.stack = Some(Stack { device, interface, sockets, fin_keeper: FinKeeper::default() });
     }
@@ -88,6 +83,14 @@ impl Host {
         }
     }
 
+    /// Gives it addresses it is not reached by, but accepts.
+    pub(crate) fn add_virtual_addresses(&mut self, addresses: &[IpAddr]) {
+        self.addresses.extend(addresses);
+        if let Some(stack) = &mut self.stack {
+            add_addresses(&mut stack.interface, addresses);
+        }
+    }
+
     /// The host's address of the same family as `other`.
     pub(crate) fn address_towards(&self, other: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == other.is_ipv4())
@@ -100,9 +103,11 @@ impl Host {
 
     /// Adds a UDP echo service; it survives reboots.
     pub(crate) fn serve_udp_echo(&mut self, port: u16) {
+        let mut service = Service::UdpEcho { port, handle: None };
         if let Some(stack) = &mut self.stack {
-            self.services.push(Service::udp_echo(port, &mut stack.sockets));
+            service.start(&mut stack.sockets);
         }
+        self.services.push(service);
     }
 
     /// Begins a conversation.
@@ -146,6 +151,11 @@ impl Host {
                 {
                     service.expect(client, server, &mut stack.sockets);
                 }
+            }
+        }
+        if let Some((source, target)) = unreachable_flow(&packet) {
+            for client in &mut self.clients {
+                client.hear_unreachable(source, target, &stack.sockets);
             }
         }
         stack.device.received.push_back(packet);
@@ -198,6 +208,15 @@ impl Host {
         let Some(stack) = &self.stack else { return false };
         self.clients.iter().any(|client| client.is_open(&stack.sockets, &reports[client.id.0]))
     }
+}
+
+fn add_addresses(interface: &mut Interface, addresses: &[IpAddr]) {
+    interface.update_ip_addrs(|list| {
+        for address in addresses {
+            let prefix_len = if address.is_ipv4() { 32 } else { 128 };
+            list.push(IpCidr::new((*address).into(), prefix_len)).expect("a host has at most 8 addresses");
+        }
+    });
 }
 
 /// smoltcp counts microseconds. Rounded down: its timers end on whole ones, and are due then.

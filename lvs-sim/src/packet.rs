@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    IpAddress, IpProtocol, IpRepr, IpVersion, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, IpRepr, IpVersion,
+    Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 /// A TCP SYN with a valid checksum, as a stranger would send it.
@@ -86,30 +87,43 @@ pub(crate) fn make_fin(packet: &mut [u8], segment: &TcpSegment, sequence_number:
     tcp.fill_checksum(&segment.source.ip().into(), &segment.target.ip().into());
 }
 
+/// The flow an ICMP "destination unreachable" with a valid checksum complains about: source and destination of the TCP
+/// segment or UDP datagram it quotes (RFC 792, RFC 4443 §3.1). Fragmentation needed is no such complaint.
+pub(crate) fn unreachable_flow(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let checksums = ChecksumCapabilities::default();
+    let (source, target, quoted): (IpAddress, IpAddress, &[u8]) = match IpVersion::of_packet(packet).ok()? {
+        IpVersion::Ipv4 => {
+            let ip = Ipv4Packet::new_checked(packet).ok()?;
+            let icmp = (ip.next_header() == IpProtocol::Icmp).then(|| ip.payload())?;
+            match Icmpv4Repr::parse(&Icmpv4Packet::new_checked(icmp).ok()?, &checksums).ok()? {
+                Icmpv4Repr::DstUnreachable { reason, header, data } if reason != Icmpv4DstUnreachable::FragRequired => {
+                    (header.src_addr.into(), header.dst_addr.into(), data)
+                }
+                _ => return None,
+            }
+        }
+        IpVersion::Ipv6 => {
+            let ip = Ipv6Packet::new_checked(packet).ok()?;
+            let icmp = (ip.next_header() == IpProtocol::Icmpv6).then(|| ip.payload())?;
+            let icmp = Icmpv6Packet::new_checked(icmp).ok()?;
+            match Icmpv6Repr::parse(&ip.src_addr(), &ip.dst_addr(), &icmp, &checksums).ok()? {
+                Icmpv6Repr::DstUnreachable { header, data, .. } => {
+                    (header.src_addr.into(), header.dst_addr.into(), data)
+                }
+                _ => return None,
+            }
+        }
+    };
+    let port = |at| quoted.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    Some((SocketAddr::new(source.into(), port(0)?), SocketAddr::new(target.into(), port(2)?)))
+}
+
 /// Where a packet wants to go.
 pub(crate) fn destination(packet: &[u8]) -> Option<std::net::IpAddr> {
     match IpVersion::of_packet(packet).ok()? {
         IpVersion::Ipv4 => Some(Ipv4Packet::new_checked(packet).ok()?.dst_addr().into()),
         IpVersion::Ipv6 => Some(Ipv6Packet::new_checked(packet).ok()?.dst_addr().into()),
     }
-}
-
-/// What a router does to a packet before it sends it on: one hop less. `None` if that was its last.
-pub(crate) fn take_hop(packet: &mut [u8]) -> Option<()> {
-    match IpVersion::of_packet(packet).ok()? {
-        IpVersion::Ipv4 => {
-            let mut ip = Ipv4Packet::new_checked(packet).ok()?;
-            let hops = ip.hop_limit().checked_sub(1).filter(|hops| *hops > 0)?;
-            ip.set_hop_limit(hops);
-            ip.fill_checksum();
-        }
-        IpVersion::Ipv6 => {
-            let mut ip = Ipv6Packet::new_checked(packet).ok()?;
-            let hops = ip.hop_limit().checked_sub(1).filter(|hops| *hops > 0)?;
-            ip.set_hop_limit(hops);
-        }
-    }
-    Some(())
 }
 
 #[cfg(test)]
@@ -124,14 +138,5 @@ mod tests {
             let segment = TcpSegment { source, target, opens: true, fin: false, sequence_number };
             assert_eq!(tcp_segment(&syn(source, target, 1)), Some(segment));
         }
-    }
-
-    #[test]
-    fn the_last_hop_is_not_taken() {
-        let mut packet = syn("203.0.113.9:1".parse().unwrap(), "192.0.2.80:80".parse().unwrap(), 1);
-        packet[8] = 2;
-        assert_eq!(take_hop(&mut packet), Some(()));
-        assert!(Ipv4Packet::new_checked(&packet).unwrap().verify_checksum());
-        assert_eq!(take_hop(&mut packet), None);
     }
 }

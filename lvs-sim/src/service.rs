@@ -96,26 +96,28 @@ impl TcpService {
 /// What a host offers.
 pub(crate) enum Service {
     Tcp(TcpService),
-    UdpEcho { port: u16, handle: SocketHandle },
+    /// The socket is there once the host is on.
+    UdpEcho {
+        port: u16,
+        handle: Option<SocketHandle>,
+    },
 }
 
 impl Service {
-    pub(crate) fn udp_echo(port: u16, sockets: &mut SocketSet<'static>) -> Self {
-        Self::UdpEcho { port, handle: sockets.add(bound(port)) }
-    }
-
     pub(crate) fn advance(&mut self, sockets: &mut SocketSet<'static>) -> bool {
         match self {
             Self::Tcp(service) => service.advance(sockets),
-            Self::UdpEcho { handle, .. } => echo(sockets.get_mut::<udp::Socket<'_>>(*handle)),
+            Self::UdpEcho { handle, .. } => {
+                handle.is_some_and(|handle| echo(sockets.get_mut::<udp::Socket<'_>>(handle)))
+            }
         }
     }
 
-    /// Starts anew after the host was switched on: every connection is forgotten.
-    pub(crate) fn restart(&mut self, sockets: &mut SocketSet<'static>) {
+    /// Starts on a host that was just switched on: every earlier connection is forgotten.
+    pub(crate) fn start(&mut self, sockets: &mut SocketSet<'static>) {
         match self {
             Self::Tcp(service) => service.connections.clear(),
-            Self::UdpEcho { port, handle } => *handle = sockets.add(bound(*port)),
+            Self::UdpEcho { port, handle } => *handle = Some(sockets.add(bound(*port))),
         }
     }
 }

@@ -1,20 +1,21 @@
 //! The simulation: hosts around a director, and the clock. Everything that happens is an event with a time; between
 //! two events nothing does. The seed decides every accident, so a run repeats itself byte for byte.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lvs_core::{Command, ControlError, Director, DirectorConfig, Instant, Seed};
+use lvs_core::{Command, ControlError, Direction, Director, DirectorConfig, Instant, Seed};
+use lvs_io::OnPass;
 
 use crate::conversation::{Conversation, ConversationId, Outcome, Report};
 use crate::dialogue::Dialogue;
 use crate::dialogue::echo::EchoServer;
 use crate::dialogue::http::{HttpServer, HttpSite};
-use crate::director_node::{Departure, DirectorNode, OnPass, VerdictCounters};
+use crate::director_node::{Departure, DirectorNode, VerdictCounters};
 use crate::flood::Flood;
 use crate::host::Host;
-use crate::link::{Faults, Heading, Link, LinkCounters, Wire};
+use crate::link::{Faults, Link, LinkCounters};
+use crate::network::{Arrival, Network};
 use crate::pcap::Capture;
 use crate::schedule::Schedule;
 use crate::service::TcpService;
@@ -26,35 +27,39 @@ pub struct HostId(pub(crate) usize);
 /// A network of hosts around one director, under a clock of its own.
 ///
 /// Hosts are added first, then told what to do, then the clock runs: [`run_until_idle`](Self::run_until_idle) until
-/// every conversation has ended, [`run_for`](Self::run_for) for a while. See the crate's example.
+/// every conversation has ended, [`run_for`](Self::run_for) for a while.
+///
+/// ```
+/// use std::time::Duration;
+/// use lvs_core::Seed;
+/// use lvs_sim::{Outcome, Simulation};
+///
+/// let mut sim = Simulation::new(Seed::new(1));
+/// let client = sim.client(&["198.51.100.7".parse().unwrap()]);
+/// let server = sim.server(&["10.0.0.2".parse().unwrap()]);
+/// sim.serve_echo(server, 7);
+/// // A gigabyte is on its way when the server loses power and comes back without its connections.
+/// let transfer = sim.transfer(client, "10.0.0.2:7".parse().unwrap(), 1 << 30);
+/// sim.after(Duration::from_millis(50), move |sim| sim.switch_off(server));
+/// sim.after(Duration::from_millis(60), move |sim| sim.switch_on(server));
+/// sim.run_until_idle().unwrap();
+/// assert_eq!(sim.report(transfer).outcome, Outcome::Reset);
+/// ```
 pub struct Simulation {
     now: Instant,
     seed: Seed,
     schedule: Schedule<Event>,
     hosts: Vec<Host>,
-    cables: Vec<Cable>,
-    owners: BTreeMap<IpAddr, HostId>,
+    network: Network,
     node: DirectorNode,
     reports: Vec<Report>,
     default_link: Link,
-    unroutable: u64,
-    /// Packets, starts and actions that are still to come: while there are any, the network is not idle.
-    pending: usize,
     steps: u64,
     steps_max: u64,
 }
 
-/// The link of one host.
-struct Cable {
-    link: Link,
-    to_director: Wire,
-    to_host: Wire,
-    capture: Option<Capture>,
-}
-
 enum Event {
-    AtDirector { from: HostId, packet: Vec<u8> },
-    AtHost { to: HostId, packet: Vec<u8> },
+    Arrival(Arrival),
     WakeHost(HostId),
     WakeDirector,
     Start { host: HostId, id: ConversationId, conversation: Box<Conversation> },
@@ -92,13 +97,10 @@ impl Simulation {
             seed,
             schedule: Schedule::new(),
             hosts: Vec::new(),
-            cables: Vec::new(),
-            owners: BTreeMap::new(),
-            node: DirectorNode::new(Director::new(config, seed.derive(DIRECTOR))),
+            network: Network::default(),
+            node: DirectorNode::new(config, seed.derive(DIRECTOR)),
             reports: Vec::new(),
             default_link: Link::default(),
-            unroutable: 0,
-            pending: 0,
             steps: 0,
             steps_max: STEPS_MAX,
         }
@@ -109,23 +111,39 @@ impl Simulation {
         self.default_link = link;
     }
 
-    /// Adds a host with these addresses (at most 8) on a link of its own to the director. Clients and servers are
-    /// the same kind of host; what they are told to do makes the difference.
+    /// Adds a host on the director's client side, with these addresses (at most 8) and a link of its own.
     ///
     /// # Panics
     /// If another host has one of the addresses, or there are more than 8.
-    pub fn host(&mut self, addresses: &[IpAddr]) -> HostId {
-        let id = HostId(self.hosts.len());
-        for address in addresses {
-            let earlier = self.owners.insert(*address, id);
-            assert!(earlier.is_none(), "{address} belongs to another host");
-        }
-        let seed = self.seed.derive(HOSTS + id.0 as u64);
+    pub fn client(&mut self, addresses: &[IpAddr]) -> HostId {
+        self.host(Direction::Request, addresses)
+    }
+
+    /// Adds a host on the director's server side, with these addresses (at most 8) and a link of its own.
+    /// It does nothing but answer echo requests until it is told what to serve.
+    ///
+    /// # Panics
+    /// If another host has one of the addresses, or there are more than 8.
+    pub fn server(&mut self, addresses: &[IpAddr]) -> HostId {
+        self.host(Direction::Reply, addresses)
+    }
+
+    fn host(&mut self, sends: Direction, addresses: &[IpAddr]) -> HostId {
+        let seed = self.seed.derive(HOSTS + self.hosts.len() as u64);
         let link = self.default_link;
-        let (to_director, to_host) = (Wire::new(Heading::Director, seed), Wire::new(Heading::Host, seed));
+        let id = self.network.add(sends, addresses, link, seed);
         self.hosts.push(Host::new(addresses, link.mtu, seed));
-        self.cables.push(Cable { link, to_director, to_host, capture: None });
         id
+    }
+
+    /// Sets a server up for direct routing (ipvsadm: `-g`): it owns these virtual addresses, beside its own, without being
+    /// reached by them, and what it sends goes to whom it is for, past the director.
+    ///
+    /// # Panics
+    /// If it has more than 8 addresses then.
+    pub fn route_directly(&mut self, server: HostId, virtual_addresses: &[IpAddr]) {
+        self.hosts[server.0].add_virtual_addresses(virtual_addresses);
+        self.network.lead_past_director(server);
     }
 
     /// Has the host answer HTTP requests on `port`.
@@ -144,22 +162,30 @@ impl Simulation {
         self.hosts[host.0].serve(TcpService::new(port, Box::new(answer)));
     }
 
-    /// Has the director carry out a command now.
+    /// Has the director carry out a command now. The virtual address of a service becomes the director's own: it
+    /// answers there as a host would where no service does.
+    ///
+    /// # Errors
+    /// What [`Director::apply`] says; nothing has changed.
     pub fn apply(&mut self, command: &Command) -> Result<(), ControlError> {
-        let result = self.node.director.apply(self.now, command);
+        self.node.director.apply(self.now, command)?;
+        if let Command::AddService(key, _) = command {
+            self.node.own_address_of(key);
+        }
         self.reschedule_director();
-        result
+        Ok(())
     }
 
-    /// What happens to packets the director passes. Default: they are routed.
+    /// What happens to packets the director passes. Default: [`OnPass::Route`] with a stand-in for the director's host
+    /// that owns the virtual addresses and routes everything else.
     pub fn set_on_pass(&mut self, on_pass: OnPass) {
-        self.node.on_pass = on_pass;
+        self.node.set_on_pass(on_pass);
     }
 
     /// Begins a conversation, now or as late as it says.
     ///
     /// # Panics
-    /// If the client has no address of the family it is to speak to.
+    /// If the client has no address of the family it is to speak to; when it starts, if a port is 0.
     pub fn converse(&mut self, client: HostId, conversation: Conversation) -> ConversationId {
         let id = ConversationId(self.reports.len());
         let to = conversation.to;
@@ -175,7 +201,7 @@ impl Simulation {
             bytes_received: 0,
             server: None,
         });
-        self.plan(starts, Event::Start { host: client, id, conversation: Box::new(conversation) });
+        self.schedule.add(starts, Event::Start { host: client, id, conversation: Box::new(conversation) });
         id
     }
 
@@ -191,13 +217,13 @@ impl Simulation {
 
     /// Does something to the simulation after `delay`, while it runs: a command, a power cut, a cut cable.
     pub fn after(&mut self, delay: Duration, action: impl FnOnce(&mut Self) + 'static) {
-        self.plan(self.now + delay, Event::Action(Box::new(action)));
+        self.schedule.add(self.now + delay, Event::Action(Box::new(action)));
     }
 
     /// Puts packets on the host's link as if it sent them, at an even rate from now on.
     pub fn flood(&mut self, host: HostId, flood: Flood) {
         if flood.count > 0 {
-            self.plan(self.now, Event::Flood { host, flood: Box::new(flood), index: 0 });
+            self.schedule.add(self.now, Event::Flood { host, flood: Box::new(flood), index: 0 });
         }
     }
 
@@ -218,24 +244,22 @@ impl Simulation {
 
     /// Changes what may befall packets on a host's link, in both directions.
     pub fn set_faults(&mut self, host: HostId, faults: Faults) {
-        self.cables[host.0].link.faults = faults;
+        self.network.set_faults(host, faults);
     }
 
     /// Changes what may befall packets on every link there is.
     pub fn set_all_faults(&mut self, faults: Faults) {
-        for cable in &mut self.cables {
-            cable.link.faults = faults;
-        }
+        self.network.set_all_faults(faults);
     }
 
     /// Records what passes the director's end of the host's link from now on.
     pub fn capture(&mut self, host: HostId) {
-        self.cables[host.0].capture = Some(Capture::new());
+        self.network.start_capture(host);
     }
 
     /// The capture so far as a pcap file (`LINKTYPE_RAW`); `None` if none was asked for.
     pub fn pcap(&self, host: HostId) -> Option<&[u8]> {
-        self.cables[host.0].capture.as_ref().map(Capture::bytes)
+        self.network.capture(host).map(Capture::bytes)
     }
 
     /// The time.
@@ -260,13 +284,12 @@ impl Simulation {
 
     /// What befell packets on the host's link: towards the director, and from it.
     pub fn link_counters(&self, host: HostId) -> [LinkCounters; 2] {
-        let cable = &self.cables[host.0];
-        [cable.to_director.counters, cable.to_host.counters]
+        self.network.counters(host)
     }
 
     /// Packets that left the director for an address no host has.
     pub fn unroutable(&self) -> u64 {
-        self.unroutable
+        self.network.unroutable
     }
 
     /// What became of a conversation so far.
@@ -286,6 +309,9 @@ impl Simulation {
     }
 
     /// Lets the clock run for `duration`, whatever happens or not.
+    ///
+    /// # Errors
+    /// [`StepsExhausted`]; the next run goes on from there.
     pub fn run_for(&mut self, duration: Duration) -> Result<(), StepsExhausted> {
         let until = self.now + duration;
         self.begin_run();
@@ -296,6 +322,9 @@ impl Simulation {
 
     /// Lets the clock run until every conversation has ended, no packet is on its way and nothing is planned.
     /// Timers may still be waiting: connections of the director to expire, closed sockets to be forgotten.
+    ///
+    /// # Errors
+    /// [`StepsExhausted`]; the next run goes on from there.
     pub fn run_until_idle(&mut self) -> Result<(), StepsExhausted> {
         self.begin_run();
         while !self.is_idle() && self.step(END_OF_TIME)? {}
@@ -303,7 +332,7 @@ impl Simulation {
     }
 
     fn is_idle(&self) -> bool {
-        self.pending == 0 && !self.hosts.iter().any(|host| host.is_talking(&self.reports))
+        self.schedule.is_idle() && !self.hosts.iter().any(|host| host.is_talking(&self.reports))
     }
 
     fn begin_run(&mut self) {
@@ -314,24 +343,24 @@ impl Simulation {
 
     /// Has the next event happen, if it is not after `until`; returns whether there was one.
     fn step(&mut self, until: Instant) -> Result<bool, StepsExhausted> {
-        let Some((at, event)) = self.schedule.pop_until(until) else { return Ok(false) };
-        self.steps += 1;
-        if self.steps > self.steps_max {
-            self.schedule.add(at, event);
+        if !self.schedule.is_due(until) {
+            return Ok(false);
+        }
+        if self.steps == self.steps_max {
             return Err(StepsExhausted { steps_max: self.steps_max, at: self.now });
         }
-        self.now = at;
-        if !matches!(event, Event::WakeHost(_) | Event::WakeDirector) {
-            self.pending -= 1;
+        self.steps += 1;
+        if let Some((at, event)) = self.schedule.pop_until(until) {
+            self.now = at;
+            self.happen(event);
         }
-        self.happen(event);
         Ok(true)
     }
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::AtDirector { from, packet } => self.arrive_at_director(from, &packet),
-            Event::AtHost { to, packet } => {
+            Event::Arrival(Arrival::AtDirector { from, packet }) => self.arrive_at_director(from, &packet),
+            Event::Arrival(Arrival::AtHost { to, packet }) => {
                 self.hosts[to.0].receive(packet);
                 self.advance_host(to);
             }
@@ -357,7 +386,7 @@ impl Simulation {
                 self.send_to_director(host, packet);
                 if index + 1 < flood.count {
                     let next = self.now + flood.interval;
-                    self.plan(next, Event::Flood { host, flood, index: index + 1 });
+                    self.schedule.add(next, Event::Flood { host, flood, index: index + 1 });
                 }
             }
             Event::Action(action) => action(self),
@@ -365,47 +394,33 @@ impl Simulation {
     }
 
     fn arrive_at_director(&mut self, from: HostId, packet: &[u8]) {
-        if let Some(capture) = &mut self.cables[from.0].capture {
-            capture.add(self.now, packet);
+        self.network.record(self.now, from, packet);
+        if self.network.is_past_director(from) {
+            let schedule = &mut self.schedule;
+            return self.network.route(self.now, packet, |at, arrival| schedule.add(at, Event::Arrival(arrival)));
         }
         let mut departures = Vec::new();
-        self.node.receive(self.now, packet, |departure| departures.push(departure));
-        self.send_all(departures);
+        self.node.receive(self.now, self.network.sends(from), packet, |departure| departures.push(departure));
+        self.deliver(departures);
     }
 
     fn advance_director(&mut self) {
         let mut departures = Vec::new();
         self.node.advance(self.now, |departure| departures.push(departure));
-        self.send_all(departures);
+        self.deliver(departures);
     }
 
-    /// Puts what leaves the director on the links it leads to.
-    fn send_all(&mut self, departures: Vec<Departure>) {
-        for Departure { next_hop, packet, .. } in departures {
-            let Some(&to) = self.owners.get(&next_hop) else {
-                self.unroutable += 1;
-                continue;
-            };
-            let cable = &mut self.cables[to.0];
-            if let Some(capture) = &mut cable.capture {
-                capture.add(self.now, &packet);
-            }
-            let (schedule, pending) = (&mut self.schedule, &mut self.pending);
-            cable.to_host.carry(self.now, &cable.link, packet, |at, packet| {
-                *pending += 1;
-                schedule.add(at, Event::AtHost { to, packet });
-            });
+    fn deliver(&mut self, departures: Vec<Departure>) {
+        let schedule = &mut self.schedule;
+        for departure in departures {
+            self.network.deliver(self.now, departure, |at, arrival| schedule.add(at, Event::Arrival(arrival)));
         }
         self.reschedule_director();
     }
 
     fn send_to_director(&mut self, from: HostId, packet: Vec<u8>) {
-        let cable = &mut self.cables[from.0];
-        let (schedule, pending) = (&mut self.schedule, &mut self.pending);
-        cable.to_director.carry(self.now, &cable.link, packet, |at, packet| {
-            *pending += 1;
-            schedule.add(at, Event::AtDirector { from, packet });
-        });
+        let schedule = &mut self.schedule;
+        self.network.send_to_director(self.now, from, packet, |at, arrival| schedule.add(at, Event::Arrival(arrival)));
     }
 
     fn advance_host(&mut self, id: HostId) {
@@ -416,7 +431,7 @@ impl Simulation {
         if wakes != host.wake {
             host.wake = wakes;
             if let Some(at) = wakes {
-                self.schedule.add(at, Event::WakeHost(id));
+                self.schedule.add_timer(at, Event::WakeHost(id));
             }
         }
         for packet in sent {
@@ -430,14 +445,9 @@ impl Simulation {
         if due != self.node.wake {
             self.node.wake = due;
             if let Some(at) = due {
-                self.schedule.add(at, Event::WakeDirector);
+                self.schedule.add_timer(at, Event::WakeDirector);
             }
         }
-    }
-
-    fn plan(&mut self, at: Instant, event: Event) {
-        self.pending += 1;
-        self.schedule.add(at, event);
     }
 }
 

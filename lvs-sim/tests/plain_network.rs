@@ -13,8 +13,8 @@ const BAD: Faults =
 /// A client and a server of both families, the server echoing on port 7 and answering HTTP on port 80.
 fn client_and_server(seed: u64) -> (Simulation, HostId, HostId) {
     let mut sim = Simulation::new(Seed::new(seed));
-    let client = sim.host(&[address("198.51.100.7"), address("2001:db8:1::7")]);
-    let server = sim.host(&[address("10.0.0.2"), address("2001:db8:2::2")]);
+    let client = sim.client(&[address("198.51.100.7"), address("2001:db8:1::7")]);
+    let server = sim.server(&[address("10.0.0.2"), address("2001:db8:2::2")]);
     sim.serve_echo(server, 7);
     sim.serve_http(server, 80, HttpSite { name: "web".into(), body_len: 5_000 });
     (sim, client, server)
@@ -49,6 +49,20 @@ fn every_byte_arrives_over_bad_links_in_both_families() {
         for befell in [up.lost, up.duplicated, up.reordered, up.corrupted, down.lost] {
             assert!(befell > 0, "seed {seed}: {up:?} {down:?}");
         }
+    }
+}
+
+#[test]
+fn no_connection_stays_half_closed_however_bad_the_links() {
+    let dreadful = Faults { loss_permille: 100, duplicate_permille: 300, reorder_permille: 300, ..Faults::NONE };
+    for seed in 0..64 {
+        let (mut sim, client, _) = client_and_server(seed);
+        sim.set_all_faults(dreadful);
+        for echo in ECHO {
+            sim.transfer(client, at(echo), 20_000);
+        }
+        sim.run_until_idle().unwrap();
+        assert!(sim.reports().iter().all(|report| report.is_complete()), "seed {seed}: {:?}", sim.reports());
     }
 }
 
@@ -158,7 +172,7 @@ fn a_port_can_be_used_again_at_once() {
 #[test]
 fn a_syn_flood_does_not_keep_a_server_from_answering() {
     let (mut sim, client, server) = client_and_server(1);
-    let stranger = sim.host(&[address("203.0.113.66")]);
+    let stranger = sim.client(&[address("203.0.113.66")]);
     sim.flood(stranger, Flood::syn(5_000, 2_000, at(WEB[0])));
     for index in 0..20 {
         sim.converse(client, Conversation::http(at(WEB[0])).after(Duration::from_millis(100 * index)));
@@ -173,14 +187,43 @@ fn a_syn_flood_does_not_keep_a_server_from_answering() {
 fn a_slow_link_takes_its_time() {
     let mut sim = Simulation::new(Seed::new(1));
     sim.set_default_link(Link { bandwidth_bits_per_s: Some(8_000_000), ..Link::default() });
-    let client = sim.host(&[address("198.51.100.7")]);
-    let server = sim.host(&[address("10.0.0.2")]);
+    let client = sim.client(&[address("198.51.100.7")]);
+    let server = sim.server(&[address("10.0.0.2")]);
     sim.serve_echo(server, 7);
     let transfer = sim.transfer(client, at(ECHO[0]), 1_000_000);
     sim.run_until_idle().unwrap();
     // 8 Mbit/s carry a megabyte in a second; both directions work at once.
     let latency = sim.report(transfer).latency().unwrap();
     assert!((1.0..1.5).contains(&latency.as_secs_f64()), "{latency:?}");
+}
+
+#[test]
+fn datagrams_longer_than_the_mtu_travel_in_fragments() {
+    let (mut sim, client, server) = client_and_server(1);
+    sim.set_all_faults(Faults { reorder_permille: 200, duplicate_permille: 50, ..Faults::NONE });
+    let datagrams = sim.converse(client, Conversation::datagrams(at(ECHO[0]), 10, 4_000));
+    sim.run_until_idle().unwrap();
+    assert!(sim.report(datagrams).is_complete(), "{:?}", sim.report(datagrams));
+    assert!(sim.link_counters(server)[0].sent >= 30, "three fragments each");
+}
+
+#[test]
+fn a_link_with_a_small_mtu_fragments_what_may_be_fragmented_and_loses_the_rest() {
+    let mut sim = Simulation::new(Seed::new(1));
+    let client = sim.client(&[address("198.51.100.7")]);
+    sim.set_default_link(Link { mtu: 600, ..Link::default() });
+    let server = sim.server(&[address("10.0.0.2")]);
+    sim.serve_echo(server, 7);
+    // Longer than the client's MTU: its fragments of 1500 bytes are fragmented again. Shorter: DF is set.
+    let fragmented = sim.converse(client, Conversation::datagrams(at(ECHO[0]), 1, 2_000));
+    let whole = sim.converse(client, Conversation::datagrams(at(ECHO[0]), 1, 1_000).patience(Duration::from_secs(2)));
+    // TCP agrees on segments that fit.
+    let transfer = sim.transfer(client, at(ECHO[0]), 10_000);
+    sim.run_until_idle().unwrap();
+    assert!(sim.report(fragmented).is_complete());
+    assert_eq!(sim.report(whole).outcome, Outcome::TimedOut);
+    assert!(sim.report(transfer).is_complete());
+    assert!(sim.link_counters(server)[1].too_big > 0);
 }
 
 #[test]

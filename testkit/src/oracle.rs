@@ -1,7 +1,9 @@
-//! Naive oracles: checksums and parsing in the plainest way, sharing no code with `lvs-core`.
+//! Naive oracles: checksums and parsing in the plainest way, sharing no code with `lvs-core`; and etherparse's opinion.
 //! Slow on purpose; what is obvious need not be tested.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 /// The Internet checksum (RFC 1071), one word after the other.
 pub fn checksum(bytes: &[u8]) -> u16 {
@@ -104,6 +106,8 @@ pub struct Parsed<'a> {
     pub ip_header: &'a [u8],
     /// What follows.
     pub segment: &'a [u8],
+    /// What was split into fragments: in IPv6 it starts behind the fragment header, and extension headers may be in it.
+    pub data: &'a [u8],
     /// Offset in the datagram and whether more fragments follow, if it is a part of several.
     pub fragment: Option<(usize, bool)>,
     /// Identification of a fragment, or of any IPv4 packet.
@@ -134,6 +138,7 @@ pub fn parse(packet: &[u8]) -> Option<Parsed<'_>> {
             protocol: packet[9],
             ip_header: packet.get(..header_len.max(20))?,
             segment: packet.get(header_len.max(20)..end)?,
+            data: packet.get(header_len.max(20)..end)?,
             fragment: (offset != 0 || more).then_some((offset, more)),
             identification: u32::from(word(4)?),
             hop_limit: packet[8],
@@ -145,6 +150,7 @@ pub fn parse(packet: &[u8]) -> Option<Parsed<'_>> {
     let claimed_len = 40 + usize::from(word(4)?);
     let end = claimed_len.min(packet.len());
     let (mut protocol, mut at, mut fragment, mut identification) = (packet[6], 40, None, 0);
+    let mut data_at = None;
     while matches!(protocol, 0 | 43 | 44 | 60) && fragment.is_none_or(|(offset, _)| offset == 0) {
         let header = packet.get(at..at + 8)?;
         if protocol == 44 {
@@ -152,6 +158,7 @@ pub fn parse(packet: &[u8]) -> Option<Parsed<'_>> {
             fragment = Some((usize::from(field & 0xfff8), field & 1 == 1));
             identification = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
             at += 8;
+            data_at = Some(at);
         } else {
             at += (usize::from(header[1]) + 1) * 8;
         }
@@ -163,6 +170,7 @@ pub fn parse(packet: &[u8]) -> Option<Parsed<'_>> {
         protocol,
         ip_header: packet.get(..at)?,
         segment: packet.get(at..end)?,
+        data: packet.get(data_at.unwrap_or(at)..end)?,
         fragment: fragment.filter(|part| *part != (0, false)),
         identification,
         hop_limit: packet[7],
@@ -198,6 +206,35 @@ fn transport_checksum_is_right(parsed: &Parsed<'_>) -> bool {
     found == right || no_udp_checksum || same_zero
 }
 
+/// The transport checksum etherparse computes for a packet, and the one it finds in it; `None` for fragments and for
+/// packets etherparse does not know (SCTP, other protocols) or refuses.
+pub fn etherparse_checksum(packet: &[u8]) -> Option<(u16, u16)> {
+    let sliced = SlicedPacket::from_ip(packet).ok()?;
+    let (computed, found) = match (sliced.net?, sliced.transport?) {
+        (NetSlice::Ipv4(ip), TransportSlice::Tcp(tcp)) => {
+            let header = ip.header();
+            (tcp.calc_checksum_ipv4(header.source(), header.destination()).ok()?, tcp.checksum())
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Tcp(tcp)) => {
+            let header = ip.header();
+            (tcp.calc_checksum_ipv6(header.source(), header.destination()).ok()?, tcp.checksum())
+        }
+        (NetSlice::Ipv4(ip), TransportSlice::Udp(udp)) => {
+            let header = ip.header().to_header();
+            (udp.to_header().calc_checksum_ipv4(&header, udp.payload()).ok()?, udp.checksum())
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Udp(udp)) => {
+            let header = ip.header().to_header();
+            (udp.to_header().calc_checksum_ipv6(&header, udp.payload()).ok()?, udp.checksum())
+        }
+        (NetSlice::Ipv4(_), TransportSlice::Icmpv4(icmp)) => {
+            (icmp.icmp_type().calc_checksum(icmp.payload()), icmp.checksum())
+        }
+        _ => return None,
+    };
+    Some((computed, found))
+}
+
 /// Puts fragments of one datagram together: the bytes of the datagram behind the IP headers, if they are all there and
 /// do not overlap.
 pub fn reassemble<'a>(fragments: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
@@ -209,7 +246,7 @@ pub fn reassemble<'a>(fragments: impl IntoIterator<Item = &'a [u8]>) -> Option<V
         if offset != datagram.len() || more != (index + 1 < parts.len()) {
             return None;
         }
-        datagram.extend(part.segment);
+        datagram.extend(part.data);
     }
     Some(datagram)
 }

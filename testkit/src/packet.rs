@@ -111,7 +111,7 @@ pub fn icmp_error(source: impl End, icmp_type: u8, code: u8, rest: u32, quoted: 
     icmp(source, destination, icmp_type, code, rest).payload(quoted)
 }
 
-/// A packet of some other protocol.
+/// A packet of any protocol whose IP payload is the payload, as it is.
 pub fn raw(source: impl End, destination: impl End, protocol: u8) -> Packet {
     Packet::new(source.end(), destination.end(), Transport::Raw(protocol))
 }
@@ -444,7 +444,8 @@ impl Packet {
         let mut segment = self.transport_header();
         segment.extend(&self.payload);
         let (source, destination) = (self.source.ip(), self.destination.ip());
-        let Some(field) = oracle::checksum_field(self.protocol()) else { return segment };
+        let field = oracle::checksum_field(self.protocol());
+        let Some(field) = field.filter(|_| !matches!(self.transport, Transport::Raw(_))) else { return segment };
         let checksum = match self.checksum {
             Checksum::Zero => return segment,
             Checksum::Partial => {

@@ -118,38 +118,20 @@ impl Action {
     }
 }
 
-/// Options a command needs or does not know.
+/// Options a command needs, does not know, or does not take together.
 pub(super) fn options(action: Action, given: Groups) -> Result<(), UsageError> {
-    let (required, allowed, command) = (action.required(), action.allowed(), action.name());
-    for (group, name) in Group::ALL {
-        if required.has(group) && !given.has(group) {
-            let message = format!("You need to supply the '{name}' option for the '{command}' command");
-            return Err(UsageError::check(message));
-        }
-        if given.has(group) && !allowed.has(group) {
-            return Err(UsageError::check(format!("Illegal '{name}' option with the '{command}' command")));
-        }
-    }
-    Ok(())
-}
+    let rules = Rules {
+        required: action.required(),
+        allowed: action.allowed(),
+        exclusive: if action == Action::List { &LIST_SUBJECTS } else { &[] },
+        of: format!("'{}' command", action.name()),
+    };
+    rules.check(&Group::ALL.map(|(group, _)| group), given)?;
 
-/// Listings that exclude each other.
-pub(super) fn listing(given: Groups) -> Result<(), UsageError> {
-    const SUBJECTS: [Group; 4] = [Group::Connection, Group::Service, Group::Timeout, Group::Daemon];
-    for (index, later) in SUBJECTS.into_iter().enumerate() {
-        for earlier in SUBJECTS.into_iter().take(index) {
-            if given.has(later) && given.has(earlier) {
-                let (later, earlier) = (later.name(), earlier.name());
-                return Err(UsageError::check(format!(
-                    "The option '{later}' conflicts with the '{earlier}' option in the 'list' command"
-                )));
-            }
-        }
-    }
     let is_table = !(given.has(Group::Connection) || given.has(Group::Timeout) || given.has(Group::Daemon));
     let has_columns = given.has(Group::Stats) || given.has(Group::Rate) || given.has(Group::Thresholds);
     let has_persistent = given.has(Group::PersistentConn) && !given.has(Group::Connection);
-    if !is_table && (has_columns || has_persistent) {
+    if action == Action::List && !is_table && (has_columns || has_persistent) {
         return Err(UsageError::check("options conflicts in the list command"));
     }
     Ok(())
@@ -157,43 +139,60 @@ pub(super) fn listing(given: Groups) -> Result<(), UsageError> {
 
 /// Tunnel options: only with `-i`, and only those its kind knows.
 pub(super) fn tunnel(given: Groups, forward: ForwardMethod, kind: TunnelKind) -> Result<(), UsageError> {
-    use Group::{TunnelChecksum, TunnelNoChecksum, TunnelPort, TunnelRemoteChecksum};
-    const DETAILS: [Group; 4] = [TunnelPort, TunnelNoChecksum, TunnelChecksum, TunnelRemoteChecksum];
-
     if forward != ForwardMethod::Tunnel {
-        return match DETAILS.into_iter().chain([Group::TunnelType]).any(|group| given.has(group)) {
+        return match TUNNEL_DETAILS.into_iter().chain([Group::TunnelType]).any(|group| given.has(group)) {
             true => Err(UsageError::check("Tunnel options conflict with forward method")),
             false => Ok(()),
         };
     }
-    let (type_name, required, allowed) = match kind {
+    let (name, required, allowed) = match kind {
         TunnelKind::Ipip => ("ipip", Groups::of(&[]), Groups::of(&[])),
-        TunnelKind::Gue => ("gue", Groups::of(&[TunnelPort]), Groups::of(&DETAILS)),
-        TunnelKind::Gre => ("gre", Groups::of(&[]), Groups::of(&[TunnelNoChecksum, TunnelChecksum])),
+        TunnelKind::Gue => ("gue", Groups::of(&[Group::TunnelPort]), Groups::of(&TUNNEL_DETAILS)),
+        TunnelKind::Gre => ("gre", Groups::of(&[]), Groups::of(&[Group::TunnelNoChecksum, Group::TunnelChecksum])),
     };
-    for group in DETAILS {
-        let name = group.name();
-        if required.has(group) && !given.has(group) {
-            let message = format!("You need to supply the '{name}' option for the '{type_name}' tunnel type");
-            return Err(UsageError::check(message));
-        }
-        if given.has(group) && !allowed.has(group) {
-            return Err(UsageError::check(format!("Illegal '{name}' option with the '{type_name}' tunnel type")));
-        }
-    }
-    let exclusions = [
-        (TunnelChecksum, TunnelNoChecksum),
-        (TunnelRemoteChecksum, TunnelNoChecksum),
-        (TunnelRemoteChecksum, TunnelChecksum),
-    ];
-    for (later, earlier) in exclusions {
-        if given.has(later) && given.has(earlier) {
-            return Err(UsageError::check(format!(
-                "The option '{}' conflicts with the '{}' option in the '{type_name}' tunnel type",
-                later.name(),
-                earlier.name()
-            )));
-        }
-    }
-    Ok(())
+    let [_, exclusive @ ..] = &TUNNEL_DETAILS;
+    Rules { required, allowed, exclusive, of: format!("'{name}' tunnel type") }.check(&TUNNEL_DETAILS, given)
 }
+
+/// Which options go with something.
+struct Rules {
+    required: Groups,
+    allowed: Groups,
+    /// At most one of these.
+    exclusive: &'static [Group],
+    /// With what, as complaints end.
+    of: String,
+}
+
+impl Rules {
+    /// Looks at each of `groups` in turn; the first that is wrong is complained about.
+    fn check(&self, groups: &[Group], given: Groups) -> Result<(), UsageError> {
+        let Self { required, allowed, exclusive, of } = self;
+        for &group in groups {
+            let name = group.name();
+            if !given.has(group) {
+                if required.has(group) {
+                    let message = format!("You need to supply the '{name}' option for the {of}");
+                    return Err(UsageError::check(message));
+                }
+                continue;
+            }
+            if !allowed.has(group) {
+                return Err(UsageError::check(format!("Illegal '{name}' option with the {of}")));
+            }
+            let earlier = exclusive.iter().take_while(|&&other| other != group).find(|&&other| given.has(other));
+            if let (Some(other), true) = (earlier, exclusive.contains(&group)) {
+                let other = other.name();
+                let message = format!("The option '{name}' conflicts with the '{other}' option in the {of}");
+                return Err(UsageError::check(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a listing can be about, but the whole table.
+const LIST_SUBJECTS: [Group; 4] = [Group::Connection, Group::Service, Group::Timeout, Group::Daemon];
+/// What a tunnel can be told. All but the port exclude each other.
+const TUNNEL_DETAILS: [Group; 4] =
+    [Group::TunnelPort, Group::TunnelNoChecksum, Group::TunnelChecksum, Group::TunnelRemoteChecksum];

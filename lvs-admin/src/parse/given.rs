@@ -137,7 +137,7 @@ impl<'a> Given<'a> {
 
     fn take_service(&mut self, protocol: Protocol, value: &str) -> Result<(), UsageError> {
         self.mark(Group::Service)?;
-        let (address, port) = values::endpoint(value, protocol, self.names)
+        let (address, port) = values::endpoint(value, Some(protocol), self.names)
             .ok_or_else(|| UsageError::check("illegal virtual server address[:port] specified"))?;
         self.service = Some(ServiceKey::Address { protocol, address, port: port.unwrap_or(0) });
         Ok(())
@@ -151,8 +151,10 @@ impl<'a> Given<'a> {
 
     fn read_real_server(&self, value: &str) -> Result<Endpoint, UsageError> {
         let (protocol, service_port) = match self.service {
-            Some(ServiceKey::Address { protocol, port, .. }) => (protocol, port),
-            _ => (Protocol::Tcp, 0),
+            Some(ServiceKey::Address { protocol, port, .. }) => (Some(protocol), port),
+            Some(ServiceKey::FwMark { .. }) => (Some(Protocol::Tcp), 0),
+            // Nothing says yet whose port names count: only numbers do.
+            None => (None, 0),
         };
         let (address, port) = values::endpoint(value, protocol, self.names)
             .ok_or_else(|| UsageError::check("illegal real server address[:port] specified"))?;
@@ -178,9 +180,14 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// The real server of a command that demands one.
-    pub(super) fn real_server(&self) -> Result<Endpoint, UsageError> {
-        self.real_server.ok_or_else(UsageError::no_command)
+    /// The service of a command that must have one.
+    pub(super) fn demanded_service(&self) -> ServiceKey {
+        self.service.expect("check::options has refused the command without a service")
+    }
+
+    /// The server of a command that must have one.
+    pub(super) fn demanded_server(&self) -> Endpoint {
+        self.real_server.expect("check::options has refused the command without a server")
     }
 
     /// Read last of all, because a flag's name must go with the scheduler, whichever comes first.

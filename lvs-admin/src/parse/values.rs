@@ -43,7 +43,7 @@ pub(super) fn timeout(text: &str, min: u64) -> Result<u32, UsageError> {
 }
 
 /// `host[:port]`, `[v6]:port` or a bare IPv6 address; the port is `None` where there is none.
-pub(super) fn endpoint(text: &str, protocol: Protocol, names: &Names) -> Option<(IpAddr, Option<u16>)> {
+pub(super) fn endpoint(text: &str, protocol: Option<Protocol>, names: &Names) -> Option<(IpAddr, Option<u16>)> {
     if let Some(bracketed) = text.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']')?;
         let port = rest.strip_prefix(':')?;
@@ -57,6 +57,8 @@ pub(super) fn endpoint(text: &str, protocol: Protocol, names: &Names) -> Option<
         return Some((address.into(), None));
     }
     match text.split_once(':') {
+        // A plain number is a port without a host.
+        None if number::<u64>(text, 0, u64::MAX).is_some() => None,
         None => Some((ipv4_or_name(text, names)?.into(), None)),
         Some((host, port)) => Some((ipv4_or_name(host, names)?.into(), Some(port_or_name(port, protocol, names)?))),
     }
@@ -66,8 +68,8 @@ fn ipv4_or_name(text: &str, names: &Names) -> Option<Ipv4Addr> {
     ipv4(text).or_else(|| names.host(text))
 }
 
-fn port_or_name(text: &str, protocol: Protocol, names: &Names) -> Option<u16> {
-    number(text, 0, u16::MAX.into()).or_else(|| names.port(text, protocol))
+fn port_or_name(text: &str, protocol: Option<Protocol>, names: &Names) -> Option<u16> {
+    number(text, 0, u16::MAX.into()).or_else(|| names.port(text, protocol?))
 }
 
 /// An IPv4 address or mask in any of the forms of `inet_aton`: one to four parts, the last filling what is left,

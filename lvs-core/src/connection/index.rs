@@ -10,10 +10,17 @@ use alloc::vec::Vec;
 
 /// A hash index over the nodes `0..nodes`; each node is in one chain or in none.
 pub(crate) struct HashIndex {
-    /// First node of each chain; a power of two of them.
-    heads: Box<[u32]>,
+    /// Start of each chain; a power of two of them.
+    heads: Box<[Head]>,
     links: Vec<Link>,
     nodes: u32,
+}
+
+/// A chain's first node and, so that finding it costs one cache line, that node's tag.
+#[derive(Clone, Copy)]
+struct Head {
+    tag: u32,
+    node: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -28,7 +35,7 @@ impl HashIndex {
     /// An index for nodes `0..nodes`, with chains for about `expected` of them.
     pub(crate) fn new(nodes: u32, expected: u32) -> Self {
         let chains = (expected as usize).next_power_of_two();
-        Self { heads: vec![NONE; chains].into_boxed_slice(), links: Vec::with_capacity(nodes as usize), nodes }
+        Self { heads: vec![Head::EMPTY; chains].into_boxed_slice(), links: Vec::with_capacity(nodes as usize), nodes }
     }
 
     /// Puts `node`, which is in no chain, before all others with this hash. Constant work.
@@ -42,11 +49,11 @@ impl HashIndex {
         }
         let tag = hash as u32;
         let chain = self.chain_of(tag);
-        let next = self.heads[chain];
+        let next = self.heads[chain].node;
         if let Some(next) = self.links.get_mut(next as usize) {
             next.previous = node;
         }
-        self.heads[chain] = node;
+        self.heads[chain] = Head { tag, node };
         self.links[node as usize] = Link { tag, previous: NONE, next };
     }
 
@@ -60,7 +67,7 @@ impl HashIndex {
             Some(previous) => previous.next = next,
             None => {
                 let chain = self.chain_of(tag);
-                self.heads[chain] = next;
+                self.heads[chain] = self.head_from(next);
             }
         }
         self.links[node as usize] = Link::OUT;
@@ -69,16 +76,27 @@ impl HashIndex {
     /// The nodes that were inserted with this hash, newest first (and, once in 2³², one with another hash).
     pub(crate) fn with_hash(&self, hash: u64) -> impl Iterator<Item = u32> {
         let tag = hash as u32;
-        let mut node = self.heads[self.chain_of(tag)];
+        let mut next = self.heads[self.chain_of(tag)];
+        let mut returned = NONE;
         core::iter::from_fn(move || {
-            while let Some(link) = self.links.get(node as usize) {
-                let this = core::mem::replace(&mut node, link.next);
-                if link.tag == tag {
-                    return Some(this);
+            // The link of a node that was returned is read only if the caller asks for more.
+            if returned != NONE {
+                next = self.head_from(self.links[returned as usize].next);
+            }
+            while next.node != NONE {
+                if next.tag == tag {
+                    returned = next.node;
+                    return Some(returned);
                 }
+                next = self.head_from(self.links[next.node as usize].next);
             }
             None
         })
+    }
+
+    /// `node`, which may be `NONE`, as the first of its chain.
+    fn head_from(&self, node: u32) -> Head {
+        self.links.get(node as usize).map_or(Head::EMPTY, |link| Head { tag: link.tag, node })
     }
 
     fn chain_of(&self, tag: u32) -> usize {
@@ -88,8 +106,12 @@ impl HashIndex {
     /// Bytes reserved, to show that they never change.
     #[cfg(test)]
     pub(crate) fn reserved_len(&self) -> usize {
-        self.links.capacity() * size_of::<Link>() + self.heads.len() * size_of::<u32>()
+        self.links.capacity() * size_of::<Link>() + self.heads.len() * size_of::<Head>()
     }
+}
+
+impl Head {
+    const EMPTY: Self = Self { tag: 0, node: NONE };
 }
 
 impl Link {

@@ -34,8 +34,12 @@ pub(crate) struct Store<T> {
     wheel: Wheel,
 }
 
+/// A place. Aligned, so that the beginning of a record shares one cache line with the generation.
+#[repr(C, align(64))]
 struct Slot<T> {
     generation: u32,
+    /// Whether the wheel knows the record; saves a look there with every packet.
+    is_filed: bool,
     content: Content<T>,
 }
 
@@ -59,7 +63,7 @@ impl<T: Timed> Store<T> {
         let index = match self.free {
             Some(index) => index,
             None => {
-                self.slots.push(Slot { generation: 0, content: Content::Free { next: None } });
+                self.slots.push(Slot { generation: 0, is_filed: false, content: Content::Free { next: None } });
                 self.slots.len() as u32 - 1
             }
         };
@@ -68,9 +72,11 @@ impl<T: Timed> Store<T> {
             Content::Free { next } => self.free = next,
             Content::Record(_) => unreachable!("the free list holds free places only"),
         }
+        slot.is_filed = true;
+        let generation = slot.generation;
         self.len += 1;
         self.wheel.schedule(index, deadline);
-        Some(Handle { index, generation: slot.generation })
+        Some(Handle { index, generation })
     }
 
     /// Removes a record and its timer; `None` if it is gone.
@@ -89,7 +95,9 @@ impl<T: Timed> Store<T> {
     /// The record, unless it is gone.
     pub(crate) fn get(&self, handle: Handle) -> Option<&T> {
         match self.slots.get(handle.index as usize)? {
-            Slot { generation, content: Content::Record(record) } if *generation == handle.generation => Some(record),
+            Slot { generation, content: Content::Record(record), .. } if *generation == handle.generation => {
+                Some(record)
+            }
             _ => None,
         }
     }
@@ -97,7 +105,9 @@ impl<T: Timed> Store<T> {
     /// The record, unless it is gone. Its timer is not for the caller to write.
     pub(crate) fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
         match self.slots.get_mut(handle.index as usize)? {
-            Slot { generation, content: Content::Record(record) } if *generation == handle.generation => Some(record),
+            Slot { generation, content: Content::Record(record), .. } if *generation == handle.generation => {
+                Some(record)
+            }
             _ => None,
         }
     }
@@ -118,9 +128,11 @@ impl<T: Timed> Store<T> {
     pub(crate) fn rearm(&mut self, handle: Handle, now: Instant, timeout: Duration) -> bool {
         let deadline = now + timeout;
         let Some(record) = self.get_mut(handle) else { return false };
+        let is_later = record.deadline() <= deadline;
         record.set_timer(timeout, deadline);
-        if self.wheel.filed_at(handle.index).is_none_or(|filed| deadline < filed) {
-            self.wheel.schedule(handle.index, deadline);
+        // A filed record comes up no later than at its old deadline.
+        if !(is_later && self.slots[handle.index as usize].is_filed) {
+            self.file(handle.index, deadline);
         }
         true
     }
@@ -131,7 +143,7 @@ impl<T: Timed> Store<T> {
         let Some(record) = self.get_mut(handle) else { return false };
         if record.deadline() > now {
             record.set_deadline(now);
-            self.wheel.schedule(handle.index, now);
+            self.file(handle.index, now);
         }
         true
     }
@@ -143,11 +155,17 @@ impl<T: Timed> Store<T> {
             let (handle, record) = self.at(index).expect("removing a record cancels its timer");
             let deadline = record.deadline();
             if deadline <= now {
+                self.slots[index as usize].is_filed = false;
                 return Some(handle);
             }
             self.wheel.schedule(index, deadline);
         }
         None
+    }
+
+    /// Whether any record may have ended: `false` promises that none has.
+    pub(crate) fn may_have_expired(&self, now: Instant) -> bool {
+        self.wheel.may_be_due(now)
     }
 
     /// When to call [`Store::pop_expired`] next; `None` while there is no timer. See [`Wheel::next_due`].
@@ -168,6 +186,14 @@ impl<T: Timed> Store<T> {
     /// All records by place, those that have ended and not come up yet included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
         (0..self.slots.len() as u32).filter_map(|index| self.at(index))
+    }
+
+    /// Files a record's timer, unless it comes up early enough as it is.
+    fn file(&mut self, index: u32, deadline: Instant) {
+        self.slots[index as usize].is_filed = true;
+        if self.wheel.filed_at(index).is_none_or(|filed| deadline < filed) {
+            self.wheel.schedule(index, deadline);
+        }
     }
 
     /// Bytes reserved, to show that they never change.

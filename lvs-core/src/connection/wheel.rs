@@ -126,7 +126,7 @@ impl Wheel {
         if self.len == 0 {
             return None;
         }
-        let filed = match self.draining.is_some() {
+        let filed = match self.is_draining() {
             true => self.current,
             false => self.first_slot().map_or(u64::MAX, |(level, _, start)| match level <= COARSE_LEVEL {
                 true => start | ((1 << (8 * COARSE_LEVEL)) - 1),
@@ -135,6 +135,19 @@ impl Wheel {
         };
         let overdue = if self.overdue_len == 0 { u64::MAX } else { self.overdue_earliest };
         Some(Instant::from_nanos(filed.min(overdue)))
+    }
+
+    /// Whether [`Wheel::pop_due`] has work to do: `false` promises that nothing is due, `true` that it may be.
+    pub(crate) fn may_be_due(&self, now: Instant) -> bool {
+        let now = now.as_nanos();
+        let overdue = self.overdue_len > 0 && self.overdue_earliest <= now;
+        let filed = self.is_draining() || self.first_slot().is_some_and(|(_, _, start)| start <= now);
+        overdue || filed && self.current <= now
+    }
+
+    /// Whether a slot whose time has come still holds something.
+    fn is_draining(&self) -> bool {
+        self.draining.is_some_and(|slot| self.heads[usize::from(slot)] != NONE)
     }
 
     /// The slot to empty next, if its time has come. Moves `current` up to it, or up to `now` if nothing is due.

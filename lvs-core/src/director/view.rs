@@ -94,11 +94,10 @@ impl Director {
         })
     }
 
-    /// What has ended but is still counted, by server. Walks the tables only when something is due.
+    /// What has ended but is still counted, by server. Walks the tables only when something may have.
     fn ended(&self, now: Instant) -> BTreeMap<ServerId, Ended> {
         let mut ended: BTreeMap<ServerId, Ended> = BTreeMap::new();
-        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if is_due(self.connections.next_deadline()) {
+        if self.connections.may_have_expired(now) {
             for (_, connection) in self.connections.iter().filter(|(_, connection)| connection.deadline <= now) {
                 let Some(server) = connection.server else { continue };
                 let counts = ended.entry(server).or_default();
@@ -106,7 +105,7 @@ impl Director {
                 counts.active += u32::from(connection.is_active);
             }
         }
-        if is_due(self.templates.next_deadline()) {
+        if self.templates.may_have_expired(now) {
             for (_, template) in self.templates.iter().filter(|(_, template)| template.deadline <= now) {
                 ended.entry(template.server).or_default().templates += 1;
             }

@@ -4,9 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lvs_core::wire::ipv4;
 use lvs_core::{HEADROOM, Instant};
-
-use crate::checksum::sum;
 
 /// Most datagrams in progress. With 64 KiB each, at most 4 MiB are held.
 const DATAGRAMS_MAX: usize = 64;
@@ -155,9 +154,7 @@ impl Datagram {
         if self.key.source.is_ipv4() {
             header[2..4].copy_from_slice(&u16::try_from(len).ok()?.to_be_bytes());
             header[6..8].fill(0);
-            header[10..12].fill(0);
-            let checksum = !sum(0, header);
-            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            ipv4::recompute_checksum(header, self.headers.len());
         } else {
             header[4..6].copy_from_slice(&u16::try_from(len - 40).ok()?.to_be_bytes());
         }

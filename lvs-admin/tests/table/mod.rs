@@ -1,0 +1,41 @@
+//! A table of services made from rules, standing in for a director: newest server first, no counters.
+
+use lvs_admin::parse_rules;
+use lvs_core::view::{ServerView, ServiceView};
+use lvs_core::{Command, ServerConfig, ServiceConfig, ServiceKey};
+
+/// The table these rules make. Rules other than `-A` and `-a` are not understood.
+pub fn table(rules: &str) -> Vec<ServiceView> {
+    from_commands(&parse_rules(rules).expect("valid rules"))
+}
+
+pub fn from_commands(commands: &[Command]) -> Vec<ServiceView> {
+    let mut services = Vec::new();
+    for command in commands {
+        match command {
+            Command::AddService(key, config) => services.push(service(*key, config.clone())),
+            Command::AddServer(key, config) => {
+                let service: &mut ServiceView = services.iter_mut().find(|service| service.key == *key).unwrap();
+                service.servers.insert(0, server(config.clone()));
+            }
+            other => panic!("not a rule of a table: {other:?}"),
+        }
+    }
+    services
+}
+
+pub fn service(key: ServiceKey, config: ServiceConfig) -> ServiceView {
+    ServiceView { key, config, statistics: Default::default(), servers: Vec::new() }
+}
+
+pub fn server(config: ServerConfig) -> ServerView {
+    ServerView {
+        effective_weight: config.weight,
+        config,
+        active_connections: 0,
+        inactive_connections: 0,
+        persistent_connections: 0,
+        is_overloaded: false,
+        statistics: Default::default(),
+    }
+}

@@ -1,0 +1,26 @@
+//! The fuzz targets' committed corpora, as ordinary tests on any toolchain.
+
+use std::fs;
+use std::path::Path;
+
+/// Runs every file of a corpus through its target; how many there were.
+fn check(target: &str, run: impl Fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("the corpus is committed").map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} holds no seeds", folder.display());
+    for file in files {
+        run(&fs::read(&file).unwrap());
+    }
+}
+
+#[test]
+fn every_seed_of_handle_packet_passes() {
+    check("handle_packet", lvs_testkit::fuzz::handle_packet);
+}
+
+#[test]
+fn every_seed_of_commands_and_packets_passes() {
+    check("commands_and_packets", lvs_testkit::fuzz::commands_and_packets);
+}

@@ -1,0 +1,211 @@
+//! The command line of `lvsd`: words in, an [`Invocation`] or a sentence about what is wrong out.
+//! Written by hand: two subcommands with three options do not need a parser crate.
+
+use std::path::PathBuf;
+
+/// What the command line asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Invocation {
+    /// `lvsd --help`.
+    Help,
+    /// `lvsd --version`.
+    Version,
+    /// `lvsd demo`.
+    Demo {
+        /// How many requests to make.
+        requests: usize,
+        /// Print one JSON object rather than text.
+        json: bool,
+    },
+    /// `lvsd run`.
+    Run {
+        /// The rules, as `ipvsadm-save` writes them.
+        rules: PathBuf,
+        /// Names of the TUN devices: clients' and servers', or one for both.
+        tun: Vec<String>,
+    },
+}
+
+/// Reads the words that follow the program's name.
+///
+/// # Errors
+/// A sentence that says which word is wrong. The caller adds [`USAGE`].
+///
+/// ```
+/// use lvs_director::args::{Invocation, parse};
+/// let invocation = parse(["demo", "--requests", "50"].map(String::from)).unwrap();
+/// assert_eq!(invocation, Invocation::Demo { requests: 50, json: false });
+/// ```
+pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Invocation, String> {
+    let mut words = words.into_iter().peekable();
+    let Some(subcommand) = words.next() else { return Err("a subcommand is missing".to_owned()) };
+    match subcommand.as_str() {
+        "--help" | "-h" | "help" => Ok(Invocation::Help),
+        "--version" | "-V" => Ok(Invocation::Version),
+        "demo" => demo(Words(words.collect())),
+        "run" => run(Words(words.collect())),
+        option if option.starts_with('-') => Err(format!("unknown option {option:?}")),
+        other => Err(format!("unknown subcommand {other:?}")),
+    }
+}
+
+fn demo(mut words: Words) -> Result<Invocation, String> {
+    let (mut requests, mut json) = (crate::demo::plan::REQUESTS, false);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--help" | "-h" => return Ok(Invocation::Help),
+            "--json" => json = true,
+            "--requests" => {
+                let value = words.value_of("--requests")?;
+                requests = value
+                    .parse()
+                    .ok()
+                    .filter(|requests| (1..=REQUESTS_MAX).contains(requests))
+                    .ok_or_else(|| format!("--requests takes a number from 1 to {REQUESTS_MAX}, not {value:?}"))?;
+            }
+            _ => return Err(unexpected(&word, "demo")),
+        }
+    }
+    Ok(Invocation::Demo { requests, json })
+}
+
+fn run(mut words: Words) -> Result<Invocation, String> {
+    let (mut rules, mut tun) = (None, None);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--help" | "-h" => return Ok(Invocation::Help),
+            "--tun" => tun = Some(tun_names(&words.value_of("--tun")?)?),
+            _ if word.starts_with('-') || rules.is_some() => return Err(unexpected(&word, "run")),
+            _ => rules = Some(PathBuf::from(word)),
+        }
+    }
+    let rules = rules.ok_or("run needs a file of rules, as ipvsadm-save writes them")?;
+    let tun = tun.ok_or("run needs --tun NAME, or --tun CLIENTS,SERVERS")?;
+    Ok(Invocation::Run { rules, tun })
+}
+
+fn tun_names(value: &str) -> Result<Vec<String>, String> {
+    let names: Vec<_> = value.split(',').map(str::to_owned).collect();
+    let is_name = |name: &String| {
+        // What Linux takes for a device name; `%` would ask it to choose a number.
+        (1..=NAME_LEN_MAX).contains(&name.len())
+            && !name.contains(|character: char| matches!(character, '/' | ':' | '%') || character.is_whitespace())
+            && name != "."
+            && name != ".."
+    };
+    if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
+        return Err(format!("--tun: {wrong:?} cannot name a device"));
+    }
+    match names.as_slice() {
+        [_] => Ok(names),
+        [clients, servers] if clients != servers => Ok(names),
+        [_, _] => {
+            Err("--tun: the two names must differ; give one name if one device is to serve both sides".to_owned())
+        }
+        _ => Err("--tun takes one name or two".to_owned()),
+    }
+}
+
+fn unexpected(word: &str, subcommand: &str) -> String {
+    format!("{subcommand} does not know what to do with {word:?}")
+}
+
+/// The words that are left. `--option=value` counts as two.
+struct Words(std::collections::VecDeque<String>);
+
+impl Words {
+    fn next(&mut self) -> Option<String> {
+        let word = self.0.pop_front()?;
+        match word.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => {
+                self.0.push_front(value.to_owned());
+                Some(option.to_owned())
+            }
+            _ => Some(word),
+        }
+    }
+
+    fn value_of(&mut self, option: &str) -> Result<String, String> {
+        self.0.pop_front().ok_or_else(|| format!("{option} needs a value"))
+    }
+}
+
+/// Most requests a demo makes: more than that is a benchmark, and takes more ports than a client has.
+const REQUESTS_MAX: usize = 20_000;
+
+/// IFNAMSIZ less the terminating zero.
+const NAME_LEN_MAX: usize = 15;
+
+/// One line for each way to call the program.
+pub const USAGE: &str = "\
+Usage: lvsd demo [--json] [--requests N]
+       lvsd run RULES --tun NAME[,NAME]
+       lvsd --help | --version";
+
+/// What `lvsd --help` prints below [`USAGE`].
+pub const HELP: &str = "\
+lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
+
+  demo   Balance real HTTP over three small servers, inside this process: clients
+         and servers live in network namespaces made for the occasion, and nothing
+         of the machine's own network is touched. Needs user namespaces (or root)
+         and /dev/net/tun; where these are denied, says so and simulates.
+           --json         print one JSON object instead of tables
+           --requests N   make N requests (default 600)
+
+  run    Balance what arrives on TUN devices until Ctrl-C, then print the tables.
+           RULES          a file as ipvsadm-save writes it, e.g.
+                            -A -t 192.0.2.80:80 -s wrr
+                            -a -t 192.0.2.80:80 -r 10.2.0.11:8080 -m -w 3
+           --tun NAME     one device for clients and servers, or
+           --tun C,S      clients behind device C, servers behind device S
+         Devices that do not exist are made. Give them routes, e.g.
+         'ip route add 192.0.2.80 dev NAME' for a virtual address.
+
+Exit status: 0 all went well; 1 a request failed or something was denied;
+2 the command line is wrong.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Invocation, String> {
+        parse(line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned))
+    }
+
+    #[test]
+    fn subcommands_take_their_options_in_any_order() {
+        assert_eq!(parsed("demo"), Ok(Invocation::Demo { requests: 600, json: false }));
+        assert_eq!(parsed("demo --requests=7 --json"), Ok(Invocation::Demo { requests: 7, json: true }));
+        let run = Invocation::Run { rules: "r.txt".into(), tun: vec!["a".to_owned(), "b".to_owned()] };
+        assert_eq!(parsed("run r.txt --tun a,b"), Ok(run.clone()));
+        assert_eq!(parsed("run --tun a,b r.txt"), Ok(run));
+        assert_eq!(parsed("run --help"), Ok(Invocation::Help));
+        assert_eq!(parsed("--version"), Ok(Invocation::Version));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, complaint) in [
+            ("", "a subcommand is missing"),
+            ("fly", "unknown subcommand \"fly\""),
+            ("--fly", "unknown option \"--fly\""),
+            ("demo --fly", "demo does not know what to do with \"--fly\""),
+            ("demo --requests", "--requests needs a value"),
+            ("demo --requests 0", "--requests takes a number from 1 to 20000, not \"0\""),
+            ("run --tun a", "run needs a file of rules, as ipvsadm-save writes them"),
+            ("run r.txt", "run needs --tun NAME, or --tun CLIENTS,SERVERS"),
+            ("run r.txt s.txt --tun a", "run does not know what to do with \"s.txt\""),
+            ("run r.txt --tun a,b,c", "--tun takes one name or two"),
+            ("run r.txt --tun a,", "--tun: \"\" cannot name a device"),
+            ("run r.txt --tun abcdefghijklmnop", "--tun: \"abcdefghijklmnop\" cannot name a device"),
+            ("run r.txt --tun tun%d", "--tun: \"tun%d\" cannot name a device"),
+            (
+                "run r.txt --tun a,a",
+                "--tun: the two names must differ; give one name if one device is to serve both sides",
+            ),
+        ] {
+            assert_eq!(parsed(line), Err(complaint.to_owned()), "{line}");
+        }
+    }
+}

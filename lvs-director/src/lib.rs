@@ -1,0 +1,29 @@
+//! `lvsd`, the LVS in Rust daemon, as a library: `main.rs` only reads the command line and calls what is here, and
+//! the tests call it too.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`args`] | the command line |
+//! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
+//! | [`run`] | `lvsd run`: a director in the foreground, on TUN devices |
+//! | [`rules`] | the reader of `ipvsadm-save` files |
+//! | [`listing`] | a director's tables, as `ipvsadm -Ln` prints them |
+//! | [`denied`] | what the operating system refused, and what helps |
+//! | [`http`] | the demo's small HTTP client and server |
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod args;
+pub mod demo;
+pub mod denied;
+pub mod http;
+pub mod listing;
+pub mod rules;
+pub mod run;
+
+/// Prints `text` to standard output. A reader that has gone away (`lvsd demo | head`) is no reason to fail.
+pub fn print(text: &str) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}

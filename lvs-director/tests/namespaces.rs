@@ -1,0 +1,161 @@
+//! Real packets: a director between the kernel's TCP stacks, on TUN devices in network namespaces of the test's own.
+//!
+//! A program of its own rather than a set of `#[test]`s: the kernel lets only a process with one thread enter a user
+//! namespace, and the usual harness has several. So this file runs itself again for each case. Where user namespaces or
+//! TUN are denied, a case says what was denied and counts as skipped.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use lvs_director::demo::progress::Progress;
+use lvs_director::demo::{director, lab, load, namespaces, plan};
+use lvs_director::denied::Denied;
+use lvs_io_tun::netdev;
+
+/// A case: its name, and what it does.
+type Case = (&'static str, fn() -> Result<(), Denied>);
+
+const CASES: [Case; 3] = [
+    ("http_over_ipv4_and_ipv6_is_balanced_by_weight", http_over_ipv4_and_ipv6_is_balanced_by_weight),
+    ("curl_gets_whole_answers_over_ipv4_and_ipv6", curl_gets_whole_answers_over_ipv4_and_ipv6),
+    ("run_forwards_until_ctrl_c_and_prints_its_tables", run_forwards_until_ctrl_c_and_prints_its_tables),
+];
+
+fn http_over_ipv4_and_ipv6_is_balanced_by_weight() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    let visit = lab::visit(director(), || load::drive(60, &Progress::silent(60)))?;
+    visit.ended.expect("no device failed");
+    assert_eq!(visit.outcome.failed, [""; 0]);
+    for (service, virtual_address) in plan::VIRTUAL.iter().enumerate() {
+        for (name, answers) in [("ant", 15), ("bee", 10), ("cat", 5)] {
+            let answered = visit.outcome.answered.iter();
+            let count = answered.filter(|answer| answer.to == *virtual_address && answer.server == name).count();
+            assert_eq!(count, answers, "{name} for service {service}");
+        }
+    }
+    let counters = visit.worker.counters();
+    assert_eq!(counters.dropped, 0, "{counters:?}");
+    Ok(())
+}
+
+fn curl_gets_whole_answers_over_ipv4_and_ipv6() -> Result<(), Denied> {
+    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
+        println!("skipped: curl is not installed");
+        return Ok(());
+    }
+    namespaces::enter_user_namespace()?;
+    let curl = |url: &str| {
+        let options = ["--silent", "--show-error", "--globoff", "--noproxy", "*", "--max-time", "5"];
+        let output = Command::new("curl").args(options).arg(url).output().expect("curl starts");
+        assert!(output.status.success(), "{url}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let visit = lab::visit(director(), || {
+        plan::VIRTUAL
+            .map(|service| [curl(&format!("http://{service}/")), curl(&format!("http://{service}/bytes/300000"))])
+    })?;
+    for [greeting, bulk] in visit.outcome {
+        assert!(["ant", "bee", "cat"].iter().any(|name| greeting == format!("Hello from {name}.\n")), "{greeting:?}");
+        assert_eq!(bulk.len(), 300_000);
+    }
+    Ok(())
+}
+
+fn run_forwards_until_ctrl_c_and_prints_its_tables() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()?;
+    let rules = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("run.{}.rules", std::process::id()));
+    std::fs::write(&rules, "-A -u 192.0.2.80:53 -s rr\n-a -u 192.0.2.80:53 -r 10.2.0.11:5353 -m\n").expect("written");
+    let mut lvsd = Lvsd::spawn(&["run", rules.to_str().expect("text"), "--tun", "lvs0"]);
+    let mut first_line = String::new();
+    BufReader::new(lvsd.0.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
+    if first_line.contains("cannot open /dev/net/tun") {
+        println!("skipped: {first_line}");
+        return Ok(());
+    }
+    assert_eq!(first_line, "lvsd: forwarding on lvs0; Ctrl-C ends it and prints the tables\n");
+
+    let client = Ipv4Addr::new(10, 1, 0, 1);
+    let virtual_address = Ipv4Addr::new(192, 0, 2, 80);
+    netdev::add_address("lvs0", client.into(), 24).expect("the device is there");
+    netdev::add_route(virtual_address.into(), 32, "lvs0").expect("the device is there");
+    let datagram = UdpSocket::bind((client, 0)).and_then(|socket| socket.send_to(b"query", (virtual_address, 53)));
+    assert_eq!(datagram.expect("sent"), 5);
+    // Nobody serves this port. The refusal shows that everything before it has been handled.
+    let refused = TcpStream::connect_timeout(&(virtual_address, 81).into(), Duration::from_secs(5));
+    assert_eq!(refused.map_err(|error| error.kind()).err(), Some(std::io::ErrorKind::ConnectionRefused));
+
+    let id = rustix::process::Pid::from_child(&lvsd.0);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
+    let mut tables = String::new();
+    lvsd.0.stdout.take().expect("piped").read_to_string(&mut tables).expect("text");
+    assert!(lvsd.0.wait().is_ok_and(|status| status.success()));
+    for line in [
+        "UDP  192.0.2.80:53 rr",
+        "  -> 10.2.0.11:5353               Masq    1      0          1         ",
+        "UDP  192.0.2.80:53                       1        1        0       33        0",
+    ] {
+        assert!(tables.lines().any(|found| found == line), "{line:?} is missing in\n{tables}");
+    }
+    let _ = std::fs::remove_file(rules);
+    Ok(())
+}
+
+/// A running `lvsd`, ended with the case at the latest.
+struct Lvsd(Child);
+
+impl Lvsd {
+    fn spawn(words: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lvsd"));
+        Self(command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lvsd starts"))
+    }
+}
+
+impl Drop for Lvsd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `--list` names the cases; `--case NAME` runs one here; anything else runs those whose names contain a given word,
+/// each in a process of its own.
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--list") {
+        CASES.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    if let [option, name] = words.as_slice()
+        && option == "--case"
+    {
+        return run_here(name);
+    }
+    let filters: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
+    let mut failed = 0;
+    for (name, _) in CASES.iter().filter(|(name, _)| is_wanted(name)) {
+        let this = std::env::current_exe().expect("this program has a path");
+        let output = Command::new(this).args(["--case", name]).output().expect("this program starts again");
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        match output.status.success() {
+            true if said.is_empty() => println!("test {name} ... ok"),
+            true => println!("test {name} ... ok, {}", said.trim_end()),
+            false => {
+                println!("test {name} ... FAILED\n{said}");
+                failed += 1;
+            }
+        }
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_here(name: &str) -> ExitCode {
+    let (_, case) = CASES.iter().find(|(case, _)| case == &name).expect("one of the cases");
+    if let Err(denied) = case() {
+        println!("skipped: {denied}");
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,104 @@
+//! Makes of a packet what its way out takes: fragments of an IPv4 packet longer than the MTU, segments of a
+//! super-packet the device cannot cut, complete checksums where the device completes none. Most packets need nothing
+//! of this and go straight to the sink.
+
+use std::io;
+use std::net::IpAddr;
+
+use lvs_core::wire::fragment::fragment;
+use lvs_core::wire::rewrite::complete_checksum;
+use lvs_core::wire::segment::segment;
+use lvs_core::{ChecksumOffload, DropReason, GsoKind, HEADROOM, PacketBuf};
+
+use crate::device::PacketSink;
+
+/// What sending one packet came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Sent {
+    /// Packets the sink took, and their bytes.
+    pub packets: u64,
+    pub bytes: u64,
+    /// Packets lost because the sink's queue was full.
+    pub queue_full: u64,
+    /// Packets lost for another reason.
+    pub failed: u64,
+}
+
+/// Room to cut packets in.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    /// Where a piece is made.
+    piece: Box<[u8]>,
+    /// Where it is sent from, headroom before it.
+    outgoing: Box<[u8]>,
+}
+
+impl Egress {
+    pub(crate) fn new() -> Self {
+        let room = || vec![0; HEADROOM + usize::from(u16::MAX)].into_boxed_slice();
+        Self { piece: room(), outgoing: room() }
+    }
+
+    /// Sends the packet, in pieces if need be.
+    pub(crate) fn send(
+        &mut self,
+        sink: &mut dyn PacketSink,
+        packet: &mut PacketBuf<'_>,
+        next_hop: IpAddr,
+        mtu: u16,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        let takes = sink.offloads();
+        if let Some(gso) = packet.offload.gso {
+            let takes_it = match gso.kind {
+                GsoKind::TcpV4 | GsoKind::TcpV6 => takes.tcp,
+                GsoKind::Udp => takes.udp,
+            };
+            // How long the segments are was compared with the MTU by whoever let the packet pass.
+            if takes_it {
+                send_whole(sink, packet, next_hop, &mut sent);
+            } else {
+                let Self { piece, outgoing } = self;
+                let outcome = segment(packet.bytes(), gso, piece, |bytes| {
+                    send_piece(sink, outgoing, bytes, next_hop, &mut sent);
+                });
+                sent.failed += u64::from(outcome.is_err());
+            }
+            return sent;
+        }
+        let is_too_long = packet.len() > usize::from(mtu);
+        let needs_checksum = packet.offload.checksum != ChecksumOffload::Full && (is_too_long || !takes.checksum);
+        let mut ready: Result<(), DropReason> = Ok(());
+        if needs_checksum {
+            ready = complete_checksum(packet);
+        }
+        if is_too_long && ready.is_ok() {
+            let Self { piece, outgoing } = self;
+            // Only IPv4 gets here, which keeps its own identification.
+            ready = fragment(packet.bytes(), mtu.into(), 0, piece, |bytes| {
+                send_piece(sink, outgoing, bytes, next_hop, &mut sent);
+            });
+        } else if ready.is_ok() {
+            send_whole(sink, packet, next_hop, &mut sent);
+        }
+        sent.failed += u64::from(ready.is_err());
+        sent
+    }
+}
+
+fn send_piece(sink: &mut dyn PacketSink, outgoing: &mut [u8], piece: &[u8], next_hop: IpAddr, sent: &mut Sent) {
+    outgoing[HEADROOM..HEADROOM + piece.len()].copy_from_slice(piece);
+    send_whole(sink, &mut PacketBuf::new(outgoing, HEADROOM, piece.len()), next_hop, sent);
+}
+
+fn send_whole(sink: &mut dyn PacketSink, packet: &mut PacketBuf<'_>, next_hop: IpAddr, sent: &mut Sent) {
+    let len = packet.len() as u64;
+    match sink.send(packet, next_hop) {
+        Ok(()) => {
+            sent.packets += 1;
+            sent.bytes += len;
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => sent.queue_full += 1,
+        Err(_) => sent.failed += 1,
+    }
+}

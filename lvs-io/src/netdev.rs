@@ -1,0 +1,198 @@
+//! Setting up a network device: up, MTU, addresses, routes, by rtnetlink (RFC 3549). What `ip` would do, for programs
+//! that may not call it. Everything happens in the calling thread's network namespace and needs CAP_NET_ADMIN there.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::netdevice;
+
+use crate::netlink::{self, HEADER_LEN, Message};
+
+/// Whether the kernel has IPv6 and lets new devices of this namespace use it. Containers often do not.
+pub fn has_ipv6() -> bool {
+    let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    disabled.is_ok_and(|disabled| disabled.trim() == "0")
+}
+
+/// Brings the device up.
+///
+/// # Errors
+/// Names the device and what the kernel said.
+pub fn set_up(name: &str) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_NEWLINK, 0);
+        let up = libc::IFF_UP as u32;
+        message.put(&[0, 0]).put(&0u16.to_ne_bytes()).put(&index_bytes(index)).put(&up.to_ne_bytes());
+        message.put(&up.to_ne_bytes());
+        message
+    };
+    execute(name, request).map_err(|error| describe(&error, format_args!("cannot bring {name} up")))?;
+    Ok(())
+}
+
+/// Sets the device's MTU, in bytes.
+///
+/// # Errors
+/// Names the device and what the kernel said.
+pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_NEWLINK, 0);
+        message.put(&[0, 0]).put(&0u16.to_ne_bytes()).put(&index_bytes(index)).put(&[0; 8]);
+        message.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
+        message
+    };
+    execute(name, request).map_err(|error| describe(&error, format_args!("cannot set the MTU of {name} to {mtu}")))?;
+    Ok(())
+}
+
+/// Gives the device an address; the network of `prefix` bits around it becomes reachable through the device.
+///
+/// An IPv6 address skips duplicate address detection. The kernel makes it reachable a little later, from a work queue:
+/// if the device is up this waits for that, at most a second. So bring the device up first; added to a device that is
+/// down, the address becomes reachable some milliseconds after [`set_up`].
+///
+/// # Errors
+/// `AlreadyExists` if the device has it. The text names device, address and what the kernel said.
+pub fn add_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
+        message.put(&[family(address), prefix, 0, libc::RT_SCOPE_UNIVERSE]).put(&index_bytes(index));
+        message.attribute(libc::IFA_LOCAL, &octets(address)).attribute(libc::IFA_ADDRESS, &octets(address));
+        if address.is_ipv6() {
+            message.attribute(libc::IFA_FLAGS, &libc::IFA_F_NODAD.to_ne_bytes());
+        }
+        message
+    };
+    let socket = execute(name, request)
+        .map_err(|error| describe(&error, format_args!("cannot give {name} the address {address}/{prefix}")))?;
+    if address.is_ipv6() && is_up(&socket, name)? {
+        wait_until_local(&socket, address)?;
+    }
+    Ok(())
+}
+
+/// Takes an address from the device.
+///
+/// # Errors
+/// `AddrNotAvailable` if the device does not have it. The text names device, address and what the kernel said.
+pub fn remove_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_DELADDR, 0);
+        message.put(&[family(address), prefix, 0, 0]).put(&index_bytes(index));
+        message.attribute(libc::IFA_LOCAL, &octets(address));
+        message
+    };
+    execute(name, request)
+        .map_err(|error| describe(&error, format_args!("cannot take {address}/{prefix} from {name}")))?;
+    Ok(())
+}
+
+/// Whether packets to the address are delivered to this host's own stack.
+///
+/// # Errors
+/// If the kernel answers no questions.
+pub fn is_local(address: IpAddr) -> io::Result<bool> {
+    is_delivered_here(&netlink::socket()?, address)
+}
+
+/// Routes everything under `destination`/`prefix` into the device, without a gateway. `0.0.0.0`/0 or `::`/0 is the
+/// default route.
+///
+/// # Errors
+/// `AlreadyExists` if there is such a route. The text names device, destination and what the kernel said.
+pub fn add_route(destination: IpAddr, prefix: u8, name: &str) -> io::Result<()> {
+    route(destination, prefix, None, name)
+        .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} into {name}")))
+}
+
+/// Routes everything under `destination`/`prefix` to the gateway behind the device.
+///
+/// # Errors
+/// As [`add_route`]; also if the gateway cannot be reached directly.
+pub fn add_route_via(destination: IpAddr, prefix: u8, gateway: IpAddr, name: &str) -> io::Result<()> {
+    route(destination, prefix, Some(gateway), name)
+        .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} via {gateway} on {name}")))
+}
+
+fn route(destination: IpAddr, prefix: u8, gateway: Option<IpAddr>, name: &str) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
+        // IPv4 routes without a gateway have link scope; IPv6 routes have no scope.
+        let is_direct = destination.is_ipv4() && gateway.is_none();
+        let scope = if is_direct { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
+        let table = libc::RT_TABLE_MAIN;
+        message.put(&[family(destination), prefix, 0, 0, table, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST]);
+        message.put(&0u32.to_ne_bytes());
+        if prefix > 0 {
+            message.attribute(libc::RTA_DST, &octets(destination));
+        }
+        if let Some(gateway) = gateway {
+            message.attribute(libc::RTA_GATEWAY, &octets(gateway));
+        }
+        message.attribute(libc::RTA_OIF, &index_bytes(index));
+        message
+    };
+    execute(name, request)?;
+    Ok(())
+}
+
+/// Sends the request about the device's index and returns the socket for more.
+fn execute(name: &str, request: impl FnOnce(u32) -> Message) -> io::Result<OwnedFd> {
+    let socket = netlink::socket()?;
+    let index = netdevice::name_to_index(&socket, name)?;
+    request(index).send(&socket)?;
+    Ok(socket)
+}
+
+fn is_up(socket: &OwnedFd, name: &str) -> io::Result<bool> {
+    let index = netdevice::name_to_index(socket, name)?;
+    let mut message = Message::query(libc::RTM_GETLINK);
+    message.put(&[0; 4]).put(&index_bytes(index)).put(&[0; 8]);
+    let answer = message.ask(socket)?;
+    let flags = answer.get(HEADER_LEN + 8..).and_then(|rest| rest.first_chunk()).copied().map(u32::from_ne_bytes);
+    Ok(flags.is_some_and(|flags| flags & libc::IFF_UP as u32 != 0))
+}
+
+/// Waits until packets to the address are delivered here.
+fn wait_until_local(socket: &OwnedFd, address: IpAddr) -> io::Result<()> {
+    for _ in 0..1000 {
+        if is_delivered_here(socket, address)? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the kernel does not make {address} reachable")))
+}
+
+fn is_delivered_here(socket: &OwnedFd, address: IpAddr) -> io::Result<bool> {
+    let mut message = Message::query(libc::RTM_GETROUTE);
+    let address_len = if address.is_ipv4() { 32 } else { 128 };
+    message.put(&[family(address), address_len, 0, 0, 0, 0, 0, 0]).put(&[0; 4]);
+    message.attribute(libc::RTA_DST, &octets(address));
+    let answer = message.ask(socket)?;
+    let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+    // The type of a route is the eighth byte of its fixed part.
+    Ok(kind == Some(libc::RTM_NEWROUTE) && answer.get(HEADER_LEN + 7) == Some(&libc::RTN_LOCAL))
+}
+
+pub(crate) fn describe(error: &io::Error, what: std::fmt::Arguments<'_>) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+fn family(address: IpAddr) -> u8 {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    family as u8
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+pub(crate) fn index_bytes(index: u32) -> [u8; 4] {
+    index.to_ne_bytes()
+}

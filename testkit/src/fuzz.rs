@@ -1,0 +1,243 @@
+//! What the fuzz targets do with their bytes, and what must hold whatever those are. Plain functions, so that the
+//! committed corpora also run as ordinary tests.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use lvs_core::{
+    AddressFamily, Command, Director, DirectorConfig, ForwardMethod, Instant, Protocol, Seed, ServerConfig,
+    ServiceConfig, ServiceKey, Settings, Side, Verdict,
+};
+
+use crate::{Storage, sctp, tcp, udp};
+
+/// One packet of any bytes: no panic, `Drop` and `Pass` leave the bytes alone, `explain` agrees with `handle_packet`.
+/// The first byte chooses settings, the rest is the packet.
+pub fn handle_packet(data: &[u8]) {
+    let Some((&choice, packet)) = data.split_first() else { return };
+    let mut director = director();
+    let settings = Settings {
+        sloppy_tcp: choice & 1 != 0,
+        sloppy_sctp: choice & 2 != 0,
+        nat_icmp_send: choice & 4 != 0,
+        schedule_icmp: choice & 8 != 0,
+        cache_bypass: choice & 16 != 0,
+        ..Settings::default()
+    };
+    director.apply(Instant::ZERO, &Command::SetSettings(settings)).expect("these settings are valid");
+    offer(&mut director, Instant::from_secs(1), packet, u32::from(choice >> 6));
+    // Twice: the second one meets whatever the first one left.
+    offer(&mut director, Instant::from_secs(2), packet, u32::from(choice >> 6));
+    drain(&mut director);
+}
+
+/// A script: commands, well-formed and broken packets, waiting. At the end everything must run out by itself.
+pub fn commands_and_packets(data: &[u8]) {
+    let mut script = Script { bytes: data };
+    let mut director = director();
+    let mut now = Instant::from_secs(1);
+    for _ in 0..STEPS_MAX {
+        let Some(step) = script.next() else { break };
+        match step % 8 {
+            0 => {
+                let command = script.command();
+                let before = director.services(now);
+                if director.apply(now, &command).is_err() {
+                    assert_eq!(director.services(now), before, "a refused command changes nothing: {command:?}");
+                }
+            }
+            1 => now = now + Duration::from_millis(u64::from(script.byte()) * 4),
+            2 => now = now + Duration::from_secs(u64::from(script.byte()) * 4),
+            3 => director.handle_timeout(now),
+            4 => {
+                let len = usize::from(script.byte());
+                let bytes = script.take(len).to_vec();
+                offer(&mut director, now, &bytes, 0);
+            }
+            _ => {
+                let packet = script.packet();
+                let mark = u32::from(script.byte() % 4);
+                offer(&mut director, now, &packet, mark);
+            }
+        }
+        let transmits = (0..256)
+            .take_while(|_| director.poll_transmit(&mut Storage::with_room(&[], 64, 65_535).packet()).is_some());
+        assert!(transmits.count() < 256, "poll_transmit ends");
+    }
+    drain(&mut director);
+}
+
+/// Hands a packet over and checks what must hold for any.
+fn offer(director: &mut Director, now: Instant, bytes: &[u8], mark: u32) {
+    let mut storage = Storage::with_room(bytes, 64, 2048).mark(mark);
+    let explanation = director.explain(now, &storage.packet());
+    let mut packet = storage.packet();
+    let verdict = director.handle_packet(now, &mut packet);
+    if matches!(verdict, Verdict::Pass | Verdict::Drop(_) | Verdict::Held) {
+        assert_eq!(packet.bytes(), bytes, "{verdict:?} leaves the bytes alone");
+    }
+    assert_eq!((explanation.verdict, &explanation.bytes[..]), (verdict, packet.bytes()), "explain agrees");
+}
+
+/// Lets time pass until nothing is left, and checks that nothing is.
+fn drain(director: &mut Director) {
+    director.apply(Instant::ZERO, &Command::Flush).expect("flush always succeeds");
+    let mut now = Instant::from_secs(1_000_000);
+    for _ in 0..10_000 {
+        director.handle_timeout(now);
+        now = now + Duration::from_secs(61);
+        if director.connections(now).next().is_none() {
+            break;
+        }
+    }
+    assert_eq!(director.connections(now).count(), 0, "every connection and template ends");
+}
+
+const STEPS_MAX: usize = 200;
+
+const VIPS: [&str; 4] = ["192.0.2.1:80", "192.0.2.1:0", "[2001:db8::1]:80", "192.0.2.2:53"];
+const CLIENTS: [&str; 4] = ["198.51.100.1:1024", "198.51.100.1:1025", "[2001:db8:c::1]:1024", "198.51.100.2:20"];
+const SERVERS: [&str; 4] = ["10.0.0.1:8080", "10.0.0.2:80", "[fd00::1]:8080", "10.0.0.3:0"];
+const SCHEDULERS: [&str; 8] = ["rr", "wrr", "wlc", "sh", "mh", "lblc", "nope", "none"];
+
+fn director() -> Director {
+    let client_side = Side { mtu: 1500, ipv4: "203.0.113.254".parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok() };
+    let server_side = Side { mtu: 1400, ipv4: "10.0.0.254".parse().ok(), ipv6: "fd00::ff".parse().ok() };
+    let config = DirectorConfig {
+        client_side,
+        server_side,
+        connections_max: 64,
+        templates_max: 16,
+        fragments_max: 8,
+        client_endpoint_max: 8,
+        ..DirectorConfig::default()
+    };
+    let mut director = Director::new(config, Seed::new(7));
+    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+        for (vip, server) in [(VIPS[0], SERVERS[0]), (VIPS[2], SERVERS[2])] {
+            let key = ServiceKey::address(protocol, vip.parse().expect("a constant"));
+            apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr")));
+            let server = ServerConfig::nat(server.parse().expect("a constant"));
+            apply(&mut director, &Command::AddServer(key, server));
+        }
+    }
+    director
+}
+
+fn apply(director: &mut Director, command: &Command) {
+    director.apply(Instant::ZERO, command).expect("a valid command");
+}
+
+/// Reads choices from bytes; zero once they are used up.
+struct Script<'a> {
+    bytes: &'a [u8],
+}
+
+impl Script<'_> {
+    fn next(&mut self) -> Option<u8> {
+        let (&first, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(first)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().unwrap_or(0)
+    }
+
+    fn take(&mut self, len: usize) -> &[u8] {
+        let (taken, rest) = self.bytes.split_at(len.min(self.bytes.len()));
+        self.bytes = rest;
+        taken
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[usize::from(self.byte()) % from.len()]
+    }
+
+    fn address(&mut self, from: &[&str]) -> SocketAddr {
+        self.pick(from).parse().expect("the lists hold addresses")
+    }
+
+    fn service(&mut self) -> ServiceKey {
+        let protocol = self.pick(&[Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
+        match self.byte() % 4 {
+            0 => {
+                let family = self.pick(&[AddressFamily::Ipv4, AddressFamily::Ipv6]);
+                ServiceKey::FwMark { family, mark: u32::from(self.byte() % 3) }
+            }
+            _ => ServiceKey::address(protocol, self.address(&VIPS)),
+        }
+    }
+
+    fn server(&mut self) -> ServerConfig {
+        let at = self.address(&SERVERS);
+        let forward = self.pick(&[
+            ForwardMethod::Nat,
+            ForwardMethod::Nat,
+            ForwardMethod::DirectRouting,
+            ForwardMethod::Tunnel,
+            ForwardMethod::Local,
+        ]);
+        let mut server = ServerConfig::new(at, forward).weight(u32::from(self.byte() % 4));
+        server.upper_threshold = u32::from(self.byte() % 4);
+        server.lower_threshold = u32::from(self.byte() % 3);
+        server
+    }
+
+    fn command(&mut self) -> Command {
+        let service = self.service();
+        match self.byte() % 10 {
+            0 | 1 => {
+                let mut config = ServiceConfig::new(self.pick(&SCHEDULERS));
+                config.persistence_timeout_s = self.pick(&[None, Some(1), Some(300)]);
+                config.one_packet = self.byte().is_multiple_of(4);
+                let is_new = self.byte().is_multiple_of(2);
+                if is_new { Command::AddService(service, config) } else { Command::EditService(service, config) }
+            }
+            2 => Command::DeleteService(service),
+            3 | 4 => Command::AddServer(service, self.server()),
+            5 => Command::EditServer(service, self.server()),
+            6 => Command::DeleteServer(service, self.server().key),
+            7 => Command::Zero(Some(service)),
+            8 => Command::SetServerFactor { service, server: self.server().key, factor: u32::from(self.byte()) * 16 },
+            _ => {
+                let choice = self.byte();
+                Command::SetSettings(Settings {
+                    expire_nodest_conn: choice & 1 != 0,
+                    expire_quiescent_template: choice & 2 != 0,
+                    sloppy_tcp: choice & 4 != 0,
+                    conn_reuse_mode: (choice >> 3) & 3,
+                    schedule_icmp: choice & 32 != 0,
+                    nat_icmp_send: choice & 64 != 0,
+                    cache_bypass: choice & 128 != 0,
+                    ..Settings::default()
+                })
+            }
+        }
+    }
+
+    /// A packet from a client to a virtual address, or from a server to a client, sometimes a fragment.
+    fn packet(&mut self) -> Vec<u8> {
+        let (client, vip, server) = (self.address(&CLIENTS), self.address(&VIPS), self.address(&SERVERS));
+        let is_reply = self.byte().is_multiple_of(3);
+        let (source, destination) = if is_reply { (server, client) } else { (client, vip) };
+        if source.is_ipv4() != destination.is_ipv4() {
+            return Vec::new();
+        }
+        let flags = self.byte();
+        let builder = match self.byte() % 3 {
+            0 => tcp(source, destination).flags(flags),
+            1 => udp(source, destination),
+            _ => sctp(source, destination).chunk(flags % 16, &[0; 16]),
+        };
+        let builder = builder.payload_len(usize::from(self.byte())).hop_limit(self.byte() % 8);
+        match self.byte() % 4 {
+            0 => {
+                let parts = builder.fragments(64);
+                let index = usize::from(self.byte()) % parts.len().max(1);
+                parts.into_iter().nth(index).unwrap_or_default()
+            }
+            _ => builder.build(),
+        }
+    }
+}
