@@ -10,6 +10,9 @@ use rustix::net::netdevice;
 
 use crate::netlink::{self, HEADER_LEN, Message};
 
+pub use crate::host_network::{addresses, routes};
+pub use crate::links::{add_bridge, add_veth, set_bridge};
+
 /// Brings the device up.
 ///
 /// # Errors
