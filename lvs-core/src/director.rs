@@ -12,6 +12,7 @@ mod known_flow;
 mod look;
 mod outbox;
 mod related;
+mod server_first;
 mod server_timers;
 mod super_packet;
 mod timeout;
@@ -340,6 +341,12 @@ impl Director {
         self.drops[reason as usize]
     }
 
+    /// Whether this is one of the director's own addresses, on either side.
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        let sides = [&self.config.client_side, &self.config.server_side];
+        sides.iter().any(|side| side.address(AddressFamily::of(address)) == Some(address))
+    }
+
     fn advance(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
         self.now
@@ -373,6 +380,7 @@ impl Director {
             Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),
             Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
             Outcome::First(first) => self.first_packet(now, &first, packet, headers),
+            Outcome::ServerFirst(opened) => self.server_first(now, *opened, packet, headers),
         };
         if let Some(id) = look.given_up {
             self.give_up(now, id);

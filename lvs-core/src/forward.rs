@@ -3,6 +3,7 @@
 //! (spec datapath §2.1). Methods know a [`Path`], never a service.
 
 pub(crate) mod direct_routing;
+mod local;
 pub(crate) mod nat;
 pub(crate) mod tunnel;
 
@@ -24,6 +25,8 @@ use crate::wire::rewrite::decrement_hop_limit;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
     pub method: ForwardMethod,
+    /// The server is the director's own host.
+    pub is_local: bool,
     pub client: Endpoint,
     pub virtual_endpoint: Endpoint,
     pub real: Endpoint,
@@ -41,18 +44,19 @@ pub(crate) struct Path {
 /// Sends a packet from a client to the path's real server.
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
+        _ if path.is_local => local::request(packet, headers, path),
         ForwardMethod::Nat => nat::request(packet, headers, path),
         ForwardMethod::DirectRouting => direct_routing::request(packet, headers, path.real.address, path),
         ForwardMethod::Bypass => direct_routing::request(packet, headers, headers.destination, path),
-        ForwardMethod::Local => Verdict::Pass,
         ForwardMethod::Tunnel => tunnel::request(packet, headers, path),
-        ForwardMethod::FullNat => Verdict::Drop(DropReason::NotForwardable),
+        ForwardMethod::FullNat | ForwardMethod::Local => Verdict::Drop(DropReason::NotForwardable),
     }
 }
 
 /// Sends a packet from a real server to the path's client.
 pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
+        _ if path.is_local => local::reply(packet, headers, path),
         ForwardMethod::Nat => nat::reply(packet, headers, path),
         _ => direct_routing::reply(packet, headers, path),
     }

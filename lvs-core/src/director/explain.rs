@@ -10,6 +10,7 @@ use super::defend::HalfOpenRoom;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
 use super::fragments::{Fate, is_tracked};
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
+use super::server_first::ServerFirst;
 use super::view::connection_view;
 use crate::connection::Connection;
 use crate::drop_reason::DropReason;
@@ -128,6 +129,7 @@ impl Director {
             }
             Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
+            Outcome::ServerFirst(opened) => self.try_server_first(now, trial, headers, &opened),
         }
     }
 
@@ -212,7 +214,7 @@ impl Director {
             return Verdict::Drop(DropReason::HalfOpenFull);
         }
         let mut scheduler = service.scheduler.boxed_clone();
-        let choice = self.choose(now, first, scheduler.as_mut());
+        let choice = self.choose(now, first, trial.packet.bytes(), headers, scheduler.as_mut());
         self.tell_choice(now, trial, first, &choice);
         let connection = match choice.decision {
             Decision::Pass(reason) => {
@@ -226,12 +228,12 @@ impl Director {
                 return forward::answer(&mut trial.packet, headers, error, &path, DropReason::NoServer);
             }
             Decision::Bypass => bypass_connection(now, first),
-            Decision::Server { template: Persistence::New { .. }, .. }
-                if self.templates.len() == self.templates.capacity() =>
-            {
-                return Verdict::Drop(DropReason::TemplateTableFull);
+            Decision::Server { server, real, forward, template } => {
+                if let Some(reason) = self.refuses_template(&template) {
+                    return Verdict::Drop(reason);
+                }
+                new_connection(now, first, real, forward, Some(server))
             }
-            Decision::Server { server, real, forward, .. } => new_connection(now, first, real, forward, Some(server)),
         };
         match self.refuses_insertion(now, first, &connection) {
             // The place of a half-open connection that makes room.
@@ -247,6 +249,26 @@ impl Director {
             };
         }
         self.try_forward(now, trial, headers, &connection, Direction::Request)
+    }
+
+    fn try_server_first(
+        &self,
+        now: Instant,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        opened: &ServerFirst,
+    ) -> Verdict {
+        let service = self.services.get(opened.first.service).expect("look found it");
+        trial.steps.push(Step::Service(service.key));
+        let connection = self.server_first_connection(now, opened);
+        if let Some(reason) = self.refuses_template(&opened.template) {
+            return Verdict::Drop(reason);
+        }
+        if let Some(reason) = self.refuses_insertion(now, &opened.first, &connection) {
+            return Verdict::Drop(reason);
+        }
+        trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
+        self.try_forward(now, trial, headers, &connection, Direction::Reply)
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {

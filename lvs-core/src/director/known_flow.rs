@@ -110,6 +110,7 @@ impl Director {
         };
         let path = Path {
             method: connection.forward,
+            is_local: connection.forward == ForwardMethod::Local || self.is_own_address(connection.real.address),
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
@@ -311,6 +312,7 @@ impl Director {
     pub(super) fn answer_path(&self, direction: Direction, headers: &Headers) -> Path {
         Path {
             method: ForwardMethod::Local,
+            is_local: false,
             client: Endpoint::new(headers.source, 0),
             virtual_endpoint: Endpoint::new(headers.destination, 0),
             real: Endpoint::new(headers.destination, 0),

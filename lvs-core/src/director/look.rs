@@ -1,7 +1,10 @@
 //! Looking a packet up, without changing anything: which flow it belongs to, and whether it may open one.
 //! The order of questions is Linux's (spec datapath §§1.2–1.6). `handle_packet` and `explain` both start here.
 
+use alloc::boxed::Box;
+
 use super::Director;
+use super::server_first::ServerFirst;
 use super::tunnel_error::TunnelError;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
@@ -48,6 +51,8 @@ pub(super) enum Outcome {
     UnknownReply,
     /// May open a connection.
     First(FirstPacket),
+    /// From a server, and opens a connection.
+    ServerFirst(Box<ServerFirst>),
 }
 
 /// A packet that a service takes.
@@ -122,7 +127,10 @@ impl Director {
         if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
             return Look::of(match self.connections.find_reply(now, protocol, source, destination) {
                 Some(id) => self.look_reply(now, id, packet, headers),
-                None => Outcome::UnknownReply,
+                None => match self.look_server_first(now, source, destination, packet.bytes(), headers) {
+                    Some(opened) => Outcome::ServerFirst(Box::new(opened)),
+                    None => Outcome::UnknownReply,
+                },
             });
         }
         if let Some(id) = self.connections.find_request(now, protocol, source, destination) {
@@ -130,6 +138,9 @@ impl Director {
         }
         if let Some(id) = self.connections.find_reply(now, protocol, source, destination) {
             return Look::of(self.look_reply(now, id, packet, headers));
+        }
+        if let Some(opened) = self.look_server_first(now, source, destination, packet.bytes(), headers) {
+            return Look::of(Outcome::ServerFirst(Box::new(opened)));
         }
         Look::of(self.look_first(packet, headers, false))
     }

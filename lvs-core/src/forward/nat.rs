@@ -2,7 +2,7 @@
 //! replies the virtual ones. Source: spec datapath §2.
 
 use crate::drop_reason::DropReason;
-use crate::forward::{Path, check_way_out, pass_through};
+use crate::forward::{Path, check_way_out, local, pass_through};
 use crate::packet::PacketBuf;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, Related};
@@ -86,6 +86,9 @@ fn translate_related(
     direction: Direction,
     path: &Path,
 ) -> Verdict {
+    if path.is_local {
+        return local::related(packet, headers, related, (outer, quoted), direction, path);
+    }
     if let Err(verdict) = check_way_out(packet, headers, direction, path) {
         return verdict;
     }

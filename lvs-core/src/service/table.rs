@@ -40,6 +40,11 @@ impl Service {
     pub fn is_persistent(&self) -> bool {
         self.config.persistence_timeout_s.is_some()
     }
+
+    /// Whether a persistence engine reads its packets.
+    pub fn has_engine(&self) -> bool {
+        self.config.persistence_engine.as_ref().is_some_and(|name| !name.is_empty())
+    }
 }
 
 impl fmt::Debug for Service {
