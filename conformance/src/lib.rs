@@ -4,6 +4,23 @@
 //! everything it emitted and printed. [`replay::replay`] builds the same laboratory around a [`lvs_core::Director`], does the
 //! same things at the same (virtual) times and reports each step at which the outcome differs.
 //!
+//! ```
+//! use lvs_conformance::golden::Golden;
+//! use lvs_conformance::replay::replay;
+//!
+//! # fn main() -> Result<(), String> {
+//! let golden = Golden::parse(r#"{"name": "small", "topic": "nat", "about": "one request", "format": 1,
+//!     "net": {"vips": ["10.0.0.1"], "rs": ["10.1.0.1"], "client_mtu": 1500, "rs_mtu": 1500,
+//!             "cip4": "192.0.2.1", "cip6": "2001:db8:c::1", "dip4": "10.1.255.254", "dip6": "fd01::ff"},
+//!     "sysctl": {}, "setup": ["-A -u 10.0.0.1:53 -s rr", "-a -u 10.0.0.1:53 -r 10.1.0.1:53 -m"],
+//!     "steps": [{"from": "client", "t_ms": 1, "packet": "4500001c000100004011aec8c00002070a0000010400003500082fa1",
+//!         "out": [{"to": "rs", "rs": 0, "packet": "4500001c000100003f11afc7c00002070a0100010400003500082fa0"}]}]}"#)?;
+//! let failures = replay(&golden)?;
+//! assert!(failures.is_empty(), "{failures:?}");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | module | what it decides |
 //! |---|---|
 //! | [`golden`] | what a recording says |

@@ -1,7 +1,8 @@
-//! `lvs-conformance [--topic T] [--all] [FILE.json…]`: replays recordings, one line a file.
-//! Without files: the whole corpus. Exit status 1 if any failed, 2 for a wrong command line.
+//! `lvs-conformance [--topic T] [--all] [FILE.json…]`: replays recordings, one line a file, differences below it.
+//! Without files: the whole corpus. Exit status 1 if any failed, 2 for a wrong command line or an unreadable corpus.
 
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lvs_conformance::corpus;
@@ -19,10 +20,12 @@ struct Options {
     files: Vec<PathBuf>,
 }
 
-enum Outcome {
-    Passed,
-    Failed,
-    Skipped,
+/// How many files ended how.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
 }
 
 fn main() -> ExitCode {
@@ -41,17 +44,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for file in &files {
-        match run(file, &options) {
-            Some(Outcome::Passed) => passed += 1,
-            Some(Outcome::Failed) => failed += 1,
-            Some(Outcome::Skipped) => skipped += 1,
-            None => {}
-        }
+    match run(&files, &options, &mut io::stdout().lock()) {
+        Ok(tally) => ExitCode::from(u8::from(tally.failed > 0)),
+        // Nobody reads on.
+        Err(_) => ExitCode::from(1),
     }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    ExitCode::from(u8::from(failed > 0))
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -68,49 +65,61 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
     Ok(options)
 }
 
-/// Replays one file and prints its line; `None` if the topic is not the one asked for.
-fn run(file: &std::path::Path, options: &Options) -> Option<Outcome> {
-    let golden = match Golden::load(file) {
-        Ok(golden) => golden,
-        Err(error) => {
-            println!("FAIL {}: {error}", file.display());
-            return Some(Outcome::Failed);
+/// Replays the files of the wanted topic.
+fn run(files: &[PathBuf], options: &Options, out: &mut impl Write) -> io::Result<Tally> {
+    let mut tally = Tally::default();
+    for file in files {
+        match Golden::load(file) {
+            Ok(golden) if options.topic.as_ref().is_some_and(|topic| *topic != golden.topic) => {}
+            Ok(golden) => run_one(&golden, options, &mut tally, out)?,
+            Err(error) => {
+                tally.failed += 1;
+                writeln!(out, "FAIL {}: {error}", name_of(file))?;
+            }
         }
-    };
-    if options.topic.as_ref().is_some_and(|topic| *topic != golden.topic) {
-        return None;
     }
+    let Tally { passed, failed, skipped } = tally;
+    writeln!(out, "{passed} passed, {failed} failed, {skipped} skipped")?;
+    Ok(tally)
+}
+
+fn run_one(golden: &Golden, options: &Options, tally: &mut Tally, out: &mut impl Write) -> io::Result<()> {
     let name = &golden.name;
     if golden.steps.is_empty() {
-        println!("skip {name}: it has no steps");
-        return Some(Outcome::Skipped);
+        tally.skipped += 1;
+        return writeln!(out, "skip {name}: it has no steps");
     }
-    match replay(&golden) {
+    match replay(golden) {
         Ok(failures) if failures.is_empty() => {
-            println!("ok {name}");
-            Some(Outcome::Passed)
+            tally.passed += 1;
+            writeln!(out, "ok {name}")
         }
         Ok(failures) => {
-            report(name, &failures, options.shows_all);
-            Some(Outcome::Failed)
+            tally.failed += 1;
+            report(name, &failures, options.shows_all, out)
         }
         Err(error) => {
-            println!("FAIL {name}: {error}");
-            Some(Outcome::Failed)
+            tally.failed += 1;
+            writeln!(out, "FAIL {name}: {error}")
         }
     }
 }
 
-fn report(name: &str, failures: &[Failure], shows_all: bool) {
+fn report(name: &str, failures: &[Failure], shows_all: bool, out: &mut impl Write) -> io::Result<()> {
     let shown = if shows_all { failures } else { &failures[..1] };
     for (index, failure) in shown.iter().enumerate() {
         let start = if index == 0 { format!("FAIL {name}") } else { "   ".to_owned() };
-        println!("{start} step {}: {}", failure.step, failure.difference.summary);
+        writeln!(out, "{start} step {}: {}", failure.step, failure.difference.summary)?;
         for line in &failure.difference.detail {
-            println!("      {line}");
+            writeln!(out, "      {line}")?;
         }
     }
     if shown.len() < failures.len() {
-        println!("    and {} more (--all shows them)", failures.len() - shown.len());
+        writeln!(out, "    and {} more (--all shows them)", failures.len() - shown.len())?;
     }
+    Ok(())
+}
+
+fn name_of(file: &Path) -> String {
+    file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
 }

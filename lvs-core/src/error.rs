@@ -36,7 +36,7 @@ pub enum ControlError {
     /// A number out of range (`ERANGE`), such as a lower threshold above the upper one; the field says which.
     #[error("Numerical result out of range")]
     OutOfRange(&'static str),
-    /// A table has reached its configured bound (`ENOMEM`).
+    /// A table has reached its configured bound (`ENOMEM`); the field names the bound in [`crate::DirectorConfig`].
     #[error("Cannot allocate memory")]
     TableFull(&'static str),
 }

@@ -105,6 +105,8 @@ pub enum Step {
     FollowsFirstFragment,
     /// The connection is given up and the packet scheduled anew, because it opens a connection again.
     Rescheduled,
+    /// The connection's server was deleted or drained, and its sender is told.
+    ServerGone,
     /// The service that takes the packet.
     Service(ServiceKey),
     /// A persistence template already says which server.
@@ -168,6 +170,7 @@ impl fmt::Display for Step {
             }
             Self::FollowsFirstFragment => f.write_str("later fragment: follows its datagram's first fragment"),
             Self::Rescheduled => f.write_str("opens a connection again: the old one is given up"),
+            Self::ServerGone => f.write_str("its server was deleted or drained: the sender is told"),
             Self::Service(key) => match key {
                 ServiceKey::Address { protocol, address, port } => {
                     write!(f, "service: {protocol} {}", Endpoint::new(*address, *port))

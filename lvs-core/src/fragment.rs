@@ -126,6 +126,16 @@ impl<F: Copy> FragmentMemory<F> {
         }
     }
 
+    /// Whether another datagram would find a place.
+    pub fn has_place(&self) -> bool {
+        self.store.len() < self.store.capacity()
+    }
+
+    /// Whether so many more bytes may wait.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.waiting_bytes + bytes <= self.bytes_max
+    }
+
     /// Remembers a new datagram.
     ///
     /// # Errors
@@ -148,6 +158,12 @@ impl<F: Copy> FragmentMemory<F> {
         let handle = self.store.insert(datagram).ok_or(DropReason::FragmentTableFull)?;
         self.index.insert(handle.index, self.hasher.hash_one(key));
         Ok(DatagramId(handle))
+    }
+
+    /// Whether there is no room for a part of this datagram of which `waiting_len` bytes are to be kept.
+    pub fn is_full(&self, now: Instant, key: &DatagramKey, waiting_len: usize) -> bool {
+        let is_new = self.find(now, key).is_none();
+        (is_new && self.store.len() == self.store.capacity()) || self.waiting_bytes + waiting_len > self.bytes_max
     }
 
     /// Whether a part may be added, without adding it.
@@ -191,7 +207,7 @@ impl<F: Copy> FragmentMemory<F> {
         offset: u16,
     ) -> Result<(), DropReason> {
         let bytes = &packet.bytes()[..headers.packet_len];
-        if self.waiting_bytes + bytes.len() > self.bytes_max {
+        if !self.has_room_for(bytes.len()) {
             return Err(DropReason::FragmentTableFull);
         }
         let Some(datagram) = self.store.get_mut(id.0) else { return Err(DropReason::FragmentTableFull) };

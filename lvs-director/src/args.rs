@@ -158,8 +158,9 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
                             -A -t 192.0.2.80:80 -s wrr
                             -a -t 192.0.2.80:80 -r 10.2.0.11:8080 -m -w 3
            --tun NAME     one device for clients and servers, or
-           --tun C,S      clients behind device C, servers behind device S;
-                          devices that do not exist are created
+           --tun C,S      clients behind device C, servers behind device S
+         Devices that do not exist are made. Give them routes, e.g.
+         'ip route add 192.0.2.80 dev NAME' for a virtual address.
 
 Exit status: 0 all went well; 1 a request failed or something was denied;
 2 the command line is wrong.";

@@ -30,10 +30,7 @@ pub fn run(requests: usize, json: bool) -> ExitCode {
         );
         simulated(requests, denied)
     });
-    match json {
-        true => println!("{}", report.to_json()),
-        false => print!("{}", report.to_text()),
-    }
+    crate::print(&if json { format!("{}\n", report.to_json()) } else { report.to_text() });
     if report.outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

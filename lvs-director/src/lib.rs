@@ -20,3 +20,10 @@ pub mod http;
 pub mod listing;
 pub mod rules;
 pub mod run;
+
+/// Prints `text` to standard output. A reader that has gone away (`lvsd demo | head`) is no reason to fail.
+pub fn print(text: &str) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}

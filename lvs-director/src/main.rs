@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use lvs_director::args::{self, Invocation};
-use lvs_director::{demo, run};
+use lvs_director::{demo, print, run};
 
 fn main() -> ExitCode {
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     match args::parse(words) {
-        Ok(Invocation::Help) => println!("{}\n\n{}", args::USAGE, args::HELP),
-        Ok(Invocation::Version) => println!("lvsd {}", env!("CARGO_PKG_VERSION")),
+        Ok(Invocation::Help) => print(&format!("{}\n\n{}\n", args::USAGE, args::HELP)),
+        Ok(Invocation::Version) => print(concat!("lvsd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Invocation::Demo { requests, json }) => return demo::run(requests, json),
         Ok(Invocation::Run { rules, tun }) => return run::run(&rules, &tun),
         Err(complaint) => {

@@ -22,7 +22,7 @@ use crate::{listing, rules};
 pub fn run(rules: &Path, tun: &[String]) -> ExitCode {
     match forward(rules, tun) {
         Ok(tables) => {
-            print!("{tables}");
+            crate::print(&tables);
             ExitCode::SUCCESS
         }
         Err(complaint) => {
@@ -97,11 +97,19 @@ fn host_stand_in(director: &Director, [client_side, server_side]: [Side; 2]) -> 
 
 fn arm(name: &str) -> Result<Arm, Denied> {
     let tun = TunQueue::open(name, &TunOptions::default())?;
-    if let Err(error) = netdev::set_up(tun.name()) {
-        // An ordinary user may use a device root made for him, but not bring it up; perhaps root has done that too.
-        eprintln!("lvsd: {error}; if it is not up yet, let root do 'ip link set {name} up'");
+    // An ordinary user may use a device root made for them, but not bring it up; root may have done that too.
+    if let Err(error) = netdev::set_up(tun.name())
+        && !is_up(name)
+    {
+        eprintln!("lvsd: {error}; let root do it: 'ip link set {name} up'");
     }
     Ok(tun.into_arm())
+}
+
+fn is_up(name: &str) -> bool {
+    let flags = fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
+    // IFF_UP is bit 0 of the flags, which are printed in hexadecimal.
+    u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 1 != 0)
 }
 
 /// Ends the worker on SIGINT (Ctrl-C) and SIGTERM.

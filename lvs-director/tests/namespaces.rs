@@ -4,9 +4,9 @@
 //! namespace, and the usual harness has several. So this file runs itself again for each case. Where user namespaces or
 //! TUN are denied, a case says what was denied and counts as skipped.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use lvs_director::demo::progress::Progress;
@@ -68,14 +68,9 @@ fn run_forwards_until_ctrl_c_and_prints_its_tables() -> Result<(), Denied> {
     namespaces::enter_network_namespace()?;
     let rules = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("run.{}.rules", std::process::id()));
     std::fs::write(&rules, "-A -u 192.0.2.80:53 -s rr\n-a -u 192.0.2.80:53 -r 10.2.0.11:5353 -m\n").expect("written");
-    let mut lvsd = Command::new(env!("CARGO_BIN_EXE_lvsd"))
-        .args(["run", rules.to_str().expect("text"), "--tun", "lvs0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("lvsd starts");
+    let mut lvsd = Lvsd::spawn(&["run", rules.to_str().expect("text"), "--tun", "lvs0"]);
     let mut first_line = String::new();
-    BufReader::new(lvsd.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
+    BufReader::new(lvsd.0.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
     if first_line.contains("cannot open /dev/net/tun") {
         println!("skipped: {first_line}");
         return Ok(());
@@ -92,11 +87,11 @@ fn run_forwards_until_ctrl_c_and_prints_its_tables() -> Result<(), Denied> {
     let refused = TcpStream::connect_timeout(&(virtual_address, 81).into(), Duration::from_secs(5));
     assert_eq!(refused.map_err(|error| error.kind()).err(), Some(std::io::ErrorKind::ConnectionRefused));
 
-    let id = rustix::process::Pid::from_child(&lvsd);
+    let id = rustix::process::Pid::from_child(&lvsd.0);
     rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
-    let output = lvsd.wait_with_output().expect("it ends");
-    assert!(output.status.success(), "{output:?}");
-    let tables = String::from_utf8(output.stdout).expect("text");
+    let mut tables = String::new();
+    lvsd.0.stdout.take().expect("piped").read_to_string(&mut tables).expect("text");
+    assert!(lvsd.0.wait().is_ok_and(|status| status.success()));
     for line in [
         "UDP  192.0.2.80:53 rr",
         "  -> 10.2.0.11:5353               Masq    1      0          1         ",
@@ -106,6 +101,23 @@ fn run_forwards_until_ctrl_c_and_prints_its_tables() -> Result<(), Denied> {
     }
     let _ = std::fs::remove_file(rules);
     Ok(())
+}
+
+/// A running `lvsd`, ended with the case at the latest.
+struct Lvsd(Child);
+
+impl Lvsd {
+    fn spawn(words: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lvsd"));
+        Self(command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lvsd starts"))
+    }
+}
+
+impl Drop for Lvsd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// `--list` names the cases; `--case NAME` runs one here; anything else runs those whose names contain a given word,

@@ -4,18 +4,19 @@
 //! `cargo bench -p lvs-io-tun --bench throughput -- [SECONDS]` (default 2 for each of six measurements).
 //! Needs `/dev/net/tun` and user namespaces; says what is denied and ends with status 0 otherwise.
 
-use std::error::Error;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lvs_core::{Command, Director, DirectorConfig, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey};
 use lvs_io::{Counters, Worker};
-use lvs_io_tun::{TunOptions, TunQueue, netdev, netns};
+use lvs_io_tun::{TunOptions, netns};
 
-type Failure = Box<dyn Error + Send + Sync>;
+#[path = "../tests/party/mod.rs"]
+mod party;
+
+use party::{Failure, Party};
 
 const VIRTUAL: &str = "192.0.2.80:5001";
 const CLIENT: [u8; 4] = [203, 0, 113, 7];
@@ -85,16 +86,16 @@ impl std::fmt::Display for Measured {
 /// One bulk transfer from the client to the virtual address.
 fn measure(offloads: bool, duration: Duration) -> Result<Measured, Failure> {
     let options = TunOptions { offloads, ..TunOptions::default() };
-    let (client_queue, client) = in_namespace(options, CLIENT.into(), send(duration))?;
-    let (server_queue, server) = in_namespace(options, server_address().ip(), receive)?;
+    let (client_queue, client) = Party::new(options, vec![CLIENT.into()], send(duration))?;
+    let (server_queue, server) = Party::new(options, vec![server_address().ip()], receive)?;
     let mut worker = Worker::new(director()?, client_queue.into_arm(), Some(server_queue.into_arm()))?;
     let handle = worker.handle();
     let running = thread::spawn(move || {
         let outcome = worker.run();
         (outcome, worker.counters().clone())
     });
-    server.go()?;
-    client.go()?;
+    server.start()?;
+    client.start()?;
     client.join()?;
     let (bytes, took) = server.join()?;
     handle.stop();
@@ -114,55 +115,6 @@ fn director() -> Result<Director, Failure> {
 
 fn server_address() -> SocketAddr {
     SERVER.parse().expect("a constant")
-}
-
-/// A thread in a network namespace of its own, waiting for the word to start.
-struct Party<T> {
-    thread: thread::JoinHandle<Result<T, Failure>>,
-    start: mpsc::Sender<()>,
-    ready: mpsc::Receiver<()>,
-}
-
-impl<T> Party<T> {
-    /// Lets the party start and waits until it is ready for others.
-    fn go(&self) -> Result<(), Failure> {
-        self.start.send(())?;
-        // An error: the party has ended, `join` says why.
-        let _ = self.ready.recv();
-        Ok(())
-    }
-
-    fn join(self) -> Result<T, Failure> {
-        self.thread.join().expect("the party does not panic")
-    }
-}
-
-/// Makes a namespace with a TUN device that everything is routed into; `act` runs there.
-fn in_namespace<T: Send + 'static>(
-    options: TunOptions,
-    address: IpAddr,
-    act: impl FnOnce(&dyn Fn()) -> Result<T, Failure> + Send + 'static,
-) -> Result<(TunQueue, Party<T>), Failure> {
-    let (give, take) = mpsc::channel();
-    let (start, started) = mpsc::channel();
-    let (say_ready, ready) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        let device = || -> Result<TunQueue, Failure> {
-            netns::enter_new_network_namespace()?;
-            let queue = TunQueue::open("lvs0", &options)?;
-            netdev::set_up("lvs0")?;
-            netdev::add_address("lvs0", address, 32)?;
-            netdev::add_route(IpAddr::from([0, 0, 0, 0]), 0, "lvs0")?;
-            Ok(queue)
-        };
-        give.send(device()).expect("somebody waits");
-        started.recv()?;
-        act(&|| {
-            let _ = say_ready.send(());
-        })
-    });
-    let queue = take.recv()??;
-    Ok((queue, Party { thread, start, ready }))
 }
 
 fn send(duration: Duration) -> impl FnOnce(&dyn Fn()) -> Result<(), Failure> {

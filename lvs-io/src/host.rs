@@ -5,7 +5,7 @@
 //! It decides local, routed or dropped; how answers look is in `answer.rs`, fragments are in `reassembly.rs`.
 //! RFC 1122 §3.2.2, RFC 1812 §4.3 and §5.2, RFC 4443, RFC 9293 §3.10.7.1; details as recorded from Linux 6.1.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use lvs_core::rng::Rng;
 use lvs_core::wire::checksum::{fold, pseudo_header_sum, sum};
@@ -13,6 +13,8 @@ use lvs_core::wire::icmp::{ICMP, ICMPV6, IcmpError, checksum_is_valid, make_erro
 use lvs_core::wire::parse::{Headers, parse};
 use lvs_core::wire::rewrite::decrement_hop_limit;
 use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side};
+
+use crate::prefix::Prefix;
 
 mod answer;
 mod reassembly;
@@ -275,7 +277,11 @@ impl Host {
 
     /// The routing table: servers behind the server side, everything else behind the client side.
     fn direction_to(&self, address: IpAddr) -> Direction {
-        let is_server = self.config.servers.iter().any(|&(network, len)| in_prefix(address, network, len));
+        let is_server = self
+            .config
+            .servers
+            .iter()
+            .any(|&(network, len)| Prefix::new(network, len).is_some_and(|network| network.contains(address)));
         if is_server { Direction::Request } else { Direction::Reply }
     }
 
@@ -380,20 +386,6 @@ fn naming_byte_of(packet: &[u8], header: usize) -> usize {
         offset += (len + 1) * 8;
     }
     named_at
-}
-
-fn in_prefix(address: IpAddr, network: IpAddr, len: u8) -> bool {
-    match (address, network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(len.min(32))).unwrap_or(0);
-            Ipv4Addr::to_bits(address) & mask == Ipv4Addr::to_bits(network) & mask
-        }
-        (IpAddr::V6(address), IpAddr::V6(network)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(len.min(128))).unwrap_or(0);
-            Ipv6Addr::to_bits(address) & mask == Ipv6Addr::to_bits(network) & mask
-        }
-        _ => false,
-    }
 }
 
 const TCP: u8 = 6;

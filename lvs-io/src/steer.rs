@@ -37,6 +37,11 @@ impl Steering {
         Self { shards: shards.max(1), servers, seed }
     }
 
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards as usize
+    }
+
     /// The shard of a packet whose direction its source tells; 0 for what is no IP packet.
     pub fn shard(&self, packet: &[u8]) -> usize {
         parse(packet).map_or(0, |headers| {

@@ -1,8 +1,10 @@
-//! Emitted packets: same number, same order, same destination, same bytes outside the volatile ones.
+//! Emitted packets: same number, same order, same destination, same bytes outside the volatile ones, checksums as good.
 //! Fragments are compared as the datagram they make, at the step where it completes.
 
+use lvs_testkit::oracle;
+
 use super::Difference;
-use crate::datagram::{Datagrams, checksum};
+use crate::datagram::Datagrams;
 use crate::describe;
 use crate::golden::Emission;
 
@@ -28,7 +30,7 @@ impl Packets {
 fn compare_one(expected: &Emission, got: &Emission) -> Option<Difference> {
     let masked = mask(expected, &got.bytes);
     if (expected.to, expected.server) == (got.to, got.server) && masked == got.bytes {
-        return lost_header_checksum(expected, got);
+        return lost_checksum(&expected.bytes, got);
     }
     let mut difference = Difference::new(describe::emission(expected), describe::emission(got));
     difference.detail = describe::difference(&masked, &got.bytes);
@@ -47,20 +49,23 @@ fn mask(expected: &Emission, got: &[u8]) -> Vec<u8> {
     masked
 }
 
-/// A volatile IPv4 header checksum still has to be right wherever Linux's was.
-fn lost_header_checksum(expected: &Emission, got: &Emission) -> Option<Difference> {
-    let is_right = |bytes: &[u8]| {
-        let header_len = usize::from(bytes.first()? & 15) * 4;
-        (bytes[0] >> 4 == 4).then_some(checksum(bytes.get(..header_len)?) == 0)
-    };
-    if is_right(&expected.bytes) == Some(true) && is_right(&got.bytes) == Some(false) {
-        return Some(Difference::new("a correct IPv4 header checksum", describe::emission(got)));
-    }
-    None
+/// A volatile checksum still has to be there and right wherever Linux's was.
+fn lost_checksum(expected: &[u8], got: &Emission) -> Option<Difference> {
+    let linux = oracle::checksum_errors(expected);
+    let is_wrong = oracle::checksum_errors(&got.bytes).iter().any(|error| !linux.contains(error));
+    let is_missing = !has_zero_udp_checksum(expected) && has_zero_udp_checksum(&got.bytes);
+    (is_wrong || is_missing).then(|| Difference::new("correct checksums", describe::emission(got)))
+}
+
+fn has_zero_udp_checksum(packet: &[u8]) -> bool {
+    let udp = oracle::parse(packet).filter(|parsed| parsed.protocol == 17);
+    udp.is_some_and(|parsed| parsed.segment.get(6..8) == Some(&[0, 0]))
 }
 
 #[cfg(test)]
 mod tests {
+    use lvs_testkit::oracle::checksum;
+
     use super::*;
 
     /// UDP 10.0.0.1:1 > 10.0.0.2:2 with four bytes of payload.
@@ -124,7 +129,22 @@ mod tests {
         let expected = changed(|emission| emission.volatile = vec![(4, 2), (10, 2)]);
         let wrong = changed(|emission| emission.bytes[5] = 8);
         let difference = compare(&[expected], &[wrong]).expect("reported");
-        assert!(difference.summary.starts_with("expected a correct IPv4 header checksum"));
+        assert!(difference.summary.starts_with("expected correct checksums"));
+    }
+
+    #[test]
+    fn a_volatile_transport_checksum_must_still_be_there_and_right() {
+        let with_port = |port: u16| {
+            let bytes = lvs_testkit::udp(format!("10.0.0.1:{port}").as_str(), "10.0.0.2:6080").payload(b"abcd").build();
+            Emission { volatile: vec![(20, 2), (26, 2)], ..Emission::new(Some(0), bytes) }
+        };
+        assert_eq!(compare(&[with_port(1)], &[with_port(2)]), None);
+        for checksum in [[0, 0], [0x12, 0x34]] {
+            let mut wrong = with_port(2);
+            wrong.bytes[26..28].copy_from_slice(&checksum);
+            let difference = compare(&[with_port(1)], &[wrong]).expect("reported");
+            assert!(difference.summary.starts_with("expected correct checksums"));
+        }
     }
 
     #[test]

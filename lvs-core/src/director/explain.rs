@@ -5,8 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Director;
+use super::closing::answer_with_reset;
+use super::defend::HalfOpenRoom;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
-use super::fragments::Fate;
+use super::fragments::{Fate, is_tracked};
 use super::help::Help;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::server_first::ServerFirst;
@@ -16,6 +18,7 @@ use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
+use crate::fragment::DatagramKey;
 use crate::helper::table::Helped;
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::service::ForwardMethod;
@@ -59,17 +62,24 @@ impl Director {
 
     fn try_packet(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return self.try_whole(now, trial, headers) };
+        let key = DatagramKey::of(headers, &part);
         match self.fragment_fate(now, headers, &part, trial.packet.mark) {
             Fate::Pass | Fate::PassedOn(_) => {
                 trial.steps.push(Step::Passed(PassReason::UnknownFragment));
                 Verdict::Pass
             }
             Fate::Drop(reason) => Verdict::Drop(reason),
+            Fate::First if is_tracked(headers, &part) && self.fragments.memory.is_full(now, &key, 0) => {
+                Verdict::Drop(DropReason::FragmentTableFull)
+            }
             Fate::First => self.try_whole(now, trial, headers),
+            Fate::Wait if self.fragments.memory.is_full(now, &key, headers.packet_len) => {
+                Verdict::Drop(DropReason::FragmentTableFull)
+            }
             Fate::Wait => Verdict::Held,
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
-                try_send(trial, headers, &end)
+                self.try_send(trial, headers, &end)
             }
         }
     }
@@ -94,6 +104,28 @@ impl Director {
             Outcome::RelatedReply(id, related) => {
                 let connection = self.connections.get(id).expect("it was just found");
                 self.try_related(now, trial, headers, connection, &related, Direction::Reply)
+            }
+            Outcome::TunnelError(id, error) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                trial.steps.push(Step::IcmpAbout { icmp_type: error.error_type, code: error.code });
+                let connection_view = connection_view(connection, now);
+                trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
+                self.tell_client(&mut trial.packet, connection, &error)
+            }
+            Outcome::Close(id, direction) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+                trial.steps.push(Step::ServerGone);
+                answer_with_reset(&mut trial.packet, headers)
+            }
+            Outcome::Unreachable(id) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                let view = connection_view(connection, now);
+                trial.steps.push(Step::KnownFlow { direction: Direction::Request, connection: view });
+                trial.steps.push(Step::ServerGone);
+                let path = self.answer_path(Direction::Request, headers);
+                let error = IcmpError::PortUnreachable;
+                forward::answer(&mut trial.packet, headers, error, &path, DropReason::ServerGone)
             }
             Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
@@ -128,16 +160,16 @@ impl Director {
         let state = next.map(|next| Step::State {
             before: connection.state.name(),
             after: next.name(),
-            timeout: self.timeouts.of(next),
+            timeout: self.timeout_of(connection.server, next),
         });
-        let end = self.flow_end(connection, direction, headers);
+        let end = self.flow_end(now, connection, direction, headers);
         let verdict = match helped {
-            None => try_send(trial, headers, &end),
+            None => self.try_send(trial, headers, &end),
             Some(helped) => {
                 // Requests move the state before they are sent, replies afterwards.
                 let seen = next.filter(|_| direction == Direction::Request).unwrap_or(connection.state);
                 let help = self.consult(now, helped, connection, seen, &end, &trial.packet, headers);
-                try_helped(now, trial, headers, &end, help)
+                self.try_helped(now, trial, headers, &end, help)
             }
         };
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
@@ -156,9 +188,9 @@ impl Director {
     ) -> Verdict {
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        let end = self.flow_end(connection, direction, headers);
+        let end = self.flow_end(now, connection, direction, headers);
         if connection.forward != ForwardMethod::Nat {
-            return try_send(trial, headers, &end);
+            return self.try_send(trial, headers, &end);
         }
         if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
             return Verdict::Drop(reason);
@@ -169,6 +201,16 @@ impl Director {
         }
     }
 
+    fn try_send(&self, trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+        if let Some(reason) = self.refuses_super_packet(&trial.packet, end) {
+            return Verdict::Drop(reason);
+        }
+        match end.direction {
+            Direction::Request => forward::request(&mut trial.packet, headers, &end.path),
+            Direction::Reply => forward::reply(&mut trial.packet, headers, &end.path),
+        }
+    }
+
     fn try_refuse_unknown_reply(&self, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         self.refuse_reply_on(&mut trial.packet, headers)
     }
@@ -176,6 +218,13 @@ impl Director {
     fn try_first(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers, first: &FirstPacket) -> Verdict {
         let service = self.services.get(first.service).expect("look found it");
         trial.steps.push(Step::Service(service.key));
+        if self.defence.drop_packet.is_due() {
+            return Verdict::Drop(DropReason::DropPacketDefence);
+        }
+        let room = self.half_open_room(first, trial.packet.bytes(), headers);
+        if matches!(room, HalfOpenRoom::Full) {
+            return Verdict::Drop(DropReason::HalfOpenFull);
+        }
         let mut scheduler = service.scheduler.boxed_clone();
         let choice = self.choose(now, first, trial.packet.bytes(), headers, scheduler.as_mut());
         self.tell_choice(now, trial, first, &choice);
@@ -198,8 +247,11 @@ impl Director {
                 new_connection(now, first, real, forward, Some(server))
             }
         };
-        if let Some(reason) = self.refuses_insertion(now, first, &connection) {
-            return Verdict::Drop(reason);
+        match self.refuses_insertion(now, first, &connection) {
+            // The place of a half-open connection that makes room.
+            Some(DropReason::ConnectionTableFull) if matches!(room, HalfOpenRoom::After(_)) => {}
+            Some(reason) => return Verdict::Drop(reason),
+            None => {}
         }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
         if first.is_quoted {
@@ -232,6 +284,37 @@ impl Director {
         self.try_forward(now, trial, headers, (&connection, None), Direction::Reply)
     }
 
+    fn try_helped(
+        &self,
+        now: Instant,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        end: &FlowEnd,
+        help: Result<Help, DropReason>,
+    ) -> Verdict {
+        let help = match help {
+            Ok(help) => help,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        if help.expected.is_some() || help.edit.is_some() {
+            let expected = help.expected.as_ref().map(|connection| {
+                let ends = Connection { deadline: now + connection.timeout, ..connection.clone() };
+                connection_view(&ends, now)
+            });
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
+            trial.steps.push(Step::Helped { expected, said });
+        }
+        if let Some(reason) = help.refused {
+            return Verdict::Drop(reason);
+        }
+        let verdict = self.try_send(trial, headers, end);
+        if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
+            help.write(&mut trial.packet, headers);
+        }
+        verdict
+    }
+
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {
         let service = self.services.get(first.service).expect("look found it");
         let view = |id| self.templates.get(id).map(|template| self.template_view(template, now));
@@ -261,43 +344,6 @@ impl Director {
             chosen,
         });
     }
-}
-
-fn try_send(trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
-    match end.direction {
-        Direction::Request => forward::request(&mut trial.packet, headers, &end.path),
-        Direction::Reply => forward::reply(&mut trial.packet, headers, &end.path),
-    }
-}
-
-fn try_helped(
-    now: Instant,
-    trial: &mut Trial<'_>,
-    headers: &Headers,
-    end: &FlowEnd,
-    help: Result<Help, DropReason>,
-) -> Verdict {
-    let help = match help {
-        Ok(help) => help,
-        Err(reason) => return Verdict::Drop(reason),
-    };
-    if help.expected.is_some() || help.edit.is_some() {
-        let expected = help.expected.as_ref().map(|connection| {
-            let ends = Connection { deadline: now + connection.timeout, ..connection.clone() };
-            connection_view(&ends, now)
-        });
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
-        trial.steps.push(Step::Helped { expected, said });
-    }
-    if let Some(reason) = help.refused {
-        return Verdict::Drop(reason);
-    }
-    let verdict = try_send(trial, headers, end);
-    if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
-        help.write(&mut trial.packet, headers);
-    }
-    verdict
 }
 
 fn arrival(packet: &PacketBuf<'_>, headers: &Headers) -> Step {

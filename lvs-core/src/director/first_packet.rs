@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
+use super::defend::HalfOpenRoom;
 use super::look::{FirstPacket, FlowEnd};
 use crate::connection::table::TableFull;
 use crate::connection::{Connection, ConnectionId};
@@ -70,7 +71,16 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
+        if self.defence.drop_packet.refuses() {
+            return (Verdict::Drop(DropReason::DropPacketDefence), None);
+        }
         self.expire_some(now);
+        let room = self.half_open_room(first, packet.bytes(), headers);
+        if matches!(room, HalfOpenRoom::Full) {
+            self.tell_full(Table::HalfOpen);
+            return (Verdict::Drop(DropReason::HalfOpenFull), None);
+        }
+        self.note_half_open();
         let service = self.services.get_mut(first.service).expect("look found it");
         let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NeverChoose));
         let choice = self.choose(now, first, packet.bytes(), headers, scheduler.as_mut());
@@ -93,6 +103,9 @@ impl Director {
                 self.open_and_send(now, first, connection, packet, headers)
             }
             Decision::Server { server, real, forward, template } => {
+                if let HalfOpenRoom::After(id) = room {
+                    self.evict_half_open(now, id);
+                }
                 let mut connection = new_connection(now, first, real, forward, Some(server));
                 connection.one_packet = self.is_one_packet(first);
                 match self.bind_template(now, first, server, forward, template) {
@@ -238,7 +251,9 @@ impl Director {
         let template = self.templates.get(id).expect("it was just found");
         let Some(server) = self.servers.get(template.server) else { return false };
         let is_quiesced = || self.weight_of(template.server) == 0;
-        server.is_listed() && !(self.config.settings.expire_quiescent_template && is_quiesced())
+        server.is_listed()
+            && server.drain.is_none()
+            && !(self.config.settings.expire_quiescent_template && is_quiesced())
     }
 
     /// Finds or makes the template a new connection hangs on.
@@ -347,7 +362,7 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
-        let end = self.flow_end(connection, direction, headers);
+        let end = self.flow_end(now, connection, direction, headers);
         if let Some(server) = connection.server {
             self.count_up(server, Count::Connection);
         }

@@ -22,7 +22,7 @@ use crate::service::ForwardMethod;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::parse::{self, Headers};
-use crate::wire::segment;
+use crate::wire::stream;
 
 /// What is to be done about a segment.
 pub(super) struct Help {
@@ -102,13 +102,13 @@ impl Director {
         let Helped { notes, requests, replies, .. } = *helped;
         let (expected, edit, refused, sequence) = (None, None, None, None);
         let mut help = Help { expected, edit, refused, sequence, direction, notes, requests, replies };
-        let Some((sequence, _)) = segment::numbers(packet.bytes(), headers) else { return Ok(help) };
+        let Some((sequence, _)) = stream::numbers(packet.bytes(), headers) else { return Ok(help) };
         // The rest of a first fragment is not here: neither its checksum nor its text can be judged.
         if !headers.is_fragment_head() {
-            if !segment::checksum_is_valid(packet, headers) {
+            if !stream::checksum_is_valid(packet, headers) {
                 return Err(DropReason::BadTransportChecksum);
             }
-            let payload = segment::payload(packet.bytes(), headers).filter(|payload| !payload.is_empty());
+            let payload = stream::payload(packet.bytes(), headers).filter(|payload| !payload.is_empty());
             if let (State::Tcp(TcpState::Established), Some(payload)) = (state, payload) {
                 let findings = listen(helped, &mut help.notes, connection, direction, &packet.bytes()[payload.clone()]);
                 help.expected = findings.expected.map(|expected| self.expectation(connection, &expected));
@@ -132,7 +132,7 @@ impl Director {
         connection.no_client_port = client.port == 0;
         connection.server = parent.server;
         connection.state = LISTEN;
-        connection.timeout = self.timeouts.of(LISTEN);
+        connection.timeout = self.timeout_of(parent.server, LISTEN);
         connection
     }
 
@@ -180,13 +180,13 @@ impl Director {
 
     /// A connection that was announced again waits for its first packet again.
     fn listen_again(&mut self, now: Instant, id: ConnectionId) {
-        let timeout = self.timeouts.of(LISTEN);
+        self.connections.set_state(id, LISTEN);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.state = LISTEN;
-        let was_active = core::mem::replace(&mut connection.is_active, false);
-        if let Some(server) = connection.server.filter(|_| was_active) {
+        let (server, was_active) = (connection.server, core::mem::replace(&mut connection.is_active, false));
+        if let Some(server) = server.filter(|_| was_active) {
             self.count_down(server, Count::Active);
         }
+        let timeout = self.timeout_of(server, LISTEN);
         self.connections.rearm(id, now, timeout);
     }
 }
@@ -208,7 +208,7 @@ impl Help {
         }
         let range = payload.start + range.start..payload.start + range.end;
         let growth = text.len().saturating_sub(range.len());
-        if !segment::has_room(packet, headers, growth) {
+        if !stream::has_room(packet, headers, growth) {
             return Err(DropReason::HelperFailed);
         }
         let may_be_cut = headers.family == AddressFamily::Ipv4 && !headers.dont_fragment;
@@ -249,11 +249,11 @@ impl Help {
             Direction::Reply => &self.requests,
         };
         if let Some(sequence) = self.sequence {
-            segment::renumber(packet, headers, sequence, |number| other.acknowledged(number));
+            stream::renumber(packet, headers, sequence, |number| other.acknowledged(number));
         }
         if let Some((range, text)) = &self.edit {
             let headers = parse::parse(packet.bytes()).expect("it was parsed before it was translated");
-            segment::replace(packet, &headers, range.clone(), text).expect("the room was checked");
+            stream::replace(packet, &headers, range.clone(), text).expect("the room was checked");
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::service::RealServer;
 /// A load divided by a weight, compared exactly by cross-multiplication, as Linux does.
 ///
 /// With weights of 0 and more and no 0/0 this is a total preorder: negative loads sort first, 1/0 (infinity, a server
-/// that may not be chosen) last. Loads lie in −2³¹ ..= 2³² and weights below 2³², where a load is above 2³¹ the weight
-/// is 1, so products stay inside an `i64`.
+/// that may not be chosen) last. Loads within ±2³¹ times weights below 2³² stay inside an `i64`; a rank with greater
+/// loads has no weights above 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RelativeLoad {
     load: i64,
@@ -151,3 +151,68 @@ impl Tournament {
 
 /// Lists shorter than this are scanned: that is as fast as the tree, and costs nothing when counts change.
 const TREE_FROM: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Endpoint;
+    use crate::service::ServerId;
+
+    /// A server of this weight, with so many connections of each kind.
+    fn server(weight: u32, active: u32, total: u32) -> RealServer {
+        let key = Endpoint::new(core::net::Ipv4Addr::LOCALHOST.into(), 80);
+        let mut server = RealServer::new(ServerId(0), key, weight);
+        (server.active_connections, server.total_connections) = (active, total);
+        server
+    }
+
+    fn by_total(server: &RealServer, _: LoadFormula) -> RelativeLoad {
+        RelativeLoad::new(i64::from(server.total_connections), server.weight)
+    }
+
+    #[test]
+    fn relative_loads_are_in_one_order_even_at_their_bounds() {
+        let by_weight = [
+            RelativeLoad::new(i64::from(i32::MIN), 1),
+            RelativeLoad::new(i64::from(i32::MIN), u32::MAX),
+            RelativeLoad::new(0, 7),
+            RelativeLoad::new(1, u32::MAX),
+            RelativeLoad::new(1, u32::MAX - 1),
+            RelativeLoad::new(1, 1),
+            RelativeLoad::new(1 << 31, 1),
+            RelativeLoad::NEVER,
+        ];
+        let unweighted = [
+            RelativeLoad::new(-i64::from(u32::MAX), 1),
+            RelativeLoad::new(0, 1),
+            RelativeLoad::new(i64::from(u32::MAX), 1),
+            RelativeLoad::NEVER,
+        ];
+        for rising in [&by_weight[..], &unweighted[..]] {
+            for (low, one) in rising.iter().enumerate() {
+                for (high, other) in rising.iter().enumerate() {
+                    assert_eq!(one.beats(*other), low < high, "{one:?} {other:?}");
+                }
+            }
+        }
+        assert!(!RelativeLoad::new(2, 4).beats(RelativeLoad::new(1, 2)), "a draw");
+    }
+
+    #[test]
+    fn a_tree_gives_draws_to_the_left_and_follows_every_count() {
+        let mut servers: Vec<RealServer> = (0..100).map(|_| server(1, 0, 5)).collect();
+        let mut tournament = Tournament::new(by_total, LoadFormula::default());
+        tournament.servers_changed(Change::Reset, &servers);
+        assert_eq!(tournament.leader(&servers), Some(0));
+        for (index, total, leader) in [(99, 4, 99), (64, 4, 64), (63, 3, 63), (63, 9, 64), (64, 5, 99), (99, 6, 0)] {
+            servers[index].total_connections = total;
+            tournament.load_changed(index, &servers);
+            assert_eq!(tournament.leader(&servers), Some(leader), "{index} has {total}");
+        }
+        for server in &mut servers {
+            server.weight = 0;
+        }
+        tournament.servers_changed(Change::Reset, &servers);
+        assert_eq!(tournament.leader(&servers), None);
+    }
+}

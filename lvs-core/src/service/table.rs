@@ -128,6 +128,11 @@ impl ServiceTable {
         self.slots.get_mut(index as usize)?.as_mut()
     }
 
+    /// How many services there are.
+    pub fn len(&self) -> u32 {
+        self.ipv4_services + self.ipv6_services
+    }
+
     /// Every service in slot order.
     pub fn iter(&self) -> impl Iterator<Item = &Service> {
         self.slots.iter().flatten()

@@ -112,8 +112,8 @@ pub fn recompute_checksum(bytes: &mut [u8], header_len: usize) {
 pub fn fill_record_route(bytes: &mut [u8], headers: &Headers, address: IpAddr) {
     let (Some(option), IpAddr::V4(address)) = (headers.record_route, address) else { return };
     let Some(&[_, len, pointer]) = bytes.get(option..).and_then(|rest| rest.first_chunk()) else { return };
-    // RFC 791 §3.1: the pointer counts from 1, at the option's type.
-    let place = option + usize::from(pointer) - usize::from(pointer != 0);
+    // RFC 791 §3.1: the pointer counts from 1, at the option's type; below 4 it would point at itself.
+    let place = option + usize::from(pointer.max(4)) - 1;
     if pointer < 4 || usize::from(pointer) + 3 > usize::from(len) || bytes.len() < place + 4 {
         return;
     }

@@ -280,12 +280,10 @@ fn read_options(options: &[u8]) -> Option<(bool, Option<usize>)> {
 
 /// What an IPv6 header and its extension headers say. `packet` ends where the packet does.
 fn ipv6_headers(header: &[u8; ipv6::HEADER_LEN], packet: &[u8]) -> Result<Headers, DropReason> {
-    let addresses = header.last_chunk::<32>().expect("40 bytes hold two addresses");
-    let address = |bytes: &[u8]| IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).expect("half of 32 bytes")));
     let mut headers = Headers {
         family: AddressFamily::Ipv6,
-        source: address(&addresses[..16]),
-        destination: address(&addresses[16..]),
+        source: ipv6_address(header, 8),
+        destination: ipv6_address(header, 24),
         protocol: header[6],
         transport: ipv6::HEADER_LEN,
         packet_len: packet.len(),
@@ -301,6 +299,12 @@ fn ipv6_headers(header: &[u8; ipv6::HEADER_LEN], packet: &[u8]) -> Result<Header
         walk_extension_headers(packet, &mut headers)?;
     }
     Ok(headers)
+}
+
+fn ipv6_address(header: &[u8; ipv6::HEADER_LEN], offset: usize) -> IpAddr {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&header[offset..offset + 16]);
+    IpAddr::V6(Ipv6Addr::from(octets))
 }
 
 /// Moves `headers.protocol` and `headers.transport` behind the extension headers (RFC 8200 §4).

@@ -1,194 +1,137 @@
-//! Changes inside a TCP segment that a router never makes: numbers, SACK edges, and text of another length. Checksums and
-//! the IP header's length follow. Decides nothing; who asks has checked that what he asks for can be done.
-//! RFC 9293 §3.1, RFC 2018 §3.
+//! Cuts super-packets in software, for devices that cannot: one TCP segment or UDP datagram after the other, as the
+//! kernel's own segmentation offload would. Pure.
 
-use core::ops::Range;
+use crate::wire::checksum::transport_checksum;
+use crate::wire::ipv4;
+use crate::wire::parse::{Headers, parse};
+use crate::wire::tcp::TcpFlags;
+use crate::wire::udp::sent_checksum;
+use crate::{AddressFamily, DropReason, Gso, GsoKind, Offload, PacketBuf};
 
-use crate::wire::checksum::{self, Delta};
-use crate::wire::parse::Headers;
-use crate::wire::tcp::{self, TcpFlags};
-use crate::wire::{ipv6, read_u16, write_u16};
-use crate::{AddressFamily, ChecksumOffload, PacketBuf, Protocol};
-
-/// Where the payload of a whole TCP segment is in its packet; `None` if its header is cut off or says it is longer than the
-/// packet.
-pub(crate) fn payload(bytes: &[u8], headers: &Headers) -> Option<Range<usize>> {
-    let start = headers.transport + header_len(bytes, headers)?;
-    (start <= headers.packet_len).then_some(start..headers.packet_len)
-}
-
-/// Sequence and acknowledgement number; the latter only if the ACK flag is set.
-pub(crate) fn numbers(bytes: &[u8], headers: &Headers) -> Option<(u32, Option<u32>)> {
-    let header: &[u8; tcp::HEADER_LEN] = headers.transport_header(bytes)?;
-    let [_, _, _, _, a, b, c, d, e, f, g, h, _, flags, ..] = *header;
-    let acknowledgement = TcpFlags(flags).ack().then_some(u32::from_be_bytes([e, f, g, h]));
-    Some((u32::from_be_bytes([a, b, c, d]), acknowledgement))
-}
-
-/// Whether the checksum of a whole segment is right, or is left to the device.
-pub(crate) fn checksum_is_valid(packet: &PacketBuf<'_>, headers: &Headers) -> bool {
-    let segment = headers.payload(packet.bytes());
-    let is_left_to_device = packet.offload.checksum != ChecksumOffload::Full;
-    is_left_to_device
-        || checksum::transport_checksum(headers.source, headers.destination, Protocol::Tcp.number(), segment) == 0
-}
-
-/// Writes new numbers: `sequence` replaces the segment's own, `acknowledged` is applied to the acknowledgement number and,
-/// because they count the same bytes, to the edges of SACK blocks.
-pub(crate) fn renumber(
-    packet: &mut PacketBuf<'_>,
-    headers: &Headers,
-    sequence: u32,
-    acknowledged: impl Fn(u32) -> u32,
-) {
-    let Some((_, acknowledgement)) = numbers(packet.bytes(), headers) else { return };
-    let mut delta = Delta::new();
-    let options = options(packet.bytes(), headers);
-    let bytes = packet.bytes_mut();
-    write_number(bytes, headers.transport + SEQUENCE, sequence, &mut delta);
-    if let Some(number) = acknowledgement {
-        write_number(bytes, headers.transport + ACKNOWLEDGEMENT, acknowledged(number), &mut delta);
-        for edge in sack_edges(bytes, options) {
-            let number = read_u32(bytes, edge);
-            write_number(bytes, edge, acknowledged(number), &mut delta);
-        }
+/// Writes the segments of the super-packet `packet` into `buffer`, one after the other, and calls `each` with every
+/// one, its checksums complete.
+///
+/// IPv4 identifications count up from the super-packet's. FIN and PSH are kept on the last segment only, CWR on the
+/// first (RFC 3168 §6.1.2).
+///
+/// # Errors
+/// `each` has not been called. [`DropReason::BadOffload`]: the packet is not of the kind `gso` says (an encapsulated
+/// super-packet is not either), or its segment size is zero. [`DropReason::NoTailroom`]: `buffer` is shorter than a
+/// segment. Or what [`parse`] finds wrong.
+pub fn segment(packet: &[u8], gso: Gso, buffer: &mut [u8], mut each: impl FnMut(&[u8])) -> Result<(), DropReason> {
+    let headers = parse(packet)?;
+    let first_len = first_len(packet, &headers, gso)?;
+    let packet = &packet[..headers.packet_len];
+    let header_len = header_len(packet, &headers, gso.kind).ok_or(DropReason::BadOffload)?;
+    let (head, data) = packet.split_at(header_len);
+    let size = usize::from(gso.size);
+    if buffer.len() < first_len {
+        return Err(DropReason::NoTailroom);
     }
-    let field = headers.transport + tcp::CHECKSUM;
-    // What is left to the device will be summed by it, these fields included.
-    if let (Some(before), ChecksumOffload::Full) = (read_u16(bytes, field), packet.offload.checksum) {
-        write_u16(packet.bytes_mut(), field, delta.apply(before));
+    let count = data.chunks(size).len();
+    for (index, part) in data.chunks(size).enumerate() {
+        let segment = &mut buffer[..header_len + part.len()];
+        segment[..header_len].copy_from_slice(head);
+        segment[header_len..].copy_from_slice(part);
+        let place = Place { index, start: index * size, is_last: index + 1 == count };
+        finish_ip_header(segment, &headers, &place);
+        finish_transport(segment, &headers, gso.kind, &place);
+        each(segment);
     }
+    Ok(())
 }
 
-/// Whether there is room to make the packet this much longer, at either end, and its IP header can say so.
-pub(crate) fn has_room(packet: &PacketBuf<'_>, headers: &Headers, growth: usize) -> bool {
-    let tailroom = packet.tailroom() + (packet.len() - headers.packet_len);
-    let fits = headers.packet_len + growth <= usize::from(u16::MAX);
-    fits && (growth <= tailroom || growth <= packet.headroom())
-}
-
-/// Replaces `range` of the packet's bytes, which lies in the payload, by `text`; returns the headers of the changed packet.
-/// `None`, and no change, if there is no room ([`has_room`]).
-pub(crate) fn replace(
-    packet: &mut PacketBuf<'_>,
-    headers: &Headers,
-    range: Range<usize>,
-    text: &[u8],
-) -> Option<Headers> {
-    let len = headers.packet_len - range.len() + text.len();
-    packet.set_len(headers.packet_len)?;
-    match len.checked_sub(headers.packet_len) {
-        Some(growth) if growth > packet.tailroom() => {
-            packet.grow_front(growth)?;
-            packet.bytes_mut().copy_within(growth..growth + range.start, 0);
-        }
-        Some(_) => {
-            packet.set_len(len)?;
-            packet.bytes_mut().copy_within(range.end..headers.packet_len, range.start + text.len());
-        }
-        None => {
-            packet.bytes_mut().copy_within(range.end..headers.packet_len, range.start + text.len());
-            packet.set_len(len)?;
-        }
+/// Length of the first segment of a super-packet that was parsed: what [`keep_first`] makes of it.
+///
+/// # Errors
+/// [`DropReason::BadOffload`], as [`segment`].
+pub fn first_len(bytes: &[u8], headers: &Headers, gso: Gso) -> Result<usize, DropReason> {
+    let packet = bytes.get(..headers.packet_len).ok_or(DropReason::BadOffload)?;
+    let header_len = header_len(packet, headers, gso.kind).ok_or(DropReason::BadOffload)?;
+    if gso.size == 0 || headers.fragment.is_some() {
+        return Err(DropReason::BadOffload);
     }
-    packet.bytes_mut()[range.start..range.start + text.len()].copy_from_slice(text);
-    let headers = Headers { packet_len: len, ..*headers };
-    write_len(packet.bytes_mut(), &headers);
-    write_checksum(packet, &headers);
-    Some(headers)
+    Ok((header_len + usize::from(gso.size)).min(packet.len()))
 }
 
-/// Writes the packet's length into its IP header.
-fn write_len(bytes: &mut [u8], headers: &Headers) {
-    let (field, len) = match headers.family {
-        AddressFamily::Ipv4 => (IPV4_LEN, headers.packet_len),
-        AddressFamily::Ipv6 => (IPV6_LEN, headers.packet_len - ipv6::HEADER_LEN),
+/// Cuts a super-packet off behind its first segment, in place, and completes that one's checksums. A packet that is no
+/// super-packet stays as it is.
+///
+/// # Errors
+/// The packet is unchanged. [`DropReason::BadOffload`], as [`segment`].
+pub fn keep_first(packet: &mut PacketBuf<'_>, headers: &Headers) -> Result<(), DropReason> {
+    let Some(gso) = packet.offload.gso else { return Ok(()) };
+    let len = first_len(packet.bytes(), headers, gso)?;
+    packet.set_len(len);
+    packet.offload = Offload::default();
+    let place = Place { index: 0, start: 0, is_last: len == headers.packet_len };
+    finish_ip_header(packet.bytes_mut(), headers, &place);
+    finish_transport(packet.bytes_mut(), headers, gso.kind, &place);
+    Ok(())
+}
+
+/// Which segment of the super-packet this is.
+struct Place {
+    index: usize,
+    /// Offset of its data in the super-packet's.
+    start: usize,
+    is_last: bool,
+}
+
+/// Length of all headers; `None` if the packet is not what `kind` says.
+fn header_len(packet: &[u8], headers: &Headers, kind: GsoKind) -> Option<usize> {
+    let transport = packet.get(headers.transport..)?;
+    let len = match (kind, headers.family, headers.protocol) {
+        (GsoKind::TcpV4, AddressFamily::Ipv4, TCP) | (GsoKind::TcpV6, AddressFamily::Ipv6, TCP) => {
+            Some(usize::from(transport.get(12)? >> 4) * 4).filter(|len| *len >= 20)?
+        }
+        (GsoKind::Udp, _, UDP) => 8,
+        _ => return None,
     };
-    let (before, len) = (read_u16(bytes, field).unwrap_or(0), len as u16);
-    write_u16(bytes, field, len);
-    if headers.family == AddressFamily::Ipv4 {
-        let mut delta = Delta::new();
-        delta.replace_u16(before, len);
-        let checksum = read_u16(bytes, IPV4_CHECKSUM).unwrap_or(0);
-        write_u16(bytes, IPV4_CHECKSUM, delta.apply(checksum));
+    (len <= transport.len()).then_some(headers.transport + len)
+}
+
+fn finish_ip_header(segment: &mut [u8], headers: &Headers, place: &Place) {
+    let len = segment.len();
+    match headers.family {
+        AddressFamily::Ipv4 => {
+            segment[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+            let identification = u16::from_be_bytes([segment[4], segment[5]]).wrapping_add(place.index as u16);
+            segment[4..6].copy_from_slice(&identification.to_be_bytes());
+            ipv4::recompute_checksum(segment, headers.transport);
+        }
+        AddressFamily::Ipv6 => segment[4..6].copy_from_slice(&((len - 40) as u16).to_be_bytes()),
     }
 }
 
-/// Computes the TCP checksum anew: behind text of another length nothing stays in its place.
-fn write_checksum(packet: &mut PacketBuf<'_>, headers: &Headers) {
-    let field = headers.transport + tcp::CHECKSUM;
-    let (source, destination, tcp) = (headers.source, headers.destination, Protocol::Tcp.number());
-    let checksum = if packet.offload.checksum == ChecksumOffload::Full {
-        write_u16(packet.bytes_mut(), field, 0);
-        checksum::transport_checksum(source, destination, tcp, headers.payload(packet.bytes()))
-    } else {
-        let len = headers.packet_len - headers.transport;
-        checksum::fold(checksum::pseudo_header_sum(source, destination, tcp, len))
-    };
-    write_u16(packet.bytes_mut(), field, checksum);
-}
-
-fn header_len(bytes: &[u8], headers: &Headers) -> Option<usize> {
-    let header: &[u8; tcp::HEADER_LEN] = headers.transport_header(bytes)?;
-    Some(usize::from(header[12] >> 4) * 4).filter(|len| *len >= tcp::HEADER_LEN)
-}
-
-/// Where the options are, as far as they are there.
-fn options(bytes: &[u8], headers: &Headers) -> Range<usize> {
-    let start = headers.transport + tcp::HEADER_LEN;
-    let end = headers.transport + header_len(bytes, headers).unwrap_or(0);
-    start..end.clamp(start, headers.packet_len.max(start))
-}
-
-/// Offsets of the numbers in SACK options (RFC 2018 §3: kind 5, then pairs of edges).
-fn sack_edges(bytes: &[u8], options: Range<usize>) -> impl Iterator<Item = usize> + use<> {
-    // A header has room for four blocks: eight edges.
-    let (mut edges, mut count) = ([0; 8], 0);
-    let mut offset = options.start;
-    while offset + 1 < options.end {
-        let len = match bytes[offset] {
-            OPTION_END => break,
-            OPTION_NOP => 1,
-            _ => usize::from(bytes[offset + 1]),
-        };
-        if len == 0 || offset + len > options.end || (len == 1 && bytes[offset] != OPTION_NOP) {
-            break;
-        }
-        if bytes[offset] == OPTION_SACK {
-            for edge in (offset + 2..offset + len).step_by(4).filter(|edge| edge + 4 <= offset + len).take(8 - count) {
-                edges[count] = edge;
-                count += 1;
+fn finish_transport(segment: &mut [u8], headers: &Headers, kind: GsoKind, place: &Place) {
+    let transport = &mut segment[headers.transport..];
+    let len = transport.len() as u16;
+    let field = match kind {
+        GsoKind::TcpV4 | GsoKind::TcpV6 => {
+            let sequence = u32::from_be_bytes([transport[4], transport[5], transport[6], transport[7]]);
+            transport[4..8].copy_from_slice(&sequence.wrapping_add(place.start as u32).to_be_bytes());
+            if !place.is_last {
+                transport[13] &= !(TcpFlags::FIN | TcpFlags::PSH);
             }
+            if place.index > 0 {
+                transport[13] &= !CWR;
+            }
+            16
         }
-        offset += len;
-    }
-    edges.into_iter().take(count)
-}
-
-/// Replaces a number at any offset: one at an odd offset lies across the words that are summed.
-fn write_number(bytes: &mut [u8], offset: usize, number: u32, delta: &mut Delta) {
-    let (start, end) = (offset & !1, (offset + 5) & !1);
-    let words = |bytes: &[u8]| [0, 2, 4].map(|word| read_u16(bytes, start + word).filter(|_| start + word < end));
-    let before = words(bytes);
-    if let Some(field) = bytes.get_mut(offset..offset + 4) {
-        field.copy_from_slice(&number.to_be_bytes());
-    }
-    for (old, new) in before.into_iter().zip(words(bytes)) {
-        if let (Some(old), Some(new)) = (old, new) {
-            delta.replace_u16(old, new);
+        GsoKind::Udp => {
+            transport[4..6].copy_from_slice(&len.to_be_bytes());
+            6
         }
+    };
+    transport[field..field + 2].fill(0);
+    let mut checksum = transport_checksum(headers.source, headers.destination, headers.protocol, transport);
+    if kind == GsoKind::Udp {
+        checksum = sent_checksum(checksum);
     }
+    transport[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn read_u32(bytes: &[u8], offset: usize) -> u32 {
-    bytes.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, |number| u32::from_be_bytes(*number))
-}
-
-const SEQUENCE: usize = 4;
-const ACKNOWLEDGEMENT: usize = 8;
-const IPV4_LEN: usize = 2;
-const IPV4_CHECKSUM: usize = 10;
-const IPV6_LEN: usize = 4;
-const OPTION_END: u8 = 0;
-const OPTION_NOP: u8 = 1;
-const OPTION_SACK: u8 = 5;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const CWR: u8 = 0x80;

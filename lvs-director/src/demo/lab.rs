@@ -10,10 +10,11 @@
 //! ```
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use lvs_core::Director;
 use lvs_io::{Arm, MonotonicClock, Worker, WorkerHandle};
@@ -116,6 +117,9 @@ fn enter_site(addresses: &[InterfaceAddress]) -> Result<Arm, Denied> {
     enter_network_namespace()?;
     let tun = TunQueue::open(DEVICE, &TunOptions::default())?;
     set_up_network(addresses).map_err(|error| Denied::described(&error))?;
+    for InterfaceAddress { address, .. } in addresses {
+        await_address(*address).map_err(|cause| Denied::new(format_args!("use the address {address}"), cause))?;
+    }
     Ok(tun.into_arm())
 }
 
@@ -128,6 +132,27 @@ fn set_up_network(addresses: &[InterfaceAddress]) -> io::Result<()> {
     netdev::add_route(Ipv4Addr::UNSPECIFIED.into(), 0, DEVICE)?;
     netdev::add_route(Ipv6Addr::UNSPECIFIED.into(), 0, DEVICE)
 }
+
+/// Waits until a datagram to `address` from itself arrives. Linux routes packets to a new IPv6 address a moment after it
+/// has confirmed the address, even without duplicate address detection; a SYN in between is lost, and repeated after a
+/// whole second.
+fn await_address(address: IpAddr) -> io::Result<()> {
+    let socket = UdpSocket::bind((address, 0))?;
+    let own = socket.local_addr()?;
+    socket.connect(own)?;
+    socket.set_read_timeout(Some(Duration::from_millis(1)))?;
+    let deadline = Instant::now() + ADDRESS_TIMEOUT;
+    loop {
+        socket.send(b"?")?;
+        match socket.recv(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {}
+            outcome => return outcome.map(drop),
+        }
+    }
+}
+
+/// How long a new address may take: far longer than it does on a busy machine.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The TUN device's name in either namespace.
 const DEVICE: &str = "lvs0";

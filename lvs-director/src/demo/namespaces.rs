@@ -3,9 +3,9 @@
 //! Nothing has to be taken down: the kernel removes namespaces with the last thread inside.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 
 use lvs_io_tun::netns;
+use rustix::io::Errno;
 
 use crate::denied::Denied;
 
@@ -18,7 +18,7 @@ use crate::denied::Denied;
 /// If user namespaces are denied and the caller is not root.
 pub fn enter_user_namespace() -> Result<(), Denied> {
     // Asked beforehand: inside, until it is mapped, everybody is nobody.
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    let is_root = rustix::process::geteuid().is_root();
     match netns::enter_new_user_namespace() {
         Err(cause) if !is_root => Err(user_namespace_denied(cause)),
         _ => Ok(()),
@@ -60,7 +60,6 @@ pub fn enter_network_namespace() -> Result<(), Denied> {
     })
 }
 
-// The same numbers on every architecture Linux runs on: errno(3).
-const EACCES: i32 = 13;
-const EINVAL: i32 = 22;
-const ENOSPC: i32 = 28;
+const EACCES: i32 = Errno::ACCESS.raw_os_error();
+const EINVAL: i32 = Errno::INVAL.raw_os_error();
+const ENOSPC: i32 = Errno::NOSPC.raw_os_error();

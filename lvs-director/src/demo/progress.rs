@@ -1,5 +1,5 @@
 //! The live progress line on a terminal's standard error; silent anywhere else.
-//! Decides how often to draw: at most ten times a second, and once at the end.
+//! Decides how often to draw: at most twenty times a second.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
@@ -58,5 +58,5 @@ impl Progress {
     }
 }
 
-const REDRAW_EVERY: Duration = Duration::from_millis(100);
+const REDRAW_EVERY: Duration = Duration::from_millis(50);
 const BAR_WIDTH: usize = 30;

@@ -141,12 +141,12 @@ impl Report {
 
     fn write_introduction(&self, text: &mut String) -> std::fmt::Result {
         let (stacks, link) = match self.mode {
-            Mode::Tun => ("the kernel's TCP, in network namespaces of their own", "TUN device"),
-            Mode::Simulated { .. } => ("simulated TCP stacks", "simulated link"),
+            Mode::Tun => ("use the kernel's TCP,\neach side in a network namespace of its own", "TUN device"),
+            Mode::Simulated { .. } => ("are simulated,\nTCP stacks and all", "simulated link"),
         };
         let clients = plan::CLIENTS.map(|client| client.address.to_string()).join("  ");
         let services = plan::VIRTUAL.map(|service| service.to_string()).join("  ");
-        writeln!(text, "A NAT load balancer inside this process, between clients and servers on {stacks}:\n")?;
+        writeln!(text, "A NAT load balancer inside this process, between clients and servers that {stacks}:\n")?;
         writeln!(text, "  clients    {clients}\n     │ {link}")?;
         writeln!(text, "  director   {services}  (scheduler wrr)\n     │ {link}")?;
         for (index, server) in plan::SERVERS.iter().enumerate() {

@@ -76,14 +76,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has free ports");
         let address = listener.local_addr().expect("it is bound");
         let servers = Servers { listeners: vec![("bee", listener)], is_closed: AtomicBool::new(false) };
-        thread::scope(|scope| {
+        let answers = thread::scope(|scope| {
             scope.spawn(|| servers.serve());
-            for len in [1, 100_000] {
-                let answer = http::get(address, len, Instant::now() + CONNECTION_TIMEOUT).expect("an answer");
-                assert_eq!(answer, http::Answer { server: "bee".to_owned(), body_len: len });
-            }
+            let answers = [1, 100_000].map(|len| http::get(address, len, Instant::now() + CONNECTION_TIMEOUT));
             servers.close();
+            answers
         });
         // serve() has returned, or the scope would still wait.
+        for (answer, body_len) in answers.into_iter().zip([1, 100_000]) {
+            assert_eq!(answer.expect("an answer"), http::Answer { server: "bee".to_owned(), body_len });
+        }
     }
 }

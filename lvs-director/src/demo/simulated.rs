@@ -1,10 +1,11 @@
 //! The demo where the kernel's network cannot be had: the same plan over `lvs-sim`, whose hosts have smoltcp's TCP
 //! stacks and whose clock is virtual. What is said over them is the same HTTP, byte for byte.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use lvs_core::Seed;
-use lvs_sim::{Conversation, ConversationId, Dialogue, Simulation};
+use lvs_sim::{Conversation, Dialogue, HostId, Simulation, StepsExhausted};
 
 use super::load::{Answered, Outcome, REQUEST_TIMEOUT};
 use super::plan;
@@ -19,19 +20,37 @@ pub fn drive(requests: usize) -> (Outcome, Simulation) {
         simulation.serve(host, plan::SERVER_PORT, || Box::new(Server { name: server.name, ..Server::default() }));
     }
     let client = simulation.client(&plan::CLIENTS.map(|client| client.address));
-    let conversations: Vec<ConversationId> = (0..requests)
-        .map(|index| {
-            let request = plan::request(index);
-            let start = START_EVERY * u32::try_from(index).unwrap_or(u32::MAX);
-            let conversation = Conversation::dialogue(request.to, Box::new(Client::new(request)));
-            simulation.converse(client, conversation.after(start).patience(REQUEST_TIMEOUT))
-        })
-        .collect();
-    let ended = simulation.run_until_idle();
+    let mut outcome = Outcome::default();
+    for first in (0..requests).step_by(WAVE) {
+        let wave = first..requests.min(first + WAVE);
+        if let Err(error) = one_wave(&mut simulation, client, wave, &mut outcome) {
+            outcome.failed.insert(0, format!("the simulation stopped: {error}"));
+            break;
+        }
+    }
+    (outcome, simulation)
+}
 
-    let mut outcome =
-        Outcome { elapsed: simulation.now().duration_since(lvs_core::Instant::ZERO), ..Outcome::default() };
-    for (index, id) in conversations.into_iter().enumerate() {
+/// Simulates some of the requests, and then the rest after which sockets are forgotten.
+fn one_wave(
+    simulation: &mut Simulation,
+    client: HostId,
+    wave: Range<usize>,
+    outcome: &mut Outcome,
+) -> Result<(), StepsExhausted> {
+    let started = simulation.now();
+    let mut start = Duration::ZERO;
+    let mut conversations = Vec::new();
+    for index in wave {
+        let request = plan::request(index);
+        let conversation = Conversation::dialogue(request.to, Box::new(Client::new(request)));
+        let id = simulation.converse(client, conversation.after(start).patience(REQUEST_TIMEOUT));
+        conversations.push((index, id));
+        start += START_EVERY;
+    }
+    simulation.run_until_idle()?;
+    outcome.elapsed += simulation.now().duration_since(started);
+    for (index, id) in conversations {
         let report = simulation.report(id);
         match (&report.server, report.latency()) {
             (Some(server), Some(latency)) if report.is_complete() => {
@@ -40,10 +59,7 @@ pub fn drive(requests: usize) -> (Outcome, Simulation) {
             _ => outcome.failed.push(format!("request {index} to http://{}: {:?}", report.to, report.outcome)),
         }
     }
-    if let Err(error) = ended {
-        outcome.failed.insert(0, format!("the simulation stopped: {error}"));
-    }
-    (outcome, simulation)
+    simulation.run_for(TIME_WAIT)
 }
 
 /// A client that makes one request and checks every byte of the answer.
@@ -131,3 +147,9 @@ fn speak(unsaid: &mut Vec<u8>, into: &mut [u8]) -> usize {
 
 /// One request starts after the other, at this distance; an answer takes longer, so that several are under way.
 const START_EVERY: Duration = Duration::from_millis(1);
+
+/// How many requests follow one another without a rest: the work for a packet grows with the sockets there are.
+const WAVE: usize = 600;
+
+/// How long smoltcp keeps a socket in TIME-WAIT, and a little more.
+const TIME_WAIT: Duration = Duration::from_secs(11);

@@ -1,0 +1,361 @@
+//! Gives every packet to the worker whose director owns its client, whichever queue of the device it came by.
+//! The kernel spreads flows over queues by its own hash; this makes up for the difference: packets of another shard
+//! are copied into parcels and posted to it. Parcels are bounded and used again, so nothing is allocated for a packet
+//! once traffic flows; a shard that does not keep up loses packets, which are counted.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use lvs_core::{Direction, HEADROOM, Offload, PacketBuf};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+
+use crate::device::{Arm, BATCH, PacketSource};
+use crate::steer::Steering;
+
+/// Most parcels that wait for one shard.
+const PARCELS_MAX: usize = 256;
+
+/// Joins one queue of a device for each shard: arm `i` of the result receives the packets of shard `i`.
+/// `direction` is the one that packets from this device travel in, `None` where one device serves both sides.
+///
+/// # Errors
+/// If the process has no file descriptors left.
+///
+/// # Panics
+/// If there are fewer arms than shards.
+///
+/// ```
+/// use lvs_core::Seed;
+/// use lvs_io::{MemoryPort, Steering, share};
+///
+/// let queues = [MemoryPort::pair(8), MemoryPort::pair(8)];
+/// let arms = queues.map(|(_, device)| device.into_arm());
+/// let steering = Steering::new(2, vec!["10.0.0.0/8".parse().unwrap()], Seed::new(7));
+/// let arms = share(arms.into(), &steering, None)?;
+/// assert_eq!(arms.len(), 2); // one for each worker
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn share(arms: Vec<Arm>, steering: &Steering, direction: Option<Direction>) -> io::Result<Vec<Arm>> {
+    assert!(arms.len() >= steering.shards(), "every shard has an arm");
+    let mut posts = Vec::new();
+    let mut boxes = Vec::new();
+    for _ in &arms {
+        let (post, letters) = sync_channel(PARCELS_MAX);
+        let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        posts.push(Post { post, bell: Arc::clone(&bell) });
+        boxes.push((letters, bell));
+    }
+    let shares = arms.into_iter().zip(boxes).enumerate();
+    shares
+        .map(|(shard, (arm, (letters, bell)))| {
+            let readiness = readiness(&*arm.source, &bell)?;
+            let (give_back, returned) = sync_channel(PARCELS_MAX);
+            let source = SharedSource {
+                inner: arm.source,
+                steering: steering.clone(),
+                direction,
+                shard,
+                posts: posts.clone(),
+                rung: vec![false; posts.len()],
+                letters,
+                bell,
+                opened: Vec::with_capacity(BATCH),
+                depot: Depot { returned, give_back, made: 0 },
+                was_device: false,
+                lost: 0,
+                readiness,
+            };
+            Ok(Arm { source: Box::new(source), sink: arm.sink })
+        })
+        .collect()
+}
+
+/// A descriptor that is readable when the device is or the bell has rung; `None` if the device has none.
+fn readiness(source: &dyn PacketSource, bell: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let Some(device) = source.poll_fd() else { return Ok(None) };
+    let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for fd in [device, bell.as_fd()] {
+        epoll::add(&both, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    }
+    Ok(Some(both))
+}
+
+/// A packet on its way to another shard.
+struct Parcel {
+    storage: Box<[u8]>,
+    len: usize,
+    offload: Offload,
+    mark: u32,
+    /// Where the storage goes back to.
+    give_back: SyncSender<Box<[u8]>>,
+}
+
+/// The way to a shard.
+#[derive(Clone)]
+struct Post {
+    post: SyncSender<Parcel>,
+    bell: Arc<OwnedFd>,
+}
+
+/// Storage for the parcels of one shard, made as needed up to a bound.
+struct Depot {
+    returned: Receiver<Box<[u8]>>,
+    give_back: SyncSender<Box<[u8]>>,
+    made: usize,
+}
+
+impl Depot {
+    /// Packs a packet; `None` if every parcel is on its way.
+    fn pack(&mut self, packet: &PacketBuf<'_>) -> Option<Parcel> {
+        let mut storage = match self.returned.try_recv() {
+            Ok(storage) => storage,
+            Err(_) if self.made < PARCELS_MAX => {
+                self.made += 1;
+                Box::default()
+            }
+            Err(_) => return None,
+        };
+        // Room for an answer longer than a short packet, too.
+        let needed = HEADROOM + packet.len().max(2048);
+        if storage.len() < needed {
+            storage = vec![0; needed].into_boxed_slice();
+        }
+        storage[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet.bytes());
+        let give_back = self.give_back.clone();
+        Some(Parcel { storage, len: packet.len(), offload: packet.offload, mark: packet.mark, give_back })
+    }
+}
+
+struct SharedSource {
+    inner: Box<dyn PacketSource>,
+    steering: Steering,
+    direction: Option<Direction>,
+    shard: usize,
+    posts: Vec<Post>,
+    /// Which shards were posted something in this batch.
+    rung: Vec<bool>,
+    letters: Receiver<Parcel>,
+    bell: Arc<OwnedFd>,
+    /// Parcels being lent.
+    opened: Vec<Parcel>,
+    depot: Depot,
+    /// Whose turn it was last: device and parcels alternate.
+    was_device: bool,
+    lost: u64,
+    readiness: Option<OwnedFd>,
+}
+
+impl PacketSource for SharedSource {
+    fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
+        self.was_device = !self.was_device;
+        let first = if self.was_device { self.receive_from_device(handle)? } else { self.open_parcels(handle) };
+        if first > 0 {
+            return Ok(first);
+        }
+        if self.was_device { Ok(self.open_parcels(handle)) } else { self.receive_from_device(handle) }
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.readiness.as_ref().map(AsFd::as_fd)
+    }
+
+    fn lost(&self) -> u64 {
+        self.inner.lost() + self.lost
+    }
+}
+
+impl SharedSource {
+    /// Lends what other shards have posted.
+    fn open_parcels(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> usize {
+        // The bell before the parcels, so that none is missed.
+        let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
+        self.opened.extend(self.letters.try_iter().take(BATCH));
+        let count = self.opened.len();
+        if count == BATCH {
+            // There may be more.
+            ring(&self.bell);
+        }
+        if count > 0 {
+            let mut parcels = self.opened.iter_mut();
+            let mut packets: [PacketBuf<'_>; BATCH] = std::array::from_fn(|_| match parcels.next() {
+                Some(parcel) => {
+                    let mut packet = PacketBuf::new(&mut parcel.storage, HEADROOM, parcel.len);
+                    packet.offload = parcel.offload;
+                    packet.mark = parcel.mark;
+                    packet
+                }
+                None => PacketBuf::new(&mut [], 0, 0),
+            });
+            handle(&mut packets[..count]);
+        }
+        for parcel in self.opened.drain(..) {
+            // The owner may have ended.
+            let _ = parcel.give_back.try_send(parcel.storage);
+        }
+        count
+    }
+
+    /// Lends what the device has for this shard and posts the rest. Returns how many packets the device had.
+    fn receive_from_device(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
+        let Self { inner, steering, direction, shard, posts, rung, depot, lost, .. } = self;
+        let count = inner.receive(&mut |packets| {
+            let mut own = 0;
+            for index in 0..packets.len() {
+                let bytes = packets[index].bytes();
+                let owner = match *direction {
+                    Some(direction) => steering.shard_by_direction(bytes, direction),
+                    None => steering.shard(bytes),
+                };
+                if owner == *shard {
+                    packets.swap(own, index);
+                    own += 1;
+                    continue;
+                }
+                let posted =
+                    depot.pack(&packets[index]).is_some_and(|parcel| posts[owner].post.try_send(parcel).is_ok());
+                if posted {
+                    rung[owner] = true;
+                } else {
+                    *lost += 1;
+                }
+            }
+            if own > 0 {
+                handle(&mut packets[..own]);
+            }
+        })?;
+        for (post, rung) in posts.iter().zip(rung) {
+            if std::mem::take(rung) {
+                ring(&post.bell);
+            }
+        }
+        Ok(count)
+    }
+}
+
+fn ring(bell: &OwnedFd) {
+    // It cannot be full: 2⁶⁴ rings.
+    let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use lvs_core::Seed;
+    use lvs_testkit::udp;
+
+    use super::*;
+    use crate::memory::MemoryPort;
+
+    const SHARDS: usize = 3;
+
+    fn steering() -> Steering {
+        Steering::new(SHARDS as u32, vec!["10.0.0.0/8".parse().unwrap()], Seed::new(7))
+    }
+
+    fn queues() -> (Vec<MemoryPort>, Vec<Arm>) {
+        let (far, arms): (Vec<_>, Vec<_>) =
+            (0..SHARDS).map(|_| MemoryPort::pair(1000)).map(|(far, device)| (far, device.into_arm())).unzip();
+        (far, share(arms, &steering(), None).unwrap())
+    }
+
+    fn receive_all(arm: &mut Arm) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        while arm.source.receive(&mut |packets| all.extend(packets.iter().map(|p| p.bytes().to_vec()))).unwrap() > 0 {}
+        all
+    }
+
+    /// Packet `number` of a client.
+    fn packet(client: u32, number: u8) -> Vec<u8> {
+        udp(format!("203.0.113.{client}:{}", 1000 + client).as_str(), "192.0.2.1:53").payload(&[number]).build()
+    }
+
+    #[test]
+    fn every_packet_reaches_its_shard_in_order_whichever_queue_it_came_by() {
+        let (far, mut arms) = queues();
+        for number in 0..5 {
+            for client in 0..40 {
+                // All packets of a client come by one queue, as the kernel's hash sees to.
+                assert!(far[client as usize % SHARDS].push(packet(client, number)));
+            }
+        }
+        let mut received: Vec<Vec<Vec<u8>>> = arms.iter_mut().map(receive_all).collect();
+        // What came by a later queue was posted after an earlier shard had looked.
+        for (received, arm) in received.iter_mut().zip(&mut arms) {
+            received.extend(receive_all(arm));
+        }
+        assert_eq!(received.iter().map(Vec::len).sum::<usize>(), 200);
+        for (shard, received) in received.iter().enumerate() {
+            assert!(received.iter().all(|packet| steering().shard(packet) == shard));
+            for client in 0..40 {
+                let of_client: Vec<u8> =
+                    received.iter().filter(|bytes| bytes[15] == client).map(|bytes| bytes[28]).collect();
+                assert!(of_client.is_empty() || of_client == [0, 1, 2, 3, 4], "client {client}: {of_client:?}");
+            }
+        }
+    }
+
+    /// A source with a descriptor of its own, on which nothing ever comes.
+    struct WithDescriptor(Box<dyn PacketSource>, OwnedFd);
+
+    impl PacketSource for WithDescriptor {
+        fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
+            self.0.receive(handle)
+        }
+
+        fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.1.as_fd())
+        }
+    }
+
+    fn is_readable(arm: &Arm) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let fd = arm.source.poll_fd().expect("it has one");
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&at_once)).expect("poll works") > 0
+    }
+
+    #[test]
+    fn a_parcel_wakes_the_shard_it_is_for() {
+        let (far, arms): (Vec<_>, Vec<_>) = (0..SHARDS)
+            .map(|_| MemoryPort::pair(1000))
+            .map(|(far, device)| {
+                let arm = device.into_arm();
+                let descriptor = eventfd(0, EventfdFlags::CLOEXEC).expect("descriptors are left");
+                (far, Arm { source: Box::new(WithDescriptor(arm.source, descriptor)), sink: arm.sink })
+            })
+            .unzip();
+        let mut arms = share(arms, &steering(), None).unwrap();
+        let client = (0..).find(|client| steering().shard(&packet(*client, 0)) == 1).unwrap();
+        // More than one batch: it stays awake until all is taken.
+        for number in 0..=BATCH as u8 {
+            far[0].push(packet(client, number));
+        }
+        assert!(!is_readable(&arms[1]));
+        receive_all(&mut arms[0]);
+        assert!(is_readable(&arms[1]) && !is_readable(&arms[2]));
+        arms[1].source.receive(&mut |_| {}).unwrap();
+        assert!(is_readable(&arms[1]));
+        assert_eq!(receive_all(&mut arms[1]).len(), 1);
+        assert!(!is_readable(&arms[1]));
+    }
+
+    #[test]
+    fn a_shard_that_does_not_keep_up_loses_packets_which_are_counted() {
+        let (far, mut arms) = queues();
+        let client = (0..).find(|client| steering().shard(&packet(*client, 0)) == 1).unwrap();
+        for number in 0..=255 {
+            far[0].push(packet(client, number));
+        }
+        for number in 0..44 {
+            far[0].push(packet(client, number));
+        }
+        assert!(receive_all(&mut arms[0]).is_empty());
+        assert_eq!(arms[0].source.lost(), 300 - PARCELS_MAX as u64);
+        assert_eq!(receive_all(&mut arms[1]).len(), PARCELS_MAX);
+        // The parcels came back: there is room again.
+        far[0].push(packet(client, 0));
+        assert!(receive_all(&mut arms[0]).is_empty());
+        assert_eq!(receive_all(&mut arms[1]).len(), 1);
+    }
+}
