@@ -210,7 +210,7 @@ impl Director {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
-            helped: HelpedTable::new(seed.derive(7)),
+            helped: HelpedTable::new(seed.derive(8)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
             outbox: Outbox::new(config.fragment_bytes_max),

@@ -15,8 +15,8 @@ pub mod reset;
 pub mod rewrite;
 pub mod sctp;
 pub mod segment;
+pub(crate) mod stream;
 pub mod tcp;
-pub(crate) mod tcp_edit;
 pub mod udp;
 
 /// The 16 bits at `offset`, most significant byte first, if they are there.
