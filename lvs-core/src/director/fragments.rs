@@ -68,6 +68,11 @@ impl FragmentTable {
         Ok(())
     }
 
+    /// Packets that wait for `poll_transmit`.
+    pub fn transmits(&self) -> u32 {
+        self.outbox.len() as u32
+    }
+
     /// Writes the next waiting packet into `into`.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
         let (storage, len, verdict) = self.outbox.pop_front()?;
