@@ -8,10 +8,14 @@ mod drain;
 mod explain;
 mod first_packet;
 mod fragments;
+mod help;
 mod known_flow;
 mod look;
+mod outbox;
 mod related;
+mod server_first;
 mod server_timers;
+mod super_packet;
 mod timeout;
 mod tunnel_error;
 mod view;
@@ -22,6 +26,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use self::accounting::EventQueue;
 use self::fragments::FragmentTable;
 use self::look::Outcome;
+use self::outbox::Outbox;
 use self::server_timers::ServerTimers;
 use self::timeout::Sweep;
 use crate::command::Command;
@@ -33,6 +38,8 @@ use crate::error::ControlError;
 use crate::event::Event;
 use crate::explanation::Explanation;
 use crate::flow::AddressFamily;
+use crate::helper::HelperRegistry;
+use crate::helper::table::HelpedTable;
 use crate::packet::PacketBuf;
 use crate::persistence::TemplateTable;
 use crate::rng::Seed;
@@ -120,6 +127,8 @@ pub struct DirectorConfig {
     pub events_max: u32,
     /// Which schedulers there are. Default: every built-in one.
     pub schedulers: SchedulerRegistry,
+    /// Which protocol helpers there are, for services that ask for one. Default: `ftp`.
+    pub helpers: HelperRegistry,
     /// How least-connection schedulers weigh connections. Default: as Linux 6.1.183 and later.
     pub load_formula: LoadFormula,
     /// The settings to start with. Default: Linux's.
@@ -142,6 +151,7 @@ impl Default for DirectorConfig {
             fragment_bytes_max: 4 << 20,
             events_max: 1_024,
             schedulers: SchedulerRegistry::default(),
+            helpers: HelperRegistry::default(),
             load_formula: LoadFormula::default(),
             settings: Settings::default(),
         }
@@ -168,8 +178,12 @@ pub struct Director {
     services: ServiceTable,
     servers: ServerTable,
     connections: ConnectionTable,
+    /// What protocol helpers keep of some of them.
+    helped: HelpedTable,
     templates: TemplateTable,
     fragments: FragmentTable,
+    /// Packets on their way to `poll_transmit`.
+    outbox: Outbox,
     defence: Defence,
     timeouts: Timeouts,
     totals: Meter,
@@ -196,8 +210,10 @@ impl Director {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
+            helped: HelpedTable::new(seed.derive(7)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
+            outbox: Outbox::new(config.fragment_bytes_max),
             defence: Defence::new(seed.derive(7)),
             timeouts: Timeouts::default(),
             totals: Meter::default(),
@@ -304,7 +320,7 @@ impl Director {
     /// The next packet the director itself owes the wire (a fragment that waited for its datagram's first one),
     /// written into `into`, with the verdict it would have had. Call until `None` after each packet, batch and timeout.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
-        let verdict = self.fragments.poll_transmit(into)?;
+        let verdict = self.outbox.pop(into)?;
         if let Verdict::Drop(reason) = verdict {
             self.count_drop(reason);
         }
@@ -323,7 +339,7 @@ impl Director {
             half_open: self.connections.half_open_len(),
             templates: self.templates.len(),
             fragments: self.fragments.memory.len(),
-            transmits: self.fragments.transmits(),
+            transmits: self.outbox.len(),
             deleted_servers: self.servers.deleted_len(),
         }
     }
@@ -344,6 +360,12 @@ impl Director {
     /// Packets refused so far, for one reason.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize]
+    }
+
+    /// Whether this is one of the director's own addresses, on either side.
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        let sides = [&self.config.client_side, &self.config.server_side];
+        sides.iter().any(|side| side.address(AddressFamily::of(address)) == Some(address))
     }
 
     fn advance(&mut self, now: Instant) -> Instant {
@@ -374,11 +396,12 @@ impl Director {
             Outcome::Reply(id) => self.known_reply(now, id, packet, headers),
             Outcome::RelatedRequest(id, related) => (self.related_request(id, packet, headers, &related), None),
             Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
+            Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
             Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
             Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),
-            Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
             Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
             Outcome::First(first) => self.first_packet(now, &first, packet, headers),
+            Outcome::ServerFirst(opened) => self.server_first(now, *opened, packet, headers),
         };
         if let Some(id) = look.given_up {
             self.give_up(now, id);

@@ -87,14 +87,19 @@ drop_reasons! {
     /// A router told the path MTU of a tunnel: it was remembered, and the client, whose packets may be fragmented, is told
     /// nothing.
     PathMtuLearned => "path_mtu_learned", "an ICMP error told the path MTU of a tunnel, which is remembered for 10 minutes";
+    /// Too many bytes wait for [`crate::Director::poll_transmit`].
+    TransmitQueueFull => "transmit_queue_full", "packets wait for poll_transmit; poll it more often, or raise fragment_bytes_max";
     /// The forward method cannot carry this packet (for example a tunnel without a server).
     NotForwardable => "not_forwardable", "the forward method cannot carry this packet";
     /// The worker loop was told to drop what is not ours.
     NotOurs => "not_ours", "no virtual service matches and the device leads nowhere else";
     /// An IPv6 extension-header chain is endless or malformed.
     MalformedExtensionHeader => "malformed_extension_header", "the IPv6 extension headers are malformed";
-    /// The FTP helper needed to change the payload and could not.
-    HelperFailed => "helper_failed", "the protocol helper could not rewrite the payload";
+    /// A protocol helper needed to change the payload and could not: too little room in the packet's buffer, or
+    /// `conntrack` is off and the two sides count differently since the helper changed a length.
+    HelperFailed => "helper_failed", "the protocol helper could not rewrite the segment; set conntrack";
+    /// A segment that a protocol helper would read has a wrong TCP checksum.
+    BadTransportChecksum => "bad_transport_checksum", "the TCP checksum is wrong: the segment was damaged on its way";
 }
 
 impl fmt::Display for DropReason {

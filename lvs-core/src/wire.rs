@@ -8,6 +8,7 @@ pub mod fragment;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mss;
 pub mod parse;
 pub mod reassembly;
 pub mod reset;
@@ -15,6 +16,7 @@ pub mod rewrite;
 pub mod sctp;
 pub mod segment;
 pub mod tcp;
+pub(crate) mod tcp_edit;
 pub mod udp;
 
 /// The 16 bits at `offset`, most significant byte first, if they are there.

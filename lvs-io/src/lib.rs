@@ -21,12 +21,17 @@ pub mod device;
 mod egress;
 pub mod faults;
 pub mod host;
+pub mod l2;
+pub mod links;
 pub mod memory;
+pub mod netdev;
+mod netlink;
 pub mod pcap;
 pub mod prefix;
 pub mod share;
 pub mod steer;
 pub mod tap;
+pub mod vnet;
 pub mod worker;
 
 pub use batch::BatchBuffers;

@@ -105,8 +105,7 @@ impl Director {
             Direction::Reply => forward::reply(&mut copy, &headers, &end.path),
         };
         let (start, len) = (copy.start(), copy.len());
-        storage.truncate(start + len);
-        self.send_later(storage, len, verdict);
+        self.transmit_later(storage, start, len, verdict);
     }
 
     /// Tells the client by ICMP that its server is gone. The connection goes on towards its end.

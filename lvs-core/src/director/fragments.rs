@@ -2,9 +2,6 @@
 //! before it wait and leave through `poll_transmit`; datagrams that are needed whole (SCTP's checksum, tunnels) wait until
 //! they are complete. A datagram counts once, with its whole length. DESIGN: "Fragments are tracked, not reassembled".
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
-
 use super::Director;
 use super::look::FlowEnd;
 use crate::drop_reason::DropReason;
@@ -19,14 +16,10 @@ use crate::verdict::{Direction, Verdict};
 use crate::wire::parse::{self, FragmentPart, Headers};
 use crate::wire::reassembly::join;
 
-/// Datagrams in progress, and packets on their way to `poll_transmit`.
+/// Datagrams in progress.
 #[derive(Debug)]
 pub(super) struct FragmentTable {
     pub memory: FragmentMemory<FlowEnd>,
-    outbox: VecDeque<(Vec<u8>, usize, Verdict)>,
-    /// Bytes in `outbox`, at most `outbox_bytes_max` before the last one came.
-    outbox_bytes: usize,
-    outbox_bytes_max: usize,
 }
 
 /// What becomes of a fragment, before anything is changed.
@@ -46,43 +39,11 @@ pub(super) enum Fate {
 
 impl FragmentTable {
     pub fn new(capacity: u32, bytes_max: u32, seed: Seed) -> Self {
-        Self {
-            memory: FragmentMemory::new(capacity, bytes_max, seed),
-            outbox: VecDeque::new(),
-            outbox_bytes: 0,
-            outbox_bytes_max: bytes_max as usize,
-        }
+        Self { memory: FragmentMemory::new(capacity, bytes_max, seed) }
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
         self.memory.next_deadline()
-    }
-
-    /// Keeps a packet for `poll_transmit`; refused while nobody polls and as many bytes wait as may.
-    fn send_later(&mut self, storage: Vec<u8>, len: usize, verdict: Verdict) -> Result<(), DropReason> {
-        if self.outbox_bytes >= self.outbox_bytes_max {
-            return Err(DropReason::FragmentTableFull);
-        }
-        self.outbox_bytes += storage.len();
-        self.outbox.push_back((storage, len, verdict));
-        Ok(())
-    }
-
-    /// Packets that wait for `poll_transmit`.
-    pub fn transmits(&self) -> u32 {
-        self.outbox.len() as u32
-    }
-
-    /// Writes the next waiting packet into `into`.
-    pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
-        let (storage, len, verdict) = self.outbox.pop_front()?;
-        self.outbox_bytes -= storage.len();
-        if into.set_len(len).is_none() {
-            return Some(Verdict::Drop(DropReason::NoTailroom));
-        }
-        into.bytes_mut().copy_from_slice(&storage[storage.len() - len..]);
-        into.offload = Default::default();
-        Some(verdict)
     }
 }
 
@@ -217,19 +178,8 @@ impl Director {
             (Decision::Drop(reason), _) | (_, Err(reason)) => Verdict::Drop(reason),
             _ => Verdict::Drop(DropReason::FirstFragmentRefused),
         };
-        let len = packet.len();
-        self.send_later(storage, len, verdict);
-    }
-
-    /// Keeps a packet for `poll_transmit`: the last `len` bytes of its storage.
-    pub(super) fn send_later(&mut self, storage: Vec<u8>, len: usize, verdict: Verdict) {
-        let refused = match verdict {
-            Verdict::Drop(reason) => Some(reason),
-            verdict => self.fragments.send_later(storage, len, verdict).err(),
-        };
-        if let Some(reason) = refused {
-            self.count_drop(reason);
-        }
+        let (start, len) = (packet.start(), packet.len());
+        self.transmit_later(storage, start, len, verdict);
     }
 
     /// A later fragment of a datagram whose first one was forwarded.
@@ -296,7 +246,6 @@ impl Director {
             Err(reason) => (Verdict::Drop(reason), None),
         };
         let (start, len) = (packet.start(), packet.len());
-        storage.truncate(start + len);
         let is_tunnelled = flow.is_some_and(|flow| flow.path.method == ForwardMethod::Tunnel);
         let verdict = match verdict {
             // A tunnel's packets are our own: how the client cut the datagram says nothing about their way.
@@ -305,7 +254,7 @@ impl Director {
             }
             other => other,
         };
-        self.send_later(storage, len, verdict);
+        self.transmit_later(storage, start, len, verdict);
     }
 
     /// Forgets datagrams whose parts did not come in time.

@@ -34,11 +34,18 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
+        let (server, has_helper) = (connection.server, connection.has_helper);
         let end = self.flow_end(now, connection, Direction::Request, headers);
+        if connection.no_client_port {
+            self.learn_client_port(id, packet.bytes(), headers);
+        }
         self.count_in(server, 1, datagram_len(headers));
         self.move_state(id, packet.bytes(), headers, Direction::Request);
-        let verdict = self.send(packet, headers, &end);
+        let verdict = if has_helper {
+            self.send_helped(now, id, packet, headers, &end)
+        } else {
+            self.send(packet, headers, &end)
+        };
         let connection = self.connections.get_mut(id).expect("nothing removed it");
         connection.in_packets += 1;
         let timeout = connection.timeout;
@@ -55,11 +62,16 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
+        let (server, has_helper) = (connection.server, connection.has_helper);
         let end = self.flow_end(now, connection, Direction::Reply, headers);
-        let verdict = self.send(packet, headers, &end);
+        let verdict = if has_helper {
+            self.send_helped(now, id, packet, headers, &end)
+        } else {
+            self.send(packet, headers, &end)
+        };
         if matches!(verdict, Verdict::Forward { .. }) {
-            self.count_out(server, 1, datagram_len(headers));
+            let counted_len = if has_helper { resized_len(headers, packet) } else { datagram_len(headers) };
+            self.count_out(server, 1, counted_len);
             self.move_state(id, packet.bytes(), headers, Direction::Reply);
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
             self.connections.rearm(id, now, timeout);
@@ -67,8 +79,19 @@ impl Director {
         (verdict, Some(end))
     }
 
+    /// The first packet of an FTP data connection tells whence the client comes, even if it gets no further.
+    fn learn_client_port(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers) {
+        if let Some((port, _)) = headers.ports(bytes) {
+            self.connections.set_client_port(id, port);
+        }
+    }
+
     /// Rewrites the packet for its way out.
     pub(super) fn send(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+        if let Some(reason) = self.refuses_super_packet(packet, end) {
+            return Verdict::Drop(reason);
+        }
+        let segments = self.later_segments(packet, end);
         let verdict = match end.direction {
             Direction::Request => forward::request(packet, headers, &end.path),
             Direction::Reply => forward::reply(packet, headers, &end.path),
@@ -77,6 +100,9 @@ impl Director {
             self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
             if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
                 record.route_mtu = Some(end.path.mtu);
+            }
+            if matches!(verdict, Verdict::Forward { .. }) {
+                self.send_segments(segments, end);
             }
         }
         if matches!(verdict, Verdict::Reply { .. }) {
@@ -103,15 +129,23 @@ impl Director {
         };
         let path = Path {
             method: connection.forward,
+            is_local: connection.forward == ForwardMethod::Local || self.is_own_address(connection.real.address),
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
             tunnel: self.tunnel_path(connection),
             mtu,
+            mss_clamp: self.mss_clamp(connection),
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         };
         FlowEnd { path, direction, server: connection.server }
+    }
+
+    /// Highest MSS the connection's service lets SYNs announce.
+    fn mss_clamp(&self, connection: &Connection) -> Option<u16> {
+        let Place::Listed { service, .. } = self.servers.get(connection.server?)?.place else { return None };
+        self.services.get(service)?.config.mss_clamp
     }
 
     /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose errors
@@ -297,11 +331,13 @@ impl Director {
     pub(super) fn answer_path(&self, direction: Direction, headers: &Headers) -> Path {
         Path {
             method: ForwardMethod::Local,
+            is_local: false,
             client: Endpoint::new(headers.source, 0),
             virtual_endpoint: Endpoint::new(headers.destination, 0),
             real: Endpoint::new(headers.destination, 0),
             tunnel: Default::default(),
             mtu: u16::MAX,
+            mss_clamp: None,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         }
@@ -323,4 +359,9 @@ pub(super) fn datagram_len(headers: &Headers) -> u64 {
         _ => 0,
     };
     (headers.packet_len - fragment_header) as u64
+}
+
+/// The same for a packet that a helper may have made longer or shorter than its `headers` say.
+fn resized_len(headers: &Headers, packet: &PacketBuf<'_>) -> u64 {
+    datagram_len(headers) + packet.len() as u64 - headers.packet_len as u64
 }

@@ -1,7 +1,10 @@
 //! Looking a packet up, without changing anything: which flow it belongs to, and whether it may open one.
 //! The order of questions is Linux's (spec datapath §§1.2–1.6). `handle_packet` and `explain` both start here.
 
+use alloc::boxed::Box;
+
 use super::Director;
+use super::server_first::ServerFirst;
 use super::tunnel_error::TunnelError;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
@@ -38,16 +41,18 @@ pub(super) enum Outcome {
     Reply(ConnectionId),
     RelatedRequest(ConnectionId, Related),
     RelatedReply(ConnectionId, Related),
+    /// An ICMP error about a tunnel packet of ours.
+    TunnelError(ConnectionId, TunnelError),
     /// Its TCP connection is closed: RST to both sides.
     Close(ConnectionId, Direction),
     /// Its server is gone and the client is told by ICMP.
     Unreachable(ConnectionId),
-    /// An ICMP error about a tunnel packet of ours.
-    TunnelError(ConnectionId, TunnelError),
     /// From a NAT server, without a connection, and `nat_icmp_send` is on.
     UnknownReply,
     /// May open a connection.
     First(FirstPacket),
+    /// From a server, and opens a connection.
+    ServerFirst(Box<ServerFirst>),
 }
 
 /// A packet that a service takes.
@@ -83,6 +88,13 @@ pub(super) enum Fate {
     /// The client is told by ICMP that nobody serves the connection.
     Unreachable,
     Drop(DropReason),
+}
+
+/// Whether a packet may open a connection, by its protocol.
+enum Opening {
+    Yes,
+    No(PassReason),
+    Truncated,
 }
 
 impl Look {
@@ -122,7 +134,10 @@ impl Director {
         if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
             return Look::of(match self.connections.find_reply(now, protocol, source, destination) {
                 Some(id) => self.look_reply(now, id, packet, headers),
-                None => Outcome::UnknownReply,
+                None => match self.look_server_first(now, source, destination, packet.bytes(), headers) {
+                    Some(opened) => Outcome::ServerFirst(Box::new(opened)),
+                    None => Outcome::UnknownReply,
+                },
             });
         }
         if let Some(id) = self.connections.find_request(now, protocol, source, destination) {
@@ -130,6 +145,9 @@ impl Director {
         }
         if let Some(id) = self.connections.find_reply(now, protocol, source, destination) {
             return Look::of(self.look_reply(now, id, packet, headers));
+        }
+        if let Some(opened) = self.look_server_first(now, source, destination, packet.bytes(), headers) {
+            return Look::of(Outcome::ServerFirst(Box::new(opened)));
         }
         Look::of(self.look_first(packet, headers, false))
     }
@@ -196,11 +214,11 @@ impl Director {
             return Outcome::Drop(DropReason::TruncatedTransport);
         };
         let is_local = self.services.is_virtual(headers.destination) || packet.mark != 0;
-        if let Err(outcome) = self.may_open(protocol, bytes, headers, any_segment) {
-            return match outcome {
-                Outcome::Drop(_) if !is_local => Outcome::Pass(PassReason::NoService),
-                outcome => outcome,
-            };
+        match self.may_open(protocol, bytes, headers, any_segment) {
+            Opening::Yes => {}
+            Opening::No(reason) => return Outcome::Pass(reason),
+            Opening::Truncated if is_local => return Outcome::Drop(DropReason::TruncatedTransport),
+            Opening::Truncated => return Outcome::Pass(PassReason::NoService),
         }
         let client = Endpoint::new(headers.source, source_port);
         let destination = Endpoint::new(headers.destination, destination_port);
@@ -223,29 +241,24 @@ impl Director {
     }
 
     /// The protocol's own rule for opening a connection.
-    fn may_open(&self, protocol: Protocol, bytes: &[u8], headers: &Headers, any_segment: bool) -> Result<(), Outcome> {
+    fn may_open(&self, protocol: Protocol, bytes: &[u8], headers: &Headers, any_segment: bool) -> Opening {
         let settings = &self.config.settings;
-        let truncated = Outcome::Drop(DropReason::TruncatedTransport);
         match protocol {
-            Protocol::Tcp => {
-                let flags = headers.tcp_flags(bytes).ok_or(truncated)?;
-                if flags.rst() || !(flags.syn() || settings.sloppy_tcp || any_segment) {
-                    return Err(Outcome::Pass(PassReason::NotATcpOpening));
-                }
-            }
-            Protocol::Udp => {
-                if headers.payload(bytes).len() < 8 {
-                    return Err(truncated);
-                }
-            }
-            Protocol::Sctp => {
-                let chunks = headers.sctp_chunks(bytes).ok_or(truncated)?;
-                if chunks.first == sctp::ABORT || !(chunks.first == sctp::INIT || settings.sloppy_sctp) {
-                    return Err(Outcome::Pass(PassReason::NotAnSctpOpening));
-                }
-            }
+            Protocol::Tcp => match headers.tcp_flags(bytes) {
+                None => Opening::Truncated,
+                Some(flags) if flags.rst() => Opening::No(PassReason::NotATcpOpening),
+                Some(flags) if flags.syn() || settings.sloppy_tcp || any_segment => Opening::Yes,
+                Some(_) => Opening::No(PassReason::NotATcpOpening),
+            },
+            Protocol::Udp if headers.payload(bytes).len() < 8 => Opening::Truncated,
+            Protocol::Udp => Opening::Yes,
+            Protocol::Sctp => match headers.sctp_chunks(bytes) {
+                None => Opening::Truncated,
+                Some(chunks) if chunks.first == sctp::ABORT => Opening::No(PassReason::NotAnSctpOpening),
+                Some(chunks) if chunks.first == sctp::INIT || settings.sloppy_sctp => Opening::Yes,
+                Some(_) => Opening::No(PassReason::NotAnSctpOpening),
+            },
         }
-        Ok(())
     }
 
     /// ICMP: an error about a flow of ours in either direction, or nothing (spec §§1.5–1.6).

@@ -1,12 +1,12 @@
 //! Cuts super-packets in software, for devices that cannot: one TCP segment or UDP datagram after the other, as the
-//! kernel's own segmentation offload would (`tcp_gso_segment`, `udp_gso_segment` by effect). Pure.
+//! kernel's own segmentation offload would. Pure.
 
 use crate::wire::checksum::transport_checksum;
 use crate::wire::ipv4;
 use crate::wire::parse::{Headers, parse};
 use crate::wire::tcp::TcpFlags;
 use crate::wire::udp::sent_checksum;
-use crate::{AddressFamily, DropReason, Gso, GsoKind};
+use crate::{AddressFamily, DropReason, Gso, GsoKind, Offload, PacketBuf};
 
 /// Writes the segments of the super-packet `packet` into `buffer`, one after the other, and calls `each` with every
 /// one, its checksums complete.
@@ -20,14 +20,12 @@ use crate::{AddressFamily, DropReason, Gso, GsoKind};
 /// segment. Or what [`parse`] finds wrong.
 pub fn segment(packet: &[u8], gso: Gso, buffer: &mut [u8], mut each: impl FnMut(&[u8])) -> Result<(), DropReason> {
     let headers = parse(packet)?;
+    let first_len = first_len(packet, &headers, gso)?;
     let packet = &packet[..headers.packet_len];
     let header_len = header_len(packet, &headers, gso.kind).ok_or(DropReason::BadOffload)?;
     let (head, data) = packet.split_at(header_len);
     let size = usize::from(gso.size);
-    if size == 0 || headers.fragment.is_some() {
-        return Err(DropReason::BadOffload);
-    }
-    if buffer.len() < header_len + size.min(data.len()) {
+    if buffer.len() < first_len {
         return Err(DropReason::NoTailroom);
     }
     let count = data.chunks(size).len();
@@ -40,6 +38,35 @@ pub fn segment(packet: &[u8], gso: Gso, buffer: &mut [u8], mut each: impl FnMut(
         finish_transport(segment, &headers, gso.kind, &place);
         each(segment);
     }
+    Ok(())
+}
+
+/// Length of the first segment of a super-packet that was parsed: what [`keep_first`] makes of it.
+///
+/// # Errors
+/// [`DropReason::BadOffload`], as [`segment`].
+pub fn first_len(bytes: &[u8], headers: &Headers, gso: Gso) -> Result<usize, DropReason> {
+    let packet = bytes.get(..headers.packet_len).ok_or(DropReason::BadOffload)?;
+    let header_len = header_len(packet, headers, gso.kind).ok_or(DropReason::BadOffload)?;
+    if gso.size == 0 || headers.fragment.is_some() {
+        return Err(DropReason::BadOffload);
+    }
+    Ok((header_len + usize::from(gso.size)).min(packet.len()))
+}
+
+/// Cuts a super-packet off behind its first segment, in place, and completes that one's checksums. A packet that is no
+/// super-packet stays as it is.
+///
+/// # Errors
+/// The packet is unchanged. [`DropReason::BadOffload`], as [`segment`].
+pub fn keep_first(packet: &mut PacketBuf<'_>, headers: &Headers) -> Result<(), DropReason> {
+    let Some(gso) = packet.offload.gso else { return Ok(()) };
+    let len = first_len(packet.bytes(), headers, gso)?;
+    packet.set_len(len);
+    packet.offload = Offload::default();
+    let place = Place { index: 0, start: 0, is_last: len == headers.packet_len };
+    finish_ip_header(packet.bytes_mut(), headers, &place);
+    finish_transport(packet.bytes_mut(), headers, gso.kind, &place);
     Ok(())
 }
 
