@@ -5,6 +5,7 @@ mod control;
 mod explain;
 mod first_packet;
 mod fragments;
+mod full_nat;
 mod known_flow;
 mod look;
 mod related;
@@ -15,6 +16,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::accounting::EventQueue;
 use self::fragments::FragmentTable;
+use self::full_nat::FullNat;
 use self::look::Outcome;
 use self::timeout::Sweep;
 use crate::command::Command;
@@ -25,6 +27,7 @@ use crate::error::ControlError;
 use crate::event::Event;
 use crate::explanation::Explanation;
 use crate::flow::AddressFamily;
+use crate::local_address::LocalPorts;
 use crate::packet::PacketBuf;
 use crate::persistence::TemplateTable;
 use crate::rng::Seed;
@@ -83,6 +86,8 @@ pub struct DirectorConfig {
     pub fragment_bytes_max: u32,
     /// Most events kept until they are polled. Default 1,024.
     pub events_max: u32,
+    /// FullNAT: which local ports there are, which of them are this director's, and how long they rest.
+    pub local_ports: LocalPorts,
     /// Which schedulers there are. Default: every built-in one.
     pub schedulers: SchedulerRegistry,
     /// How least-connection schedulers weigh connections. Default: as Linux 6.1.183 and later.
@@ -102,6 +107,7 @@ impl Default for DirectorConfig {
             fragments_max: 1_024,
             fragment_bytes_max: 4 << 20,
             events_max: 1_024,
+            local_ports: LocalPorts::default(),
             schedulers: SchedulerRegistry::default(),
             load_formula: LoadFormula::default(),
             settings: Settings::default(),
@@ -131,6 +137,7 @@ pub struct Director {
     connections: ConnectionTable,
     templates: TemplateTable,
     fragments: FragmentTable,
+    full_nat: FullNat,
     timeouts: Timeouts,
     totals: Meter,
     drops: [u64; DropReason::ALL.len()],
@@ -157,6 +164,7 @@ impl Director {
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
+            full_nat: FullNat::new(config.local_ports, seed.derive(7)),
             timeouts: Timeouts::default(),
             totals: Meter::default(),
             drops: [0; DropReason::ALL.len()],

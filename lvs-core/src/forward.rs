@@ -3,6 +3,7 @@
 //! (spec datapath §2.1). Methods know a [`Path`], never a service.
 
 pub(crate) mod direct_routing;
+pub(crate) mod full_nat;
 pub(crate) mod nat;
 pub(crate) mod tunnel;
 
@@ -10,6 +11,7 @@ use core::net::IpAddr;
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::TunnelPath;
 use crate::packet::{GsoKind, PacketBuf};
 use crate::service::ForwardMethod;
@@ -27,12 +29,26 @@ pub(crate) struct Path {
     pub virtual_endpoint: Endpoint,
     pub real: Endpoint,
     pub tunnel: TunnelPath,
+    pub full_nat: FullNatPath,
     /// Longest packet the way out takes.
     pub mtu: u16,
     /// Source of ICMP errors about packets on this path; `None` where the director has no address to speak from.
     pub error_source: Option<IpAddr>,
     /// Identification for a packet the director makes itself; ICMP errors take the lower half.
     pub identification: u32,
+}
+
+impl Path {
+    /// How much longer the IP header of such a packet becomes on this path (NAT64).
+    pub fn header_growth(&self, headers: &Headers) -> isize {
+        if self.client.address.is_ipv4() == self.real.address.is_ipv4() {
+            return 0;
+        }
+        match headers.family {
+            AddressFamily::Ipv4 => 20,
+            AddressFamily::Ipv6 => -20,
+        }
+    }
 }
 
 /// Sends a packet from a client to the path's real server.
@@ -43,7 +59,7 @@ pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path
         ForwardMethod::Bypass => direct_routing::request(packet, headers, headers.destination, path),
         ForwardMethod::Local => Verdict::Pass,
         ForwardMethod::Tunnel => tunnel::request(packet, headers, path),
-        ForwardMethod::FullNat => Verdict::Drop(DropReason::NotForwardable),
+        ForwardMethod::FullNat => full_nat::request(packet, headers, path),
     }
 }
 
@@ -51,6 +67,7 @@ pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path
 pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
         ForwardMethod::Nat => nat::reply(packet, headers, path),
+        ForwardMethod::FullNat => full_nat::reply(packet, headers, path),
         _ => direct_routing::reply(packet, headers, path),
     }
 }

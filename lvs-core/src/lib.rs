@@ -50,6 +50,7 @@
 //! | [`director`] | the director, its configuration and verbs |
 //! | [`packet`], [`verdict`], [`drop_reason`] | what goes in with a packet and what comes out |
 //! | [`service`], [`command`], [`settings`], [`error`] | what an operator configures, in ipvsadm's words |
+//! | [`local_address`] | the director's own endpoints towards servers, for FullNAT |
 //! | [`scheduler`] | which server gets a new connection; bring your own |
 //! | [`connection`] | protocol states and timeouts |
 //! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
@@ -73,6 +74,7 @@ pub mod flow;
 mod forward;
 mod fragment;
 pub mod hash;
+pub mod local_address;
 pub mod packet;
 pub mod persistence;
 pub mod rng;

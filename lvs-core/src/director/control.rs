@@ -8,7 +8,7 @@ use super::accounting::thresholds;
 use crate::command::Command;
 use crate::error::ControlError;
 use crate::event::Event;
-use crate::flow::{AddressFamily, Endpoint};
+use crate::flow::AddressFamily;
 use crate::scheduler::{Change, Scheduler, SchedulerInit};
 use crate::service::server_table::{Place, ServerRecord};
 use crate::service::stats::Meter;
@@ -43,6 +43,8 @@ impl Director {
             Command::AddServer(service, config) => self.add_server(now, service, config),
             Command::EditServer(service, config) => self.edit_server(now, service, config),
             Command::DeleteServer(service, server) => self.delete_server(now, service, server),
+            Command::AddLocalAddress(service, address) => self.add_local_address(service, *address),
+            Command::DeleteLocalAddress(service, address) => self.delete_local_address(service, *address),
             Command::Zero(service) => self.zero(service.as_ref()),
             Command::SetTimeouts { tcp, tcp_fin, udp } => {
                 if [tcp, tcp_fin, udp].into_iter().flatten().any(|timeout| timeout.as_secs() > TIMEOUT_MAX_S) {
@@ -83,6 +85,7 @@ impl Director {
             config: config.clone(),
             scheduler,
             servers: alloc::vec::Vec::new(),
+            local_addresses: alloc::vec::Vec::new(),
             meter: Meter::default(),
             is_unavailable: false,
         });
@@ -118,6 +121,9 @@ impl Director {
 
     fn delete_service(&mut self, now: Instant, index: ServiceIndex) {
         let Some(service) = self.services.remove(index) else { return };
+        for address in service.local_addresses {
+            self.full_nat.pool.leave(address);
+        }
         for server in service.servers {
             self.servers.bury(server.id, server, now, true);
         }
@@ -137,7 +143,7 @@ impl Director {
                 RealServer { weight: config.weight, last_weight: config.weight, ..counts }
             }
             None => {
-                check_unicast(&config.key)?;
+                check_unicast(config.key.address, "the server's address is not unicast")?;
                 let id = self.servers.insert(ServerRecord {
                     service: *key,
                     config: config.clone(),
@@ -146,6 +152,7 @@ impl Director {
                     service_was_deleted: false,
                     added_at: now,
                     factor: FACTOR_ONE,
+                    told_ports_exhausted: false,
                 });
                 RealServer::new(id, config.key, config.weight)
             }
@@ -314,8 +321,15 @@ fn check_netmask(key: &ServiceKey, config: &ServiceConfig) -> Result<(), Control
 }
 
 fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
-    if AddressFamily::of(config.key.address) != key.family() && config.forward != ForwardMethod::Tunnel {
-        return Err(ControlError::Invalid("only tunnels reach servers of the other address family"));
+    let is_same_family = AddressFamily::of(config.key.address) == key.family();
+    let reaches_other_family = match config.forward {
+        ForwardMethod::Tunnel => true,
+        // NAT64; the other way round is not translated.
+        ForwardMethod::FullNat => key.family() == AddressFamily::Ipv6,
+        _ => false,
+    };
+    if !is_same_family && !reaches_other_family {
+        return Err(ControlError::Invalid("this method does not reach servers of the other address family"));
     }
     if config.weight > i32::MAX as u32 {
         return Err(ControlError::OutOfRange("weight"));
@@ -332,8 +346,8 @@ fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlEr
     Ok(())
 }
 
-fn check_unicast(server: &Endpoint) -> Result<(), ControlError> {
-    let is_unicast = match server.address {
+pub(super) fn check_unicast(address: core::net::IpAddr, otherwise: &'static str) -> Result<(), ControlError> {
+    let is_unicast = match address {
         core::net::IpAddr::V4(address) => {
             !(address.is_multicast()
                 || address.is_broadcast()
@@ -344,7 +358,7 @@ fn check_unicast(server: &Endpoint) -> Result<(), ControlError> {
             !(address.is_multicast() || address.is_unspecified() || address.is_unicast_link_local())
         }
     };
-    if is_unicast { Ok(()) } else { Err(ControlError::Invalid("the server's address is not unicast")) }
+    if is_unicast { Ok(()) } else { Err(ControlError::Invalid(otherwise)) }
 }
 
 /// Sets or clears the overload flag where thresholds or counts came together anew.

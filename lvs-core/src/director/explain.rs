@@ -8,8 +8,9 @@ use super::Director;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
 use super::fragments::Fate;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
+use super::related::translate_related;
 use super::view::connection_view;
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
@@ -23,6 +24,13 @@ use crate::wire::parse::{self, Headers};
 
 /// Room behind the copy for an ICMP answer to a short packet.
 const TAILROOM: usize = 128;
+
+/// A connection, and its name if it is in the table.
+#[derive(Clone, Copy)]
+struct Flow<'a> {
+    id: Option<ConnectionId>,
+    connection: &'a Connection,
+}
 
 /// The steps so far, and a copy of the packet to try the rewrite on.
 struct Trial<'a> {
@@ -82,25 +90,21 @@ impl Director {
                 Verdict::Pass
             }
             Outcome::Drop(reason) => Verdict::Drop(reason),
-            Outcome::Request(id) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_known(now, trial, headers, connection, Direction::Request)
-            }
-            Outcome::Reply(id) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_known(now, trial, headers, connection, Direction::Reply)
-            }
+            Outcome::Request(id) => self.try_known(now, trial, headers, self.flow(id), Direction::Request),
+            Outcome::Reply(id) => self.try_known(now, trial, headers, self.flow(id), Direction::Reply),
             Outcome::RelatedRequest(id, related) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_related(now, trial, headers, connection, &related, Direction::Request)
+                self.try_related(now, trial, headers, self.flow(id), &related, Direction::Request)
             }
             Outcome::RelatedReply(id, related) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_related(now, trial, headers, connection, &related, Direction::Reply)
+                self.try_related(now, trial, headers, self.flow(id), &related, Direction::Reply)
             }
             Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
         }
+    }
+
+    fn flow(&self, id: ConnectionId) -> Flow<'_> {
+        Flow { id: Some(id), connection: self.connections.get(id).expect("it was just found") }
     }
 
     fn try_known(
@@ -108,27 +112,31 @@ impl Director {
         now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        connection: &Connection,
+        flow: Flow<'_>,
         direction: Direction,
     ) -> Verdict {
-        trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        self.try_forward(trial, headers, connection, direction)
+        trial.steps.push(Step::KnownFlow { direction, connection: connection_view(flow.connection, now) });
+        self.try_forward(now, trial, headers, flow, direction)
     }
 
     /// The state's next step, and the way out.
     fn try_forward(
         &self,
+        now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        connection: &Connection,
+        flow: Flow<'_>,
         direction: Direction,
     ) -> Verdict {
+        let connection = flow.connection;
         let state = self.next_state(connection, trial.packet.bytes(), headers, direction).map(|next| Step::State {
             before: connection.state.name(),
             after: next.name(),
             timeout: self.timeouts.of(next),
         });
-        let verdict = try_send(trial, headers, &self.flow_end(connection, direction, headers));
+        let end = self.flow_end(connection, direction, headers);
+        let end = self.with_translation(now, flow.id, connection, trial.packet.bytes(), headers, end);
+        let verdict = try_send(trial, headers, &end);
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
         trial.steps.extend(state.filter(|_| is_counted));
         verdict
@@ -139,22 +147,20 @@ impl Director {
         now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        connection: &Connection,
+        flow: Flow<'_>,
         related: &Related,
         direction: Direction,
     ) -> Verdict {
+        let connection = flow.connection;
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        let end = self.flow_end(connection, direction, headers);
-        if connection.forward != ForwardMethod::Nat {
+        let end = self.related_end(flow.id, connection, direction, headers);
+        if !matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat) {
             return try_send(trial, headers, &end);
         }
-        if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
-            return Verdict::Drop(reason);
-        }
-        match direction {
-            Direction::Request => forward::nat::related_request(&mut trial.packet, headers, related, &end.path),
-            Direction::Reply => forward::nat::related_reply(&mut trial.packet, headers, related, &end.path),
+        match forward::nat::check_related(&trial.packet, headers, related) {
+            Ok(()) => translate_related(&mut trial.packet, headers, related, &end),
+            Err(reason) => Verdict::Drop(reason),
         }
     }
 
@@ -168,7 +174,7 @@ impl Director {
         let mut scheduler = service.scheduler.boxed_clone();
         let choice = self.choose(now, first, scheduler.as_mut());
         self.tell_choice(now, trial, first, &choice);
-        let connection = match choice.decision {
+        let mut connection = match choice.decision {
             Decision::Pass(reason) => {
                 trial.steps.push(Step::Passed(reason));
                 return Verdict::Pass;
@@ -185,14 +191,23 @@ impl Director {
         if let Some(reason) = self.refuses_insertion(now, first, &connection) {
             return Verdict::Drop(reason);
         }
+        if connection.forward == ForwardMethod::FullNat {
+            connection.local = self.choose_local(now, first, connection.real);
+            if connection.local.is_none() {
+                let path = self.answer_path(Direction::Request, headers);
+                let (error, reason) = (IcmpError::PortUnreachable, DropReason::LocalPortsExhausted);
+                return forward::answer(&mut trial.packet, headers, error, &path, reason);
+            }
+        }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
+        let flow = Flow { id: None, connection: &connection };
         if first.is_quoted {
             return match icmp::related(trial.packet.bytes(), headers) {
-                Ok(Some(related)) => self.try_related(now, trial, headers, &connection, &related, Direction::Request),
+                Ok(Some(related)) => self.try_related(now, trial, headers, flow, &related, Direction::Request),
                 _ => Verdict::Pass,
             };
         }
-        self.try_forward(trial, headers, &connection, Direction::Request)
+        self.try_forward(now, trial, headers, flow, Direction::Request)
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {

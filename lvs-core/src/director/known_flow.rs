@@ -11,6 +11,7 @@ use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::{Connection, ConnectionId, Role, State};
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
@@ -33,9 +34,15 @@ impl Director {
         let connection = self.connections.get(id).expect("it was just found");
         let server = connection.server;
         let end = self.flow_end(connection, Direction::Request, headers);
+        let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
         self.count_in(server, 1, datagram_len(headers));
         self.move_state(id, packet.bytes(), headers, Direction::Request);
+        self.keep_translation(id, &end);
+        let omits_client_address = self.omits_client_address(packet, headers, &end);
         let verdict = self.send(packet, headers, &end);
+        if omits_client_address && matches!(verdict, Verdict::Forward { .. }) {
+            self.count_omitted_client_address();
+        }
         let connection = self.connections.get_mut(id).expect("nothing removed it");
         connection.in_packets += 1;
         let timeout = connection.timeout;
@@ -54,10 +61,15 @@ impl Director {
         let connection = self.connections.get(id).expect("it was just found");
         let server = connection.server;
         let end = self.flow_end(connection, Direction::Reply, headers);
+        let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
+        let next = self.next_state(connection, packet.bytes(), headers, Direction::Reply);
         let verdict = self.send(packet, headers, &end);
         if matches!(verdict, Verdict::Forward { .. }) {
             self.count_out(server, 1, datagram_len(headers));
-            self.move_state(id, packet.bytes(), headers, Direction::Reply);
+            self.keep_translation(id, &end);
+            if let Some(next) = next {
+                self.enter_state(id, next, Direction::Reply);
+            }
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
             self.connections.rearm(id, now, timeout);
         }
@@ -76,7 +88,8 @@ impl Director {
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
             // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
-            if end.direction == Direction::Request && end.path.method != ForwardMethod::Nat {
+            let is_nat = matches!(end.path.method, ForwardMethod::Nat | ForwardMethod::FullNat);
+            if end.direction == Direction::Request && !is_nat {
                 self.count_out(end.server, 1, packet.len() as u64);
             }
         }
@@ -96,6 +109,7 @@ impl Director {
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
             tunnel: self.tunnel_path(connection),
+            full_nat: FullNatPath { local: connection.local, translation: None },
             mtu,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
@@ -108,9 +122,14 @@ impl Director {
     pub(super) fn error_source(&self, direction: Direction, headers: &Headers) -> Option<IpAddr> {
         match direction {
             Direction::Request => Some(headers.destination),
-            Direction::Reply if self.services.is_virtual(headers.destination) => Some(headers.destination),
+            Direction::Reply if self.is_own(headers.destination) => Some(headers.destination),
             Direction::Reply => self.config.server_side.address(headers.family),
         }
+    }
+
+    /// Whether packets to this address come to the director for its own sake: a virtual or a local address.
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.services.is_virtual(address) || self.full_nat.pool.has(address)
     }
 
     /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
@@ -173,7 +192,13 @@ impl Director {
     /// Moves a connection to its next state: timeout, activity of its server, its template's assurance.
     pub(super) fn move_state(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers, direction: Direction) {
         let connection = self.connections.get(id).expect("the caller found it");
-        let Some(next) = self.next_state(connection, bytes, headers, direction) else { return };
+        if let Some(next) = self.next_state(connection, bytes, headers, direction) {
+            self.enter_state(id, next, direction);
+        }
+    }
+
+    /// A connection is in state `next` after a packet in this direction.
+    fn enter_state(&mut self, id: ConnectionId, next: State, direction: Direction) {
         let timeout = self.timeouts.of(next);
         let connection = self.connections.get_mut(id).expect("the caller found it");
         let before = connection.state;
@@ -255,6 +280,7 @@ impl Director {
             virtual_endpoint: Endpoint::new(headers.destination, 0),
             real: Endpoint::new(headers.destination, 0),
             tunnel: Default::default(),
+            full_nat: FullNatPath::default(),
             mtu: u16::MAX,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),

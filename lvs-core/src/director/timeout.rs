@@ -81,6 +81,7 @@ impl Director {
             return;
         }
         let Some(connection) = self.connections.remove(id) else { return };
+        self.full_nat.release(now, id, &connection);
         self.told_full[crate::event::Table::Connections as usize] = false;
         if let Some(server) = connection.server {
             if connection.is_active {

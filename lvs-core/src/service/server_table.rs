@@ -43,6 +43,8 @@ pub(crate) struct ServerRecord {
     pub added_at: Instant,
     /// Reported load factor in 1/1024ths.
     pub factor: u32,
+    /// Whether it was told that there are no local ports towards it, and there are none still (FullNAT).
+    pub told_ports_exhausted: bool,
 }
 
 impl ServerRecord {

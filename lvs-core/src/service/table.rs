@@ -27,6 +27,8 @@ pub(crate) struct Service {
     pub config: ServiceConfig,
     pub scheduler: Box<dyn Scheduler>,
     pub servers: Vec<RealServer>,
+    /// The director's own addresses towards its servers, for FullNAT, in the order they were added.
+    pub local_addresses: Vec<IpAddr>,
     pub meter: Meter,
     /// Whether the last attempt to choose a server failed; used to tell of it once.
     pub is_unavailable: bool,
