@@ -4,6 +4,7 @@
 
 pub(crate) mod direct_routing;
 pub(crate) mod full_nat;
+mod local;
 pub(crate) mod nat;
 pub(crate) mod tunnel;
 
@@ -18,6 +19,7 @@ use crate::service::ForwardMethod;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError};
 use crate::wire::ipv4::fill_record_route;
+use crate::wire::mss;
 use crate::wire::parse::Headers;
 use crate::wire::rewrite::decrement_hop_limit;
 
@@ -25,6 +27,8 @@ use crate::wire::rewrite::decrement_hop_limit;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
     pub method: ForwardMethod,
+    /// The server is the director's own host.
+    pub is_local: bool,
     pub client: Endpoint,
     pub virtual_endpoint: Endpoint,
     pub real: Endpoint,
@@ -32,6 +36,8 @@ pub(crate) struct Path {
     pub full_nat: FullNatPath,
     /// Longest packet the way out takes.
     pub mtu: u16,
+    /// Highest MSS a SYN may announce (MSS clamping).
+    pub mss_clamp: Option<u16>,
     /// Source of ICMP errors about packets on this path; `None` where the director has no address to speak from.
     pub error_source: Option<IpAddr>,
     /// Identification for a packet the director makes itself; ICMP errors take the lower half.
@@ -54,18 +60,20 @@ impl Path {
 /// Sends a packet from a client to the path's real server.
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
+        _ if path.is_local => local::request(packet, headers, path),
         ForwardMethod::Nat => nat::request(packet, headers, path),
         ForwardMethod::DirectRouting => direct_routing::request(packet, headers, path.real.address, path),
         ForwardMethod::Bypass => direct_routing::request(packet, headers, headers.destination, path),
-        ForwardMethod::Local => Verdict::Pass,
         ForwardMethod::Tunnel => tunnel::request(packet, headers, path),
         ForwardMethod::FullNat => full_nat::request(packet, headers, path),
+        ForwardMethod::Local => Verdict::Drop(DropReason::NotForwardable),
     }
 }
 
 /// Sends a packet from a real server to the path's client.
 pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
+        _ if path.is_local => local::reply(packet, headers, path),
         ForwardMethod::Nat => nat::reply(packet, headers, path),
         ForwardMethod::FullNat => full_nat::reply(packet, headers, path),
         _ => direct_routing::reply(packet, headers, path),
@@ -118,9 +126,15 @@ pub(crate) fn may_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path)
     path.error_source.is_some() && icmp::may_answer(headers, packet.bytes())
 }
 
-/// Writes the virtual address into a record-route option that has room (RFC 791 §3.1), as Linux does both ways.
-pub(crate) fn record_route(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
+/// What every method does to a packet that goes on. Writes the virtual address into a record-route option that has room
+/// (RFC 791 §3.1), as Linux does both ways; lowers the MSS of a SYN where the service asks for it; takes one from the
+/// hop limit.
+pub(crate) fn pass_through(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
     fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
+    if let Some(most) = path.mss_clamp {
+        mss::clamp(packet, headers, most);
+    }
+    decrement_hop_limit(packet.bytes_mut(), headers.family);
 }
 
 /// Longer than `mtu` and not to be fragmented on its way. Super-packets are judged by their segments; relayed ICMP

@@ -53,6 +53,7 @@
 //! | [`local_address`] | the director's own endpoints towards servers, for FullNAT |
 //! | [`scheduler`] | which server gets a new connection; bring your own |
 //! | [`connection`] | protocol states and timeouts |
+//! | [`persistence`], [`helper`] | engines and helpers that read payloads: SIP, FTP; bring your own helper |
 //! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
 //! | [`tunnel`] | IPIP, GRE and GUE, both ends: a real server without kernel tunnels can use it |
 //! | [`wire`] | parsing, rewriting and checksums, useful by themselves |
@@ -65,6 +66,7 @@ extern crate alloc;
 
 pub mod command;
 pub mod connection;
+mod defence;
 pub mod director;
 pub mod drop_reason;
 pub mod error;
@@ -74,6 +76,7 @@ pub mod flow;
 mod forward;
 mod fragment;
 pub mod hash;
+pub mod helper;
 pub mod local_address;
 pub mod packet;
 pub mod persistence;
@@ -87,17 +90,20 @@ pub mod verdict;
 pub mod view;
 pub mod wire;
 
-pub use command::Command;
-pub use director::{Director, DirectorConfig, Side};
+pub use command::{AfterDrain, Command};
+pub use director::{Director, DirectorConfig, HalfOpenPolicy, Side};
 pub use drop_reason::DropReason;
 pub use error::ControlError;
 pub use event::Event;
 pub use explanation::Explanation;
 pub use flow::{AddressFamily, Endpoint, Protocol};
+pub use helper::{Helper, HelperRegistry};
 pub use packet::{ChecksumOffload, Gso, GsoKind, HEADROOM, Offload, PacketBuf};
 pub use rng::Seed;
 pub use scheduler::{Scheduler, SchedulerRegistry};
-pub use service::{ForwardMethod, Netmask, ServerConfig, ServerKey, ServiceConfig, ServiceKey};
+pub use service::{
+    ForwardMethod, Netmask, OnServerGone, ServerConfig, ServerKey, ServiceConfig, ServiceKey, ServiceTimeouts,
+};
 pub use settings::Settings;
 pub use time::Instant;
 pub use verdict::{Direction, Verdict};

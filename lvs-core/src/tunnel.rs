@@ -4,14 +4,14 @@
 //! Sources: RFC 2003, RFC 2473, RFC 2784, RFC 6040, draft-ietf-intarea-gue; spec datapath §4; recordings `tun_*`.
 
 mod ecn;
-mod gre;
-mod gue;
+pub(crate) mod gre;
+pub(crate) mod gue;
 
 use core::net::IpAddr;
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
-use crate::packet::{ChecksumOffload, PacketBuf};
+use crate::packet::{ChecksumOffload, Offload, PacketBuf};
 use crate::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use crate::wire::checksum;
 use crate::wire::parse::{Headers, parse};
@@ -107,10 +107,11 @@ impl Tunnel {
 /// # Errors
 /// The packet is unchanged. [`DropReason::NoHeadroom`]: too little room before it. [`DropReason::TooBig`]: it would
 /// become longer than an IP packet can be. [`DropReason::NotForwardable`]: source and destination are of different
-/// families, or it is a super-packet; those are cut first.
+/// families, or it is a super-packet; those are cut first
+/// ([`crate::wire::segment`]).
 /// [`DropReason::BadOffload`]: the offload context points outside the packet.
 pub fn encapsulate(packet: &mut PacketBuf<'_>, headers: &Headers, tunnel: &Tunnel) -> Result<(), DropReason> {
-    let plan = Plan::new(packet, headers, tunnel)?;
+    let plan = Plan::new(packet.offload, headers, tunnel)?;
     packet.grow_front(plan.overhead()).ok_or(DropReason::NoHeadroom)?;
     packet.set_len(plan.overhead() + headers.packet_len);
     packet.offload.checksum = plan.offload;
@@ -121,9 +122,14 @@ pub fn encapsulate(packet: &mut PacketBuf<'_>, headers: &Headers, tunnel: &Tunne
     Ok(())
 }
 
-/// Whether [`encapsulate`] would succeed. Changes nothing.
-pub(crate) fn check(packet: &PacketBuf<'_>, headers: &Headers, tunnel: &Tunnel) -> Result<(), DropReason> {
-    let plan = Plan::new(packet, headers, tunnel)?;
+/// Whether [`encapsulate`] would succeed with this packet, were its offload context and headers these.
+pub(crate) fn check(
+    packet: &PacketBuf<'_>,
+    offload: Offload,
+    headers: &Headers,
+    tunnel: &Tunnel,
+) -> Result<(), DropReason> {
+    let plan = Plan::new(offload, headers, tunnel)?;
     if packet.headroom() < plan.overhead() { Err(DropReason::NoHeadroom) } else { Ok(()) }
 }
 
@@ -150,14 +156,14 @@ struct Partial {
 }
 
 impl Plan {
-    fn new(packet: &PacketBuf<'_>, headers: &Headers, tunnel: &Tunnel) -> Result<Self, DropReason> {
+    fn new(inner: Offload, headers: &Headers, tunnel: &Tunnel) -> Result<Self, DropReason> {
         let is_one_family = AddressFamily::of(tunnel.source) == AddressFamily::of(tunnel.destination);
-        if !is_one_family || packet.offload.gso.is_some() {
+        if !is_one_family || inner.gso.is_some() {
             return Err(DropReason::NotForwardable);
         }
-        let partial = Partial::read(packet.offload.checksum, headers.packet_len)?;
+        let partial = Partial::read(inner.checksum, headers.packet_len)?;
         let base_len = ip_header_len(tunnel.destination);
-        let mut is_remote = tunnel.is_remote(packet.offload.checksum);
+        let mut is_remote = tunnel.is_remote(inner.checksum);
         let len = base_len + tunnel.tunnel_header_len(is_remote) + headers.packet_len;
         let has_fragment_header = base_len == ipv6::HEADER_LEN && len > usize::from(tunnel.mtu);
         // What is to be fragmented needs its checksum anyway, and the headroom has no place for both headers.
@@ -171,7 +177,7 @@ impl Plan {
         if counted + tunnel_len + headers.packet_len > usize::from(u16::MAX) {
             return Err(DropReason::TooBig);
         }
-        let offload = match packet.offload.checksum {
+        let offload = match inner.checksum {
             ChecksumOffload::Partial { start, offset } if !is_remote => {
                 let start = usize::from(start) + ip_len + tunnel_len;
                 let start = u16::try_from(start).map_err(|_| DropReason::BadOffload)?;
@@ -401,5 +407,5 @@ const fn inner_protocol(family: AddressFamily) -> u8 {
 /// RFC 2003.
 pub(crate) const IPV4_IN_IP: u8 = 4;
 /// RFC 2473.
-pub(crate) const IPV6_IN_IP: u8 = 41;
+const IPV6_IN_IP: u8 = 41;
 const UDP: u8 = Protocol::Udp.number();

@@ -74,6 +74,15 @@ pub struct ConnectionView {
     pub persistence_key: Option<(String, Vec<u8>)>,
 }
 
+/// What the defences have done to entries that were already there. Refused packets are counted by their drop reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DefenceCounters {
+    /// Connections and templates `drop_entry` removed.
+    pub entries_removed: u64,
+    /// Half-open connections ended to make room for new ones ([`crate::HalfOpenPolicy::EvictOldest`]).
+    pub half_open_evicted: u64,
+}
+
 /// The timeouts `ipvsadm -L --timeout` shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimeoutsView {

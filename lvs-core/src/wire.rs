@@ -9,11 +9,15 @@ pub mod fragment;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mss;
 pub mod parse;
 pub mod reassembly;
+pub mod reset;
 pub mod rewrite;
 pub mod sctp;
+pub mod segment;
 pub mod tcp;
+pub(crate) mod tcp_edit;
 pub(crate) mod tcp_options;
 pub mod udp;
 

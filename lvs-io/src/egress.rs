@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use lvs_core::wire::fragment::fragment;
 use lvs_core::wire::rewrite::complete_checksum;
+use lvs_core::wire::segment::segment;
 use lvs_core::{ChecksumOffload, DropReason, GsoKind, HEADROOM, PacketBuf};
 
 use crate::device::PacketSink;
-use crate::segment::segment;
 
 /// What sending one packet came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -190,8 +190,8 @@ impl Script<'_> {
             0 | 1 => {
                 let mut config = ServiceConfig::new(self.pick(&SCHEDULERS));
                 config.persistence_timeout_s = self.pick(&[None, Some(1), Some(300)]);
-                config.one_packet = self.byte() % 4 == 0;
-                let is_new = self.byte() % 2 == 0;
+                config.one_packet = self.byte().is_multiple_of(4);
+                let is_new = self.byte().is_multiple_of(2);
                 if is_new { Command::AddService(service, config) } else { Command::EditService(service, config) }
             }
             2 => Command::DeleteService(service),
@@ -219,7 +219,7 @@ impl Script<'_> {
     /// A packet from a client to a virtual address, or from a server to a client, sometimes a fragment.
     fn packet(&mut self) -> Vec<u8> {
         let (client, vip, server) = (self.address(&CLIENTS), self.address(&VIPS), self.address(&SERVERS));
-        let is_reply = self.byte() % 3 == 0;
+        let is_reply = self.byte().is_multiple_of(3);
         let (source, destination) = if is_reply { (server, client) } else { (client, vip) };
         if source.is_ipv4() != destination.is_ipv4() {
             return Vec::new();

@@ -2,9 +2,6 @@
 //! before it wait and leave through `poll_transmit`; datagrams that are needed whole (SCTP's checksum, tunnels) wait until
 //! they are complete. A datagram counts once, with its whole length. DESIGN: "Fragments are tracked, not reassembled".
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
-
 use super::Director;
 use super::look::FlowEnd;
 use crate::drop_reason::DropReason;
@@ -19,11 +16,10 @@ use crate::verdict::{Direction, Verdict};
 use crate::wire::parse::{self, FragmentPart, Headers};
 use crate::wire::reassembly::join;
 
-/// Datagrams in progress, and packets on their way to `poll_transmit`.
+/// Datagrams in progress.
 #[derive(Debug)]
 pub(super) struct FragmentTable {
     pub memory: FragmentMemory<FlowEnd>,
-    outbox: VecDeque<(Vec<u8>, usize, Verdict)>,
 }
 
 /// What becomes of a fragment, before anything is changed.
@@ -43,22 +39,11 @@ pub(super) enum Fate {
 
 impl FragmentTable {
     pub fn new(capacity: u32, bytes_max: u32, seed: Seed) -> Self {
-        Self { memory: FragmentMemory::new(capacity, bytes_max, seed), outbox: VecDeque::new() }
+        Self { memory: FragmentMemory::new(capacity, bytes_max, seed) }
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
         self.memory.next_deadline()
-    }
-
-    /// Writes the next waiting packet into `into`.
-    pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
-        let (storage, len, verdict) = self.outbox.pop_front()?;
-        if into.set_len(len).is_none() {
-            return Some(Verdict::Drop(DropReason::NoTailroom));
-        }
-        into.bytes_mut().copy_from_slice(&storage[storage.len() - len..]);
-        into.offload = Default::default();
-        Some(verdict)
     }
 }
 
@@ -151,8 +136,7 @@ impl Director {
         headers: &Headers,
         part: &FragmentPart,
     ) -> Verdict {
-        let is_tracked = part.more && Protocol::from_number(headers.protocol).is_some();
-        if !is_tracked {
+        if !is_tracked(headers, part) {
             return self.whole_packet(now, packet, headers).0;
         }
         let key = DatagramKey::of(headers, part);
@@ -194,18 +178,8 @@ impl Director {
             (Decision::Drop(reason), _) | (_, Err(reason)) => Verdict::Drop(reason),
             _ => Verdict::Drop(DropReason::FirstFragmentRefused),
         };
-        self.send_later(storage, verdict);
-    }
-
-    fn send_later(&mut self, storage: Vec<u8>, verdict: Verdict) {
-        match verdict {
-            Verdict::Drop(reason) => self.count_drop(reason),
-            verdict => {
-                // A forwarded packet may have shrunk or grown at its front only; its end is the storage's end.
-                let len = storage.len() - HEADROOM;
-                self.fragments.outbox.push_back((storage, len, verdict));
-            }
-        }
+        let (start, len) = (packet.start(), packet.len());
+        self.transmit_later(storage, start, len, verdict);
     }
 
     /// A later fragment of a datagram whose first one was forwarded.
@@ -272,7 +246,6 @@ impl Director {
             Err(reason) => (Verdict::Drop(reason), None),
         };
         let (start, len) = (packet.start(), packet.len());
-        storage.truncate(start + len);
         let is_tunnelled = flow.is_some_and(|flow| flow.path.method == ForwardMethod::Tunnel);
         let verdict = match verdict {
             // A tunnel's packets are our own: how the client cut the datagram says nothing about their way.
@@ -281,10 +254,7 @@ impl Director {
             }
             other => other,
         };
-        match verdict {
-            Verdict::Drop(reason) => self.count_drop(reason),
-            verdict => self.fragments.outbox.push_back((storage, len, verdict)),
-        }
+        self.transmit_later(storage, start, len, verdict);
     }
 
     /// Forgets datagrams whose parts did not come in time.
@@ -295,4 +265,9 @@ impl Director {
             }
         }
     }
+}
+
+/// Whether the rest of this first fragment's datagram will follow it.
+fn is_tracked(headers: &Headers, part: &FragmentPart) -> bool {
+    part.more && Protocol::from_number(headers.protocol).is_some()
 }

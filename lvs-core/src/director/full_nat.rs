@@ -211,15 +211,17 @@ impl Director {
         end
     }
 
-    /// The way of an ICMP error, with the connection's translation.
+    /// The way of what belongs to a connection but is no packet of its hosts (an ICMP error, a RST of ours), with the
+    /// connection's translation as it is.
     pub(super) fn related_end(
         &self,
+        now: Instant,
         id: Option<ConnectionId>,
         connection: &Connection,
         direction: Direction,
         headers: &Headers,
     ) -> FlowEnd {
-        let mut end = self.flow_end(connection, direction, headers);
+        let mut end = self.flow_end(now, connection, direction, headers);
         if connection.forward == ForwardMethod::FullNat {
             end.path.full_nat.translation = self.translation(id, connection);
         }

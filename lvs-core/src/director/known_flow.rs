@@ -2,6 +2,7 @@
 //! Requests are counted before anything can refuse them, replies only once they are on their way (spec datapath §1.8).
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
@@ -9,13 +10,15 @@ use super::look::FlowEnd;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::{Connection, ConnectionId, Role, State};
+use crate::defence::is_on;
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
-use crate::service::{ForwardMethod, TunnelKind};
+use crate::service::server_table::Place;
+use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -32,14 +35,21 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
-        let end = self.flow_end(connection, Direction::Request, headers);
+        let (server, has_helper) = (connection.server, connection.has_helper);
+        let end = self.flow_end(now, connection, Direction::Request, headers);
         let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
+        if connection.no_client_port {
+            self.learn_client_port(id, packet.bytes(), headers);
+        }
         self.count_in(server, 1, datagram_len(headers));
         self.move_state(id, packet.bytes(), headers, Direction::Request);
         self.keep_translation(id, &end);
         let omits_client_address = self.omits_client_address(packet, headers, &end);
-        let verdict = self.send(packet, headers, &end);
+        let verdict = if has_helper {
+            self.send_helped(now, id, packet, headers, &end)
+        } else {
+            self.send(packet, headers, &end)
+        };
         if omits_client_address && matches!(verdict, Verdict::Forward { .. }) {
             self.count_omitted_client_address();
         }
@@ -59,13 +69,19 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
-        let end = self.flow_end(connection, Direction::Reply, headers);
+        let (server, has_helper) = (connection.server, connection.has_helper);
+        let end = self.flow_end(now, connection, Direction::Reply, headers);
         let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
+        // Of the packet as it came: between families its headers move.
         let next = self.next_state(connection, packet.bytes(), headers, Direction::Reply);
-        let verdict = self.send(packet, headers, &end);
+        let verdict = if has_helper {
+            self.send_helped(now, id, packet, headers, &end)
+        } else {
+            self.send(packet, headers, &end)
+        };
         if matches!(verdict, Verdict::Forward { .. }) {
-            self.count_out(server, 1, datagram_len(headers));
+            let counted_len = if has_helper { resized_len(headers, packet) } else { datagram_len(headers) };
+            self.count_out(server, 1, counted_len);
             self.keep_translation(id, &end);
             if let Some(next) = next {
                 self.enter_state(id, next, Direction::Reply);
@@ -76,14 +92,31 @@ impl Director {
         (verdict, Some(end))
     }
 
+    /// The first packet of an FTP data connection tells whence the client comes, even if it gets no further.
+    fn learn_client_port(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers) {
+        if let Some((port, _)) = headers.ports(bytes) {
+            self.connections.set_client_port(id, port);
+        }
+    }
+
     /// Rewrites the packet for its way out.
     pub(super) fn send(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+        if let Some(reason) = self.refuses_super_packet(packet, end) {
+            return Verdict::Drop(reason);
+        }
+        let segments = self.later_segments(packet, end);
         let verdict = match end.direction {
             Direction::Request => forward::request(packet, headers, &end.path),
             Direction::Reply => forward::reply(packet, headers, &end.path),
         };
-        if matches!(verdict, Verdict::Forward { .. }) && end.path.method == ForwardMethod::Tunnel {
-            self.answers += 1;
+        if end.direction == Direction::Request && end.path.method == ForwardMethod::Tunnel {
+            self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
+            if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
+                record.route_mtu = Some(end.path.mtu);
+            }
+            if matches!(verdict, Verdict::Forward { .. }) {
+                self.send_segments(segments, end);
+            }
         }
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
@@ -97,24 +130,59 @@ impl Director {
     }
 
     /// Where packets of this connection go in this direction.
-    pub(super) fn flow_end(&self, connection: &Connection, direction: Direction, headers: &Headers) -> FlowEnd {
-        let record = connection.server.and_then(|id| self.servers.get(id));
+    pub(super) fn flow_end(
+        &self,
+        now: Instant,
+        connection: &Connection,
+        direction: Direction,
+        headers: &Headers,
+    ) -> FlowEnd {
         let mtu = match direction {
-            Direction::Request => record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu),
+            Direction::Request => self.request_mtu(now, connection),
             Direction::Reply => self.config.client_side.mtu,
         };
         let path = Path {
             method: connection.forward,
+            is_local: self.is_local(connection),
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
             tunnel: self.tunnel_path(connection),
             full_nat: FullNatPath { local: connection.local, translation: None },
             mtu,
+            mss_clamp: self.mss_clamp(connection),
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         };
         FlowEnd { path, direction, server: connection.server }
+    }
+
+    /// Whether the connection's server is the director's own host. With FullNAT it is a host like any other.
+    fn is_local(&self, connection: &Connection) -> bool {
+        match connection.forward {
+            ForwardMethod::Local => true,
+            ForwardMethod::FullNat => false,
+            _ => self.is_own_address(connection.real.address),
+        }
+    }
+
+    /// Highest MSS the connection's service lets SYNs announce.
+    fn mss_clamp(&self, connection: &Connection) -> Option<u16> {
+        let Place::Listed { service, .. } = self.servers.get(connection.server?)?.place else { return None };
+        self.services.get(service)?.config.mss_clamp
+    }
+
+    /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose errors
+    /// come to us, what routers on the way have told.
+    fn request_mtu(&self, now: Instant, connection: &Connection) -> u16 {
+        let record = connection.server.and_then(|id| self.servers.get(id));
+        let mtu = record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu);
+        match connection.forward {
+            ForwardMethod::Tunnel => {
+                self.servers.path_mtu(now, connection.real.address).map_or(mtu, |path_mtu| path_mtu.min(mtu))
+            }
+            _ => mtu,
+        }
     }
 
     /// Who an ICMP error about this packet comes from: the virtual address it was sent to, else the director's own
@@ -122,13 +190,13 @@ impl Director {
     pub(super) fn error_source(&self, direction: Direction, headers: &Headers) -> Option<IpAddr> {
         match direction {
             Direction::Request => Some(headers.destination),
-            Direction::Reply if self.is_own(headers.destination) => Some(headers.destination),
+            Direction::Reply if self.is_service_address(headers.destination) => Some(headers.destination),
             Direction::Reply => self.config.server_side.address(headers.family),
         }
     }
 
     /// Whether packets to this address come to the director for its own sake: a virtual or a local address.
-    fn is_own(&self, address: IpAddr) -> bool {
+    fn is_service_address(&self, address: IpAddr) -> bool {
         self.services.is_virtual(address) || self.full_nat.pool.has(address)
     }
 
@@ -189,22 +257,22 @@ impl Director {
         }
     }
 
-    /// Moves a connection to its next state: timeout, activity of its server, its template's assurance.
+    /// Moves a connection to its next state.
     pub(super) fn move_state(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers, direction: Direction) {
         let connection = self.connections.get(id).expect("the caller found it");
-        if let Some(next) = self.next_state(connection, bytes, headers, direction) {
-            self.enter_state(id, next, direction);
-        }
+        let Some(next) = self.next_state(connection, bytes, headers, direction) else { return };
+        self.enter_state(id, next, direction);
     }
 
-    /// A connection is in state `next` after a packet in this direction.
-    fn enter_state(&mut self, id: ConnectionId, next: State, direction: Direction) {
-        let timeout = self.timeouts.of(next);
-        let connection = self.connections.get_mut(id).expect("the caller found it");
+    /// Puts a connection into a state: timeout, activity of its server, its template's assurance.
+    pub(super) fn enter_state(&mut self, id: ConnectionId, next: State, direction: Direction) {
+        let connection = self.connections.get(id).expect("the caller found it");
+        let timeout = self.timeout_of(connection.server, next);
         let before = connection.state;
+        self.connections.set_state(id, next);
+        let connection = self.connections.get_mut(id).expect("the caller found it");
         let (server, template) = (connection.server, connection.template);
         let (was_active, is_active) = (connection.is_active, next.is_active());
-        connection.state = next;
         connection.timeout = timeout;
         connection.is_active = is_active;
         if direction == Direction::Reply {
@@ -228,6 +296,22 @@ impl Director {
             if let Some(template) = self.templates.get_mut(template) {
                 template.assured = true;
             }
+        }
+    }
+
+    /// How long a connection of this server lives in this state: by its service, else by the director.
+    pub(super) fn timeout_of(&self, server: Option<ServerId>, state: State) -> Duration {
+        self.service_timeout(server, state).unwrap_or_else(|| self.timeouts.of(state))
+    }
+
+    fn service_timeout(&self, server: Option<ServerId>, state: State) -> Option<Duration> {
+        let Place::Listed { service, .. } = self.servers.get(server?)?.place else { return None };
+        let timeouts = self.services.get(service)?.config.timeouts?;
+        match state {
+            State::Tcp(TcpState::Established) => timeouts.tcp,
+            State::Tcp(TcpState::FinWait) => timeouts.tcp_fin,
+            State::Udp => timeouts.udp,
+            _ => None,
         }
     }
 
@@ -276,19 +360,21 @@ impl Director {
     pub(super) fn answer_path(&self, direction: Direction, headers: &Headers) -> Path {
         Path {
             method: ForwardMethod::Local,
+            is_local: false,
             client: Endpoint::new(headers.source, 0),
             virtual_endpoint: Endpoint::new(headers.destination, 0),
             real: Endpoint::new(headers.destination, 0),
             tunnel: Default::default(),
             full_nat: FullNatPath::default(),
             mtu: u16::MAX,
+            mss_clamp: None,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         }
     }
 
     pub(super) fn is_secure_tcp(&self) -> bool {
-        self.config.settings.secure_tcp >= 2
+        is_on(self.config.settings.secure_tcp)
     }
 }
 
@@ -303,4 +389,9 @@ pub(super) fn datagram_len(headers: &Headers) -> u64 {
         _ => 0,
     };
     (headers.packet_len - fragment_header) as u64
+}
+
+/// The same for a packet that a helper may have made longer or shorter than its `headers` say.
+fn resized_len(headers: &Headers, packet: &PacketBuf<'_>) -> u64 {
+    datagram_len(headers) + packet.len() as u64 - headers.packet_len as u64
 }

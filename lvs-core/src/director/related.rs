@@ -28,7 +28,7 @@ impl Director {
                 return Verdict::Drop(reason);
             }
         }
-        let end = self.related_end(Some(id), connection, Direction::Request, headers);
+        let end = self.related_end(self.now, Some(id), connection, Direction::Request, headers);
         self.count_in(server, 1, headers.packet_len as u64);
         if is_translated {
             return translate_related(packet, headers, related, &end);
@@ -48,7 +48,7 @@ impl Director {
     ) -> Verdict {
         let connection = self.connections.get(id).expect("it was just found");
         let (method, server) = (connection.forward, connection.server);
-        let end = self.related_end(Some(id), connection, Direction::Reply, headers);
+        let end = self.related_end(self.now, Some(id), connection, Direction::Reply, headers);
         let verdict = if matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat) {
             match nat::check_related(packet, headers, related) {
                 Ok(()) => translate_related(packet, headers, related, &end),

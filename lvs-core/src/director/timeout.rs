@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use super::accounting::Count;
+use super::server_timers::ServerTimer;
 use super::{Director, TIMEOUT_WORK_MAX};
 use crate::connection::ConnectionId;
 use crate::persistence::TemplateId;
@@ -37,6 +38,8 @@ impl Director {
             self.templates.next_deadline(),
             self.fragments.next_deadline(),
             self.servers.trash_due(),
+            self.defence_due(),
+            self.server_timers.next_due(),
             self.estimator_due.filter(|_| self.config.settings.run_estimation),
             self.sweep.map(|sweep| sweep.due),
         ]
@@ -48,11 +51,25 @@ impl Director {
     pub(super) fn do_due(&mut self, now: Instant) {
         let mut budget = TIMEOUT_WORK_MAX;
         self.estimate(now);
+        self.defend(now, &mut budget);
         self.sweep_deleted(now, &mut budget);
         self.expire(now, &mut budget);
+        self.serve_timers(now, &mut budget);
         self.expire_fragments(now, &mut budget);
         if self.servers.trash_due().is_some_and(|due| due <= now) {
             self.sweep_trash(now);
+        }
+    }
+
+    /// Steps of slow starts, and ends of drains.
+    fn serve_timers(&mut self, now: Instant, budget: &mut u32) {
+        while *budget > 0 {
+            let Some((id, timer)) = self.server_timers.pop(now) else { return };
+            *budget -= 1;
+            match timer {
+                ServerTimer::Ramp => self.step_ramp(now, id),
+                ServerTimer::Drain => self.end_drain(id),
+            }
         }
     }
 
@@ -83,6 +100,9 @@ impl Director {
         let Some(connection) = self.connections.remove(id) else { return };
         self.full_nat.release(now, id, &connection);
         self.told_full[crate::event::Table::Connections as usize] = false;
+        if connection.has_helper {
+            self.helped.remove(id);
+        }
         if let Some(server) = connection.server {
             if connection.is_active {
                 self.count_down(server, Count::Active);

@@ -10,10 +10,11 @@ use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward::full_nat::segment::Edit;
 use crate::forward::full_nat::sequence::Translation;
-use crate::forward::{Path, answer, check_way_out, record_route, segment_len};
+use crate::forward::{Path, answer, check_way_out, segment_len};
 use crate::packet::PacketBuf;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
+use crate::wire::ipv4::fill_record_route;
 use crate::wire::parse::Headers;
 use crate::wire::rewrite::{Rewrite, decrement_hop_limit, rewrite};
 use crate::wire::{family, read_u16, write_u16};
@@ -67,7 +68,7 @@ fn send(packet: &mut PacketBuf<'_>, headers: &Headers, direction: Direction, pat
     };
     edit.apply(packet, new_family, transport);
     if new_family == headers.family {
-        record_route(packet, headers, path);
+        fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
     }
     decrement_hop_limit(packet.bytes_mut(), new_family);
     Verdict::Forward { next_hop: ends.destination.address, direction, mtu: path.mtu }

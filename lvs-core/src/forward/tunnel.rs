@@ -6,15 +6,15 @@ use core::net::IpAddr;
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
-use crate::forward::{Path, check_way_out, record_route};
-use crate::packet::{ChecksumOffload, PacketBuf};
+use crate::forward::{Path, check_way_out, pass_through};
+use crate::packet::{ChecksumOffload, Offload, PacketBuf};
 use crate::rng::Seed;
 use crate::service::TunnelConfig;
 use crate::tunnel::{self, Tunnel};
 use crate::verdict::{Direction, Verdict};
 use crate::wire::ipv6;
 use crate::wire::parse::Headers;
-use crate::wire::rewrite::decrement_hop_limit;
+use crate::wire::segment::{self, keep_first};
 
 /// What a path through a tunnel adds to [`Path`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,19 +40,27 @@ pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path
         mtu: path.mtu,
         copies_dont_fragment: path.tunnel.discovers_mtu,
     };
-    let Some(mtu) = inner_mtu(packet, &tunnel) else { return Verdict::Drop(DropReason::NotForwardable) };
+    // What of the packet is encapsulated: of a super-packet its first segment.
+    let (offload, len) = match packet.offload.gso {
+        None => (packet.offload, headers.packet_len),
+        Some(gso) => match segment::first_len(packet.bytes(), headers, gso) {
+            Ok(len) => (Offload::default(), len),
+            Err(reason) => return Verdict::Drop(reason),
+        },
+    };
+    let Some(mtu) = inner_mtu(offload, &tunnel) else { return Verdict::Drop(DropReason::NotForwardable) };
     let is_any_length = headers.family == AddressFamily::Ipv4 && !path.tunnel.discovers_mtu;
     let inner_path = Path { mtu: if is_any_length { u16::MAX } else { mtu }, ..*path };
     if let Err(verdict) = check_way_out(packet, headers, Direction::Request, &inner_path) {
         return verdict;
     }
-    if let Err(reason) = tunnel::check(packet, headers, &tunnel) {
+    let inner = Headers { packet_len: len, ..*headers };
+    if let Err(reason) = tunnel::check(packet, offload, &inner, &tunnel).and_then(|()| keep_first(packet, headers)) {
         return Verdict::Drop(reason);
     }
-    packet.set_len(headers.packet_len);
-    let headers = remove_fragment_header(packet, headers);
-    record_route(packet, &headers, path);
-    decrement_hop_limit(packet.bytes_mut(), headers.family);
+    packet.set_len(len);
+    let headers = remove_fragment_header(packet, &inner);
+    pass_through(packet, &headers, path);
     match tunnel::encapsulate(packet, &headers, &tunnel) {
         Ok(()) => Verdict::Forward { next_hop: path.real.address, direction: Direction::Request, mtu: path.mtu },
         Err(reason) => Verdict::Drop(reason),
@@ -79,8 +87,8 @@ const LAST_PORT: u16 = 60_999;
 
 /// Longest packet that fits inside; `None` if that is less than every link must take (68 bytes for a way over IPv4,
 /// RFC 791; 1280 over IPv6, RFC 8200 §5).
-fn inner_mtu(packet: &PacketBuf<'_>, tunnel: &Tunnel) -> Option<u16> {
-    let overhead = tunnel.overhead(packet.offload.checksum) as u16;
+fn inner_mtu(offload: Offload, tunnel: &Tunnel) -> Option<u16> {
+    let overhead = tunnel.overhead(offload.checksum) as u16;
     let least = if tunnel.destination.is_ipv4() { 68 } else { 1280 };
     tunnel.mtu.checked_sub(overhead).filter(|mtu| *mtu >= least)
 }

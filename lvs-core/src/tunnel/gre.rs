@@ -10,15 +10,15 @@ use crate::wire::{checksum, read_u16, write_u16};
 pub(crate) const PROTOCOL: u8 = 47;
 
 /// The flag in the first two bytes: a checksum and two reserved bytes follow.
-pub(crate) const CHECKSUM_PRESENT: u16 = 0x8000;
+const CHECKSUM_PRESENT: u16 = 0x8000;
 /// Ethertype of IPv4.
-pub(crate) const IPV4: u16 = 0x0800;
+const IPV4: u16 = 0x0800;
 /// Ethertype of IPv6.
 const IPV6: u16 = 0x86dd;
 const CHECKSUM: usize = 4;
 
 /// Length of the header.
-pub(crate) const fn header_len(has_checksum: bool) -> usize {
+pub(super) const fn header_len(has_checksum: bool) -> usize {
     if has_checksum { 8 } else { 4 }
 }
 
@@ -58,4 +58,11 @@ pub(super) fn read(payload: &[u8], partial: Option<Partial>) -> Result<Option<Fo
         return Err(DropReason::BadTunnelChecksum);
     }
     Ok(Some(Found { kind: TunnelKind::Gre, header_len, family, remote: None }))
+}
+
+/// Length of the header at the start of `quoted`, if it is one of ours around an IPv4 packet. The rest may be cut off.
+pub(crate) fn len_around_ipv4(quoted: &[u8]) -> Option<usize> {
+    let flags = read_u16(quoted, 0)?;
+    let is_ours = flags & !CHECKSUM_PRESENT == 0 && read_u16(quoted, 2)? == IPV4;
+    is_ours.then(|| header_len(flags & CHECKSUM_PRESENT != 0))
 }

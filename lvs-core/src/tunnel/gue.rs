@@ -55,8 +55,7 @@ pub(super) fn read(payload: &[u8], outer: &Headers, partial: Option<Partial>) ->
     let payload = payload.get(..udp_len).ok_or(DropReason::MalformedTunnel)?;
     let &[first, protocol, flags_high, flags_low] =
         payload.get(udp::HEADER_LEN..).and_then(|gue| gue.first_chunk()).ok_or(DropReason::MalformedTunnel)?;
-    // Another version, or a control message.
-    if first & 0xe0 != 0 {
+    if first & NOT_DATA_V0 != 0 {
         return Ok(None);
     }
     let family = match protocol {
@@ -83,6 +82,13 @@ pub(super) fn read(payload: &[u8], outer: &Headers, partial: Option<Partial>) ->
     Ok(Some(Found { kind: TunnelKind::Gue, header_len: BASE_LEN + options_len, family, remote }))
 }
 
+/// Length of the UDP and GUE headers at the start of `quoted`, if they carry an IPv4 packet. The rest may be cut off.
+pub(crate) fn len_around_ipv4(quoted: &[u8]) -> Option<usize> {
+    let &[first, protocol] = quoted.get(udp::HEADER_LEN..)?.first_chunk()?;
+    let is_ours = first & NOT_DATA_V0 == 0 && protocol == IPV4_IN_IP;
+    is_ours.then(|| BASE_LEN + usize::from(first & 0x1f) * 4)
+}
+
 fn read_remote(options: &[u8]) -> Result<(u16, u16), DropReason> {
     let &[a, b, c, d, start_high, start_low, field_high, field_low] =
         options.first_chunk().ok_or(DropReason::MalformedTunnel)?;
@@ -92,6 +98,8 @@ fn read_remote(options: &[u8]) -> Result<(u16, u16), DropReason> {
     Ok((u16::from_be_bytes([start_high, start_low]), u16::from_be_bytes([field_high, field_low])))
 }
 
+/// Version and control bit: all zero in a data message of version 0.
+const NOT_DATA_V0: u8 = 0xe0;
 /// UDP header and the part of the GUE header that is always there.
 const BASE_LEN: usize = udp::HEADER_LEN + 4;
 /// Private flags and the two offsets.

@@ -54,9 +54,18 @@ impl TcpOptions {
 
     /// Lowers the maximum segment size by `count`, if it is announced; not below one byte.
     pub fn lower_maximum_segment_size(&mut self, count: u16) {
+        self.change_maximum_segment_size(|size| size.saturating_sub(count).max(1.min(size)));
+    }
+
+    /// Lowers the maximum segment size to `most`, if it is announced.
+    pub fn clamp_maximum_segment_size(&mut self, most: u16) {
+        self.change_maximum_segment_size(|size| size.min(most));
+    }
+
+    fn change_maximum_segment_size(&mut self, change: impl Fn(u16) -> u16) {
         let Some(Range { start, .. }) = self.find(MAXIMUM_SEGMENT_SIZE, 4) else { return };
         let size = read_u16(&self.bytes, start + 2).unwrap_or(0);
-        write_u16(&mut self.bytes, start + 2, size.saturating_sub(count).max(1.min(size)));
+        write_u16(&mut self.bytes, start + 2, change(size));
     }
 
     /// Replaces every edge of the selective acknowledgments.

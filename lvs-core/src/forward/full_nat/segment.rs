@@ -12,6 +12,7 @@ use crate::service::ClientAddress;
 use crate::verdict::Direction;
 use crate::wire::checksum::{self, Delta};
 use crate::wire::parse::Headers;
+use crate::wire::tcp::TcpFlags;
 use crate::wire::tcp_options::{TIMESTAMPS, TcpOptions};
 use crate::wire::{read_u16, tcp, udp, write_u16};
 
@@ -72,6 +73,7 @@ impl Edit {
         if is_syn && !flags.ack() && translation.options.remove_timestamps {
             segment.options.blank(&[TIMESTAMPS]);
         }
+        segment.clamp_segment_size(flags, path);
         let may_carry = !is_syn && !flags.rst();
         let is_early = flags.ack() && translation.is_before_server_data(segment.acknowledgment);
         if may_carry && is_early && translation.options.client_address == ClientAddress::Toa {
@@ -94,6 +96,7 @@ impl Edit {
         if flags.syn() {
             segment.options.lower_maximum_segment_size(inserted_len(translation, path));
         }
+        segment.clamp_segment_size(flags, path);
         Self::Tcp(segment)
     }
 
@@ -156,6 +159,12 @@ impl Segment {
             preamble: None,
             omits_client_address: false,
         })
+    }
+
+    fn clamp_segment_size(&mut self, flags: TcpFlags, path: &Path) {
+        if let Some(most) = path.mss_clamp.filter(|_| flags.syn()) {
+            self.options.clamp_maximum_segment_size(most);
+        }
     }
 
     /// Puts the client's address in, if header, MTU and buffer have room for it.
