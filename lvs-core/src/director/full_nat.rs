@@ -22,7 +22,7 @@ use crate::forward::full_nat::sequence::{Translation, initial_sequence_number};
 use crate::local_address::{LOCAL_ADDRESSES_MAX, LocalAddressPool, LocalPorts, LocalPortsView};
 use crate::packet::PacketBuf;
 use crate::rng::Seed;
-use crate::service::{ForwardMethod, ServerId, ServiceKey};
+use crate::service::{ClientAddress, ForwardMethod, ServerId, ServiceKey};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -237,10 +237,11 @@ impl Director {
         }
     }
 
-    /// Counts a segment that will leave without the client's address it should carry.
+    /// Whether this packet will leave without the client's address it should carry.
     pub(super) fn omits_client_address(&self, packet: &PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> bool {
-        let is_full_nat_request = end.path.method == ForwardMethod::FullNat && end.direction == Direction::Request;
-        is_full_nat_request && full_nat::omits_client_address(packet, headers, &end.path)
+        let translation = end.path.full_nat.translation.filter(|_| end.direction == Direction::Request);
+        let is_asked_for = translation.is_some_and(|of| of.options.client_address == ClientAddress::Toa);
+        is_asked_for && full_nat::omits_client_address(packet, headers, &end.path)
     }
 
     pub(super) fn count_omitted_client_address(&mut self) {
