@@ -4,6 +4,8 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 
+use lvs_core::local_address::LocalPorts;
+use lvs_core::service::ClientAddress;
 use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::tunnel::{self, Accepts, Tunnel};
 use lvs_core::wire::parse::parse;
@@ -12,7 +14,7 @@ use lvs_core::{
     ServerConfig, ServiceConfig, ServiceKey, Settings, Side, Verdict,
 };
 
-use crate::{Storage, sctp, tcp, udp};
+use crate::{Storage, icmp_error, sctp, tcp, udp};
 
 /// One packet of any bytes: no panic, `Drop` and `Pass` leave the bytes alone, `explain` agrees with `handle_packet`.
 /// The first byte chooses settings, the rest is the packet.
@@ -132,14 +134,28 @@ fn drain(director: &mut Director) {
         }
     }
     assert_eq!(director.connections(now).count(), 0, "every connection and template ends");
+    assert!(director.local_ports(now).iter().all(|ports| ports.leased == 0), "every local port comes back");
 }
 
 const STEPS_MAX: usize = 200;
 const TUNNEL_PORT: u16 = 6080;
 
-const VIPS: [&str; 4] = ["192.0.2.1:80", "192.0.2.1:0", "[2001:db8::1]:80", "192.0.2.2:53"];
+const VIPS: [&str; 7] = [
+    "192.0.2.1:80",
+    "192.0.2.1:0",
+    "[2001:db8::1]:80",
+    "192.0.2.2:53",
+    "[2001:db8::2]:53",
+    "192.0.2.3:53",
+    "[2001:db8::3]:53",
+];
 const CLIENTS: [&str; 4] = ["198.51.100.1:1024", "198.51.100.1:1025", "[2001:db8:c::1]:1024", "198.51.100.2:20"];
 const SERVERS: [&str; 4] = ["10.0.0.1:8080", "10.0.0.2:80", "[fd00::1]:8080", "10.0.0.3:0"];
+/// Local addresses, with the first of their ports.
+const LOCALS: [&str; 3] = ["10.0.0.200:2000", "10.0.0.201:2000", "[fd00::200]:2000"];
+const LOCAL_PORTS: u16 = 3;
+const CLIENT_ADDRESSES: [ClientAddress; 4] =
+    [ClientAddress::None, ClientAddress::Toa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
 const SCHEDULERS: [&str; 8] = ["rr", "wrr", "wlc", "sh", "mh", "lblc", "nope", "none"];
 
 fn director() -> Director {
@@ -152,6 +168,7 @@ fn director() -> Director {
         templates_max: 16,
         fragments_max: 8,
         client_endpoint_max: 8,
+        local_ports: LocalPorts { first: 2000, last: 1999 + LOCAL_PORTS, ..LocalPorts::default() },
         ..DirectorConfig::default()
     };
     let mut director = Director::new(config, Seed::new(7));
@@ -162,8 +179,19 @@ fn director() -> Director {
             let server = ServerConfig::nat(server.parse().expect("a constant"));
             apply(&mut director, &Command::AddServer(key, server));
         }
+        // Full NAT, the second one from IPv6 to IPv4.
+        for (vip, kind) in [(VIPS[3], ClientAddress::Toa), (VIPS[4], ClientAddress::ProxyV2)] {
+            let key = ServiceKey::address(protocol, vip.parse().expect("a constant"));
+            let mut config = ServiceConfig::new("rr");
+            config.full_nat.client_address = kind;
+            apply(&mut director, &Command::AddService(key, config));
+            let local: SocketAddr = LOCALS[0].parse().expect("a constant");
+            apply(&mut director, &Command::AddLocalAddress(key, local.ip()));
+            let server = ServerConfig::full_nat(SERVERS[0].parse().expect("a constant"));
+            apply(&mut director, &Command::AddServer(key, server));
+        }
     }
-    for (vip, server, choice) in [(VIPS[3], SERVERS[1], 0), ("[2001:db8::2]:53", SERVERS[1], 5)] {
+    for (vip, server, choice) in [(VIPS[5], SERVERS[1], 0), (VIPS[6], SERVERS[1], 5)] {
         let key = ServiceKey::address(Protocol::Udp, vip.parse().expect("a constant"));
         apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr")));
         let mut server = ServerConfig::new(server.parse().expect("a constant"), ForwardMethod::Tunnel);
@@ -226,6 +254,8 @@ impl Script<'_> {
             ForwardMethod::DirectRouting,
             ForwardMethod::Tunnel,
             ForwardMethod::Local,
+            ForwardMethod::FullNat,
+            ForwardMethod::FullNat,
         ]);
         let mut server = ServerConfig::new(at, forward).weight(u32::from(self.byte() % 4));
         if forward == ForwardMethod::Tunnel {
@@ -238,11 +268,12 @@ impl Script<'_> {
 
     fn command(&mut self) -> Command {
         let service = self.service();
-        match self.byte() % 10 {
+        match self.byte() % 12 {
             0 | 1 => {
                 let mut config = ServiceConfig::new(self.pick(&SCHEDULERS));
                 config.persistence_timeout_s = self.pick(&[None, Some(1), Some(300)]);
                 config.one_packet = self.byte().is_multiple_of(4);
+                config.full_nat.client_address = self.pick(&CLIENT_ADDRESSES);
                 let is_new = self.byte().is_multiple_of(2);
                 if is_new { Command::AddService(service, config) } else { Command::EditService(service, config) }
             }
@@ -252,6 +283,8 @@ impl Script<'_> {
             6 => Command::DeleteServer(service, self.server().key),
             7 => Command::Zero(Some(service)),
             8 => Command::SetServerFactor { service, server: self.server().key, factor: u32::from(self.byte()) * 16 },
+            9 | 10 => Command::AddLocalAddress(service, self.address(&LOCALS).ip()),
+            11 if self.byte().is_multiple_of(2) => Command::DeleteLocalAddress(service, self.address(&LOCALS).ip()),
             _ => {
                 let choice = self.byte();
                 Command::SetSettings(Settings {
@@ -271,18 +304,34 @@ impl Script<'_> {
     /// A packet from a client to a virtual address, or from a server to a client, sometimes a fragment.
     fn packet(&mut self) -> Vec<u8> {
         let (client, vip, server) = (self.address(&CLIENTS), self.address(&VIPS), self.address(&SERVERS));
-        let is_reply = self.byte().is_multiple_of(3);
-        let (source, destination) = if is_reply { (server, client) } else { (client, vip) };
+        let local = self.address(&LOCALS);
+        let (source, destination) = match self.byte() % 4 {
+            0 => (server, client),
+            1 => {
+                let port = local.port() + u16::from(self.byte()) % LOCAL_PORTS;
+                (SERVERS[0].parse().expect("a constant"), SocketAddr::new(local.ip(), port))
+            }
+            _ => (client, vip),
+        };
         if source.is_ipv4() != destination.is_ipv4() {
             return Vec::new();
         }
         let flags = self.byte();
-        let builder = match self.byte() % 3 {
-            0 => tcp(source, destination).flags(flags),
+        let builder = match self.byte() % 4 {
+            0 => tcp(source, destination).flags(flags).tcp_options(&self.take(usize::from(flags % 40)).to_vec()),
             1 => udp(source, destination),
+            2 => {
+                // Somebody on the way to the packet's destination could not pass it on.
+                let quoted = tcp(destination, source).flags(flags).payload_len(8).build();
+                icmp_error(source, flags % 16, self.byte() % 16, u32::from(self.byte()) * 16, &quoted)
+            }
             _ => sctp(source, destination).chunk(flags % 16, &[0; 16]),
         };
-        let builder = builder.payload_len(usize::from(self.byte())).hop_limit(self.byte() % 8);
+        let builder = match self.byte() {
+            0..128 => builder,
+            len => builder.payload_len(usize::from(len) * 8 - 1024),
+        };
+        let builder = builder.hop_limit(self.byte() % 8);
         match self.byte() % 4 {
             0 => {
                 let parts = builder.fragments(64);

@@ -81,7 +81,7 @@ impl Director {
         let connection = self.connections.get(id).expect("it was just found");
         let closed = State::Tcp(TcpState::Close);
         if connection.state != closed {
-            let end = self.flow_end(now, connection, direction, headers);
+            let end = self.related_end(now, Some(id), connection, direction, headers);
             self.reset_in_place_of(id, packet, headers, &end);
             self.enter_state(id, closed, direction);
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
