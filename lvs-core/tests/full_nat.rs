@@ -469,11 +469,8 @@ fn a_long_proxy_header_takes_room_on_both_sides_of_the_packet() {
     let first = talk.request().numbers(1001, 5001).payload(b"hello");
     let expected = talk.at_server().numbers(talk.shifted(1001), 5001).payload(format!("{header}hello").as_bytes());
     check(&mut talk.desk, &first, &expected);
-    // Not through `Desk::send`: to explain a packet, the director makes itself the room it wants.
-    let mut tight = Storage::with_room(&first.build(), 40, 20);
-    let mut packet = tight.packet();
-    let verdict = talk.desk.director.handle_packet(talk.desk.now, &mut packet);
-    assert_eq!((verdict, packet.bytes()), (Verdict::Drop(DropReason::NoHeadroom), &first.build()[..]));
+    let tight = talk.desk.send_storage(Storage::with_room(&first.build(), 40, 20));
+    assert_eq!(tight.verdict, Verdict::Drop(DropReason::NoHeadroom));
 }
 
 #[test]
@@ -904,6 +901,46 @@ fn super_packets_change_their_family_as_they_are() {
     assert_eq!(packet.bytes(), expected.identification(0).dont_fragment().build());
     let checksum = ChecksumOffload::Partial { start: 20, offset: 16 };
     assert_eq!(packet.offload, Offload { checksum, gso: gso(GsoKind::TcpV4) });
+}
+
+#[test]
+fn a_clamped_segment_size_and_room_for_the_address_go_together() {
+    let mut talk = Conversation::begin(&with_options("--client-address toa"), CLIENT, VIRTUAL, REAL);
+    let key = ServiceKey::address(Protocol::Tcp, VIRTUAL.parse().unwrap());
+    let mut config = talk.desk.director.service(talk.desk.now, &key).unwrap().config;
+    for (clamp, expected) in [(1400, 1400_u16), (1456, 1452)] {
+        config.mss_clamp = Some(clamp);
+        talk.desk.director.apply(talk.desk.now, &Command::EditService(key, config.clone())).unwrap();
+        let reply = talk.reply().syn().numbers(SERVER_ISN, talk.isn + 1).tcp_options(&SYN_OPTIONS).build();
+        let sent = forwarded(talk.desk.send(&reply));
+        assert_eq!(options(&sent)[2..4], expected.to_be_bytes());
+        let syn = tcp(talk.client, talk.virtual_endpoint).syn().tcp_options(&SYN_OPTIONS).build();
+        assert_eq!(options(&forwarded(talk.desk.send(&syn)))[2..4], clamp.to_be_bytes());
+    }
+}
+
+#[test]
+fn a_drained_server_and_its_client_are_reset_with_the_numbers_each_of_them_knows() {
+    let mut talk = Conversation::open(&with_options("--client-address proxy-v2"), CLIENT, VIRTUAL, REAL);
+    let key = ServiceKey::address(Protocol::Tcp, VIRTUAL.parse().unwrap());
+    let server = talk.real.to_string().parse::<SocketAddr>().unwrap();
+    let drain = Command::Drain {
+        service: key,
+        server: lvs_core::Endpoint::new(server.ip(), server.port()),
+        deadline: Duration::ZERO,
+        then: lvs_core::command::AfterDrain::Reset,
+    };
+    talk.desk.director.apply(talk.desk.now, &drain).unwrap();
+    talk.desk.pass(Duration::from_secs(1));
+    let request = talk.request().numbers(1006, 5001).payload(b"you");
+    let answer = talk.desk.send(&request.build());
+    let expected = "<- 198.51.100.7: 192.0.2.80.80 > 198.51.100.7.1024 TCP R seq=5001 ack=0 pl=0";
+    assert!(answer.line().starts_with(expected), "{}", answer.line());
+    let to_server = talk.desk.transmits();
+    let expected = talk.at_server().rst().numbers(talk.shifted(1006) + 28, 5001).build();
+    // Identification and window of a RST mean nothing.
+    let told = |packet: &[u8]| describe(packet).split(" pl=").next().map(str::to_owned);
+    assert_eq!(told(&to_server[0].bytes), told(&expected));
 }
 
 #[test]

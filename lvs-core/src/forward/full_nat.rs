@@ -189,11 +189,11 @@ fn lower_reported_mtu(
 ) {
     let Some(translation) = path.full_nat.translation.filter(|_| direction == Direction::Reply) else { return };
     let bytes = packet.bytes();
-    let is_too_big = match (new_family, bytes.get(places.message..places.message + 2)) {
-        (AddressFamily::Ipv4, Some([3, 4])) => true,
-        (AddressFamily::Ipv6, Some([2, _])) => true,
-        _ => false,
-    };
+    let type_and_code = bytes.get(places.message..places.message + 2);
+    let is_too_big = matches!(
+        (new_family, type_and_code),
+        (AddressFamily::Ipv4, Some([3, 4])) | (AddressFamily::Ipv6, Some([2, _]))
+    );
     let inserted = segment::still_inserted_len(&translation, path);
     let Some(high) = read_u16(bytes, places.message + 4).filter(|_| is_too_big) else { return };
     let low = read_u16(bytes, places.message + 6).unwrap_or(0);

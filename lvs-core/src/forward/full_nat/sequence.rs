@@ -75,7 +75,7 @@ impl Translation {
     }
 
     /// A sequence number of the client, as the server is to see it.
-    pub fn to_server(&self, sequence: u32, is_syn: bool) -> u32 {
+    pub fn to_server(self, sequence: u32, is_syn: bool) -> u32 {
         let shifted = sequence.wrapping_add(self.shift);
         let is_behind_preamble = self.preamble_arrived || self.past_client_syn(sequence) > 0;
         if is_behind_preamble && !is_syn { shifted.wrapping_add(self.preamble_len) } else { shifted }
@@ -84,7 +84,7 @@ impl Translation {
     /// A number of the server about what the client sent (an acknowledgment, an edge of a selective one, the sequence
     /// number of a segment quoted in an ICMP error), as the client is to see it. What lies inside the preamble is the
     /// client's first byte.
-    pub fn to_client(&self, number: u32) -> u32 {
+    pub fn to_client(self, number: u32) -> u32 {
         let past_syn = self.past_client_syn_at_server(number);
         let shifted = number.wrapping_sub(self.shift);
         if self.preamble_arrived || past_syn >= self.preamble() {
