@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     pub parent: Option<ConnectionId>,
     /// The persistence template it was made from.
     pub template: Option<TemplateId>,
+    /// A protocol helper listens to it.
+    pub has_helper: bool,
 }
 
 impl Connection {
@@ -101,6 +103,7 @@ impl Connection {
             children: 0,
             parent: None,
             template: None,
+            has_helper: false,
         }
     }
 

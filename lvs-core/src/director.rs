@@ -8,6 +8,7 @@ mod drain;
 mod explain;
 mod first_packet;
 mod fragments;
+mod help;
 mod known_flow;
 mod look;
 mod outbox;
@@ -37,6 +38,8 @@ use crate::error::ControlError;
 use crate::event::Event;
 use crate::explanation::Explanation;
 use crate::flow::AddressFamily;
+use crate::helper::HelperRegistry;
+use crate::helper::table::HelpedTable;
 use crate::packet::PacketBuf;
 use crate::persistence::TemplateTable;
 use crate::rng::Seed;
@@ -124,6 +127,8 @@ pub struct DirectorConfig {
     pub events_max: u32,
     /// Which schedulers there are. Default: every built-in one.
     pub schedulers: SchedulerRegistry,
+    /// Which protocol helpers there are, for services that ask for one. Default: `ftp`.
+    pub helpers: HelperRegistry,
     /// How least-connection schedulers weigh connections. Default: as Linux 6.1.183 and later.
     pub load_formula: LoadFormula,
     /// The settings to start with. Default: Linux's.
@@ -146,6 +151,7 @@ impl Default for DirectorConfig {
             fragment_bytes_max: 4 << 20,
             events_max: 1_024,
             schedulers: SchedulerRegistry::default(),
+            helpers: HelperRegistry::default(),
             load_formula: LoadFormula::default(),
             settings: Settings::default(),
         }
@@ -172,6 +178,8 @@ pub struct Director {
     services: ServiceTable,
     servers: ServerTable,
     connections: ConnectionTable,
+    /// What protocol helpers keep of some of them.
+    helped: HelpedTable,
     templates: TemplateTable,
     fragments: FragmentTable,
     /// Packets on their way to `poll_transmit`.
@@ -202,6 +210,7 @@ impl Director {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
+            helped: HelpedTable::new(seed.derive(7)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
             outbox: Outbox::new(config.fragment_bytes_max),

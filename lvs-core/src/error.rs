@@ -27,6 +27,9 @@ pub enum ControlError {
     /// No scheduler or persistence engine has this name (`ENOENT`).
     #[error("Scheduler or persistence engine not found")]
     NoSuchScheduler(String),
+    /// No protocol helper has this name.
+    #[error("Helper not found")]
+    NoSuchHelper(String),
     /// An argument the kernel refuses (`EINVAL`); the field says which and why.
     #[error("Invalid operation.  Possibly wrong module version, address not unicast, ...")]
     Invalid(&'static str),

@@ -133,6 +133,13 @@ pub enum Step {
         /// The timeout that now runs.
         timeout: Duration,
     },
+    /// What the connection's protocol helper made of the segment.
+    Helped {
+        /// The connection that was announced and will be opened.
+        expected: Option<ConnectionView>,
+        /// What was said, and what is said instead.
+        said: Option<(String, String)>,
+    },
     /// A header field that changes.
     Changed {
         /// Its name.
@@ -195,6 +202,16 @@ impl fmt::Display for Step {
             Self::NewConnection(connection) => write!(f, "new connection: {}", Row(connection)),
             Self::State { before, after, timeout } => {
                 write!(f, "state: {before} -> {after}, timeout {} s", timeout.as_secs())
+            }
+            Self::Helped { expected, said } => {
+                f.write_str("helper:")?;
+                if let Some((before, after)) = said {
+                    write!(f, " says {after:?} for {before:?}")?;
+                }
+                match expected {
+                    Some(expected) => write!(f, " expects {}", Row(expected)),
+                    None => Ok(()),
+                }
             }
             Self::Changed { field, before, after } => write!(f, "{field}: {before} -> {after}"),
             Self::Dropped(reason) => write!(f, "dropped ({reason}): {}", reason.advice()),

@@ -52,6 +52,7 @@
 //! | [`service`], [`command`], [`settings`], [`error`] | what an operator configures, in ipvsadm's words |
 //! | [`scheduler`] | which server gets a new connection; bring your own |
 //! | [`connection`] | protocol states and timeouts |
+//! | [`persistence`], [`helper`] | engines and helpers that read payloads: SIP, FTP; bring your own helper |
 //! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
 //! | [`tunnel`] | IPIP, GRE and GUE, both ends: a real server without kernel tunnels can use it |
 //! | [`wire`] | parsing, rewriting and checksums, useful by themselves |
@@ -74,6 +75,7 @@ pub mod flow;
 mod forward;
 mod fragment;
 pub mod hash;
+pub mod helper;
 pub mod packet;
 pub mod persistence;
 pub mod rng;
@@ -93,6 +95,7 @@ pub use error::ControlError;
 pub use event::Event;
 pub use explanation::Explanation;
 pub use flow::{AddressFamily, Endpoint, Protocol};
+pub use helper::{Helper, HelperRegistry};
 pub use packet::{ChecksumOffload, Gso, GsoKind, HEADROOM, Offload, PacketBuf};
 pub use rng::Seed;
 pub use scheduler::{Scheduler, SchedulerRegistry};

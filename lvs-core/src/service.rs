@@ -133,6 +133,9 @@ pub struct ServiceConfig {
     /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. An
     /// addition to IPVS for tunnels, which make the way shorter than hosts believe; default none.
     pub mss_clamp: Option<u16>,
+    /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
+    /// configuration adds. Default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on port 21.
+    pub helper: Option<String>,
     /// Slow start of servers that were just added or came back. An addition to IPVS; default none.
     pub slow_start: Option<SlowStart>,
     /// Timeouts of this service's connections where they differ from the director's. An addition to IPVS; default none.
@@ -155,6 +158,7 @@ impl ServiceConfig {
             netmask: None,
             one_packet: false,
             persistence_engine: None,
+            helper: None,
             slow_start: None,
             mss_clamp: None,
             timeouts: None,
@@ -167,6 +171,13 @@ impl ServiceConfig {
     #[must_use]
     pub fn persistent(mut self, timeout_s: u32) -> Self {
         self.persistence_timeout_s = Some(timeout_s);
+        self
+    }
+
+    /// A helper listens to the service's connections: see [`crate::helper`].
+    #[must_use]
+    pub fn helper(mut self, name: impl Into<String>) -> Self {
+        self.helper = Some(name.into());
         self
     }
 }

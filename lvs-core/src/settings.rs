@@ -52,7 +52,9 @@ pub struct Settings {
     pub snat_reroute: bool,
     /// While this node is a sync backup, requests pass untouched. Default off.
     pub backup_only: bool,
-    /// Keep netfilter's connection tracking. There is none here; kept for scripts that set it. Default off.
+    /// Keep netfilter's connection tracking. There is none here, but as in Linux protocol helpers depend on it: without,
+    /// a connection on which a helper has changed the length of what was said is not kept in step, and its client's
+    /// further packets are dropped. Set it where a service has a helper. Default off.
     pub conntrack: bool,
     /// Publish statistics and rates every 2 s. Default on.
     pub run_estimation: bool,

@@ -16,6 +16,7 @@ pub mod rewrite;
 pub mod sctp;
 pub mod segment;
 pub mod tcp;
+pub(crate) mod tcp_edit;
 pub mod udp;
 
 /// The 16 bits at `offset`, most significant byte first, if they are there.

@@ -2,6 +2,7 @@
 //! so a refused command has changed nothing. Source: spec control §1.4–1.5, 2.5–2.6.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::Director;
@@ -11,6 +12,7 @@ use crate::command::Command;
 use crate::error::ControlError;
 use crate::event::Event;
 use crate::flow::{AddressFamily, Endpoint};
+use crate::helper::Helper;
 use crate::scheduler::{Change, Scheduler, SchedulerInit};
 use crate::service::server_table::{Place, ServerRecord};
 use crate::service::stats::Meter;
@@ -87,6 +89,7 @@ impl Director {
             key: *key,
             config: config.clone(),
             scheduler,
+            helper: self.helper(config),
             servers: alloc::vec::Vec::new(),
             meter: Meter::default(),
             is_unavailable: false,
@@ -102,9 +105,11 @@ impl Director {
         check_timeouts(config)?;
         let is_same = self.services.get(index).is_some_and(|service| service.config.scheduler == config.scheduler);
         let scheduler = if is_same { None } else { Some(self.new_scheduler(&config.scheduler, key)?) };
+        let helper = self.helper(config);
         let service = self.services.get_mut(index).expect("the index was just found");
         let slow_start_changed = service.config.slow_start != config.slow_start;
         service.config = config.clone();
+        service.helper = helper;
         // The same scheduler keeps its state; another one starts afresh with the servers there are.
         if let Some(scheduler) = scheduler {
             service.scheduler = scheduler;
@@ -120,10 +125,17 @@ impl Director {
         if !self.config.schedulers.contains(&config.scheduler) {
             return Err(ControlError::NoSuchScheduler(config.scheduler.clone()));
         }
+        if let Some(name) = config.helper.as_ref().filter(|name| self.config.helpers.get(name).is_none()) {
+            return Err(ControlError::NoSuchHelper(name.clone()));
+        }
         match &config.persistence_engine {
             Some(engine) if !engine.is_empty() && engine != SIP => Err(ControlError::NoSuchScheduler(engine.clone())),
             _ => Ok(()),
         }
+    }
+
+    fn helper(&self, config: &ServiceConfig) -> Option<Arc<dyn Helper>> {
+        self.config.helpers.get(config.helper.as_ref()?)
     }
 
     fn delete_service(&mut self, now: Instant, index: ServiceIndex) {

@@ -8,16 +8,17 @@ use super::Director;
 use super::closing::answer_with_reset;
 use super::defend::HalfOpenRoom;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
-use super::fragments::{Fate, is_tracked};
+use super::fragments::Fate;
+use super::help::Help;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::server_first::ServerFirst;
 use super::view::connection_view;
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
-use crate::fragment::DatagramKey;
+use crate::helper::table::Helped;
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
@@ -56,20 +57,13 @@ impl Director {
 
     fn try_packet(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return self.try_whole(now, trial, headers) };
-        let key = DatagramKey::of(headers, &part);
         match self.fragment_fate(now, headers, &part, trial.packet.mark) {
             Fate::Pass | Fate::PassedOn(_) => {
                 trial.steps.push(Step::Passed(PassReason::UnknownFragment));
                 Verdict::Pass
             }
             Fate::Drop(reason) => Verdict::Drop(reason),
-            Fate::First if is_tracked(headers, &part) && self.fragments.memory.is_full(now, &key, 0) => {
-                Verdict::Drop(DropReason::FragmentTableFull)
-            }
             Fate::First => self.try_whole(now, trial, headers),
-            Fate::Wait if self.fragments.memory.is_full(now, &key, headers.packet_len) => {
-                Verdict::Drop(DropReason::FragmentTableFull)
-            }
             Fate::Wait => Verdict::Held,
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
@@ -89,14 +83,8 @@ impl Director {
                 Verdict::Pass
             }
             Outcome::Drop(reason) => Verdict::Drop(reason),
-            Outcome::Request(id) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_known(now, trial, headers, connection, Direction::Request)
-            }
-            Outcome::Reply(id) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_known(now, trial, headers, connection, Direction::Reply)
-            }
+            Outcome::Request(id) => self.try_known(now, trial, headers, id, Direction::Request),
+            Outcome::Reply(id) => self.try_known(now, trial, headers, id, Direction::Reply),
             Outcome::RelatedRequest(id, related) => {
                 let connection = self.connections.get(id).expect("it was just found");
                 self.try_related(now, trial, headers, connection, &related, Direction::Request)
@@ -138,11 +126,13 @@ impl Director {
         now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        connection: &Connection,
+        id: ConnectionId,
         direction: Direction,
     ) -> Verdict {
+        let connection = self.connections.get(id).expect("it was just found");
+        let helped = self.helped.get(id).filter(|_| connection.has_helper);
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        self.try_forward(now, trial, headers, connection, direction)
+        self.try_forward(now, trial, headers, (connection, helped), direction)
     }
 
     /// The state's next step, and the way out.
@@ -151,15 +141,25 @@ impl Director {
         now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        connection: &Connection,
+        (connection, helped): (&Connection, Option<&Helped>),
         direction: Direction,
     ) -> Verdict {
-        let state = self.next_state(connection, trial.packet.bytes(), headers, direction).map(|next| Step::State {
+        let next = self.next_state(connection, trial.packet.bytes(), headers, direction);
+        let state = next.map(|next| Step::State {
             before: connection.state.name(),
             after: next.name(),
             timeout: self.timeout_of(connection.server, next),
         });
-        let verdict = self.try_send(trial, headers, &self.flow_end(now, connection, direction, headers));
+        let end = self.flow_end(now, connection, direction, headers);
+        let verdict = match helped {
+            None => self.try_send(trial, headers, &end),
+            Some(helped) => {
+                // Requests move the state before they are sent, replies afterwards.
+                let seen = next.filter(|_| direction == Direction::Request).unwrap_or(connection.state);
+                let help = self.consult(now, helped, connection, seen, &end, &trial.packet, headers);
+                self.try_helped(now, trial, headers, &end, help)
+            }
+        };
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
         trial.steps.extend(state.filter(|_| is_counted));
         verdict
@@ -197,6 +197,37 @@ impl Director {
             Direction::Request => forward::request(&mut trial.packet, headers, &end.path),
             Direction::Reply => forward::reply(&mut trial.packet, headers, &end.path),
         }
+    }
+
+    fn try_helped(
+        &self,
+        now: Instant,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        end: &FlowEnd,
+        help: Result<Help, DropReason>,
+    ) -> Verdict {
+        let help = match help {
+            Ok(help) => help,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        if help.expected.is_some() || help.edit.is_some() {
+            let expected = help.expected.as_ref().map(|connection| {
+                let ends = Connection { deadline: now + connection.timeout, ..connection.clone() };
+                connection_view(&ends, now)
+            });
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
+            trial.steps.push(Step::Helped { expected, said });
+        }
+        if let Some(reason) = help.refused {
+            return Verdict::Drop(reason);
+        }
+        let verdict = self.try_send(trial, headers, end);
+        if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
+            help.write(&mut trial.packet, headers);
+        }
+        verdict
     }
 
     fn try_refuse_unknown_reply(&self, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
@@ -248,7 +279,8 @@ impl Director {
                 _ => Verdict::Pass,
             };
         }
-        self.try_forward(now, trial, headers, &connection, Direction::Request)
+        let helped = self.helper_for(first, connection.forward).map(Helped::by);
+        self.try_forward(now, trial, headers, (&connection, helped.as_ref()), Direction::Request)
     }
 
     fn try_server_first(
@@ -268,7 +300,7 @@ impl Director {
             return Verdict::Drop(reason);
         }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
-        self.try_forward(now, trial, headers, &connection, Direction::Reply)
+        self.try_forward(now, trial, headers, (&connection, None), Direction::Reply)
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {

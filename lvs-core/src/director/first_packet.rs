@@ -15,6 +15,7 @@ use crate::drop_reason::DropReason;
 use crate::event::Table;
 use crate::explanation::PassReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::helper::table::Helped;
 use crate::packet::PacketBuf;
 use crate::persistence::{Template, TemplateId, TemplateKey, sip};
 use crate::scheduler::none::NeverChoose;
@@ -302,17 +303,22 @@ impl Director {
         &mut self,
         now: Instant,
         first: &FirstPacket,
-        connection: Connection,
+        mut connection: Connection,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         if connection.one_packet {
             return self.send_one_packet(now, &connection, Direction::Request, packet, headers);
         }
+        let helper = self.helper_for(first, connection.forward);
+        connection.has_helper = helper.is_some();
         let id = match self.open(now, connection) {
             Ok(id) => id,
             Err(reason) => return (Verdict::Drop(reason), None),
         };
+        if let Some(helper) = helper {
+            self.helped.insert(id, Helped::by(helper));
+        }
         if first.is_quoted {
             // A flow read from an ICMP error gets no state; it keeps its first three seconds.
             return match icmp::related(packet.bytes(), headers) {
@@ -433,7 +439,7 @@ pub(super) fn bypass_connection(now: Instant, first: &FirstPacket) -> Connection
     new_connection(now, first, Endpoint::new(nowhere, 0), ForwardMethod::Bypass, None)
 }
 
-const fn refusal(full: TableFull) -> DropReason {
+pub(super) const fn refusal(full: TableFull) -> DropReason {
     match full {
         TableFull::Capacity => DropReason::ConnectionTableFull,
         TableFull::ClientEndpoint => DropReason::ClientEndpointFull,

@@ -34,11 +34,18 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
+        let (server, has_helper) = (connection.server, connection.has_helper);
         let end = self.flow_end(now, connection, Direction::Request, headers);
+        if connection.no_client_port {
+            self.learn_client_port(id, packet.bytes(), headers);
+        }
         self.count_in(server, 1, datagram_len(headers));
         self.move_state(id, packet.bytes(), headers, Direction::Request);
-        let verdict = self.send(packet, headers, &end);
+        let verdict = if has_helper {
+            self.send_helped(now, id, packet, headers, &end)
+        } else {
+            self.send(packet, headers, &end)
+        };
         let connection = self.connections.get_mut(id).expect("nothing removed it");
         connection.in_packets += 1;
         let timeout = connection.timeout;
@@ -55,16 +62,28 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
+        let (server, has_helper) = (connection.server, connection.has_helper);
         let end = self.flow_end(now, connection, Direction::Reply, headers);
-        let verdict = self.send(packet, headers, &end);
+        let verdict = if has_helper {
+            self.send_helped(now, id, packet, headers, &end)
+        } else {
+            self.send(packet, headers, &end)
+        };
         if matches!(verdict, Verdict::Forward { .. }) {
-            self.count_out(server, 1, datagram_len(headers));
+            let counted_len = if has_helper { resized_len(headers, packet) } else { datagram_len(headers) };
+            self.count_out(server, 1, counted_len);
             self.move_state(id, packet.bytes(), headers, Direction::Reply);
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
             self.connections.rearm(id, now, timeout);
         }
         (verdict, Some(end))
+    }
+
+    /// The first packet of an FTP data connection tells whence the client comes, even if it gets no further.
+    fn learn_client_port(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers) {
+        if let Some((port, _)) = headers.ports(bytes) {
+            self.connections.set_client_port(id, port);
+        }
     }
 
     /// Rewrites the packet for its way out.
@@ -340,4 +359,9 @@ pub(super) fn datagram_len(headers: &Headers) -> u64 {
         _ => 0,
     };
     (headers.packet_len - fragment_header) as u64
+}
+
+/// The same for a packet that a helper may have made longer or shorter than its `headers` say.
+fn resized_len(headers: &Headers, packet: &PacketBuf<'_>) -> u64 {
+    datagram_len(headers) + packet.len() as u64 - headers.packet_len as u64
 }

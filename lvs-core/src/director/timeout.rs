@@ -99,6 +99,9 @@ impl Director {
         }
         let Some(connection) = self.connections.remove(id) else { return };
         self.told_full[crate::event::Table::Connections as usize] = false;
+        if connection.has_helper {
+            self.helped.remove(id);
+        }
         if let Some(server) = connection.server {
             if connection.is_active {
                 self.count_down(server, Count::Active);

@@ -2,6 +2,7 @@
 //! (fwmark, exact address and port, FTP data, any port; spec §1.2).
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
@@ -10,6 +11,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::helper::Helper;
 use crate::rng::Seed;
 use crate::scheduler::Scheduler;
 use crate::service::stats::Meter;
@@ -26,6 +28,7 @@ pub(crate) struct Service {
     pub key: ServiceKey,
     pub config: ServiceConfig,
     pub scheduler: Box<dyn Scheduler>,
+    pub helper: Option<Arc<dyn Helper>>,
     pub servers: Vec<RealServer>,
     pub meter: Meter,
     /// Whether the last attempt to choose a server failed; used to tell of it once.
