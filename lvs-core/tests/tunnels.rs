@@ -283,6 +283,7 @@ fn a_client_whose_packets_may_be_fragmented_is_not_told_of_the_path_mtu() {
 fn errors_that_are_not_about_our_tunnels_are_not_relayed() {
     let mut desk = desk(SERVER, "");
     let sent = desk.send(&request(false, 100).build()).bytes;
+    desk.ipvsadm("-a -u 192.0.2.1:80 -r 10.0.0.9:80 -i");
     let error = |quoted: &[u8]| icmp_error("10.0.0.2", 3, 1, 0, quoted).build();
     let mut to_another_server = sent.clone();
     to_another_server[19] = 9;
