@@ -379,7 +379,7 @@ fn every_kind_of_transfer_completes_whether_replies_grow_or_shrink() {
 
 #[test]
 fn with_a_helper_that_repeats_no_loss_stops_a_transfer() {
-    let faults = Faults { loss_permille: 30, duplicate_permille: 20, reorder_permille: 30, ..Faults::NONE };
+    let faults = Faults { loss_permille: 80, duplicate_permille: 20, reorder_permille: 30, ..Faults::NONE };
     for seed in 1..=10 {
         for real in REAL {
             fetch(seed, real, &EVERY_KIND, Ftp { repeats: true }, faults);
