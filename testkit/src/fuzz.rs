@@ -98,6 +98,18 @@ const STEPS_MAX: usize = 200;
 const VIPS: [&str; 4] = ["192.0.2.1:80", "192.0.2.1:0", "[2001:db8::1]:80", "192.0.2.2:53"];
 const CLIENTS: [&str; 4] = ["198.51.100.1:1024", "198.51.100.1:1025", "[2001:db8:c::1]:1024", "198.51.100.2:20"];
 const SERVERS: [&str; 4] = ["10.0.0.1:8080", "10.0.0.2:80", "[fd00::1]:8080", "10.0.0.3:0"];
+/// What helpers and persistence engines understand, said instead of payloads from this length on.
+const TEXTS_FROM: usize = 240;
+const TEXTS: [&[u8]; 8] = [
+    b"PASV\r\n",
+    b"227 (10,0,0,1,4,1)\r\n",
+    b"EPSV\r\n",
+    b"229 (|1|10.0.0.1|1025|)\r\n",
+    b"PORT 198,51,100,1,4,1\r\n",
+    b"EPRT |2|2001:db8:c::1|1025|\r\n",
+    b"X\r\nCall-ID: a@b\r\n",
+    b"X\r\ni: c\r\n",
+];
 const SCHEDULERS: [&str; 8] = ["rr", "wrr", "wlc", "sh", "mh", "lblc", "nope", "none"];
 
 fn director() -> Director {
@@ -116,7 +128,7 @@ fn director() -> Director {
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         for (vip, server) in [(VIPS[0], SERVERS[0]), (VIPS[2], SERVERS[2])] {
             let key = ServiceKey::address(protocol, vip.parse().expect("a constant"));
-            apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr")));
+            apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr").helper("ftp")));
             let server = ServerConfig::nat(server.parse().expect("a constant"));
             apply(&mut director, &Command::AddServer(key, server));
         }
@@ -190,7 +202,10 @@ impl Script<'_> {
             0 | 1 => {
                 let mut config = ServiceConfig::new(self.pick(&SCHEDULERS));
                 config.persistence_timeout_s = self.pick(&[None, Some(1), Some(300)]);
-                config.one_packet = self.byte().is_multiple_of(4);
+                let more = self.byte();
+                config.one_packet = more.is_multiple_of(4);
+                config.persistence_engine = (more % 16 >= 12).then(|| "sip".into());
+                config.helper = (more % 32 >= 16).then(|| "ftp".into());
                 let is_new = self.byte().is_multiple_of(2);
                 if is_new { Command::AddService(service, config) } else { Command::EditService(service, config) }
             }
@@ -210,6 +225,7 @@ impl Script<'_> {
                     schedule_icmp: choice & 32 != 0,
                     nat_icmp_send: choice & 64 != 0,
                     cache_bypass: choice & 128 != 0,
+                    conntrack: choice % 3 != 0,
                     ..Settings::default()
                 })
             }
@@ -230,7 +246,11 @@ impl Script<'_> {
             1 => udp(source, destination),
             _ => sctp(source, destination).chunk(flags % 16, &[0; 16]),
         };
-        let builder = builder.payload_len(usize::from(self.byte())).hop_limit(self.byte() % 8);
+        let builder = match usize::from(self.byte()) {
+            len @ ..TEXTS_FROM => builder.payload_len(len),
+            number => builder.payload(TEXTS[number % TEXTS.len()]),
+        };
+        let builder = builder.hop_limit(self.byte() % 8);
         match self.byte() % 4 {
             0 => {
                 let parts = builder.fragments(64);
