@@ -73,11 +73,13 @@ impl Administrator {
         now: Instant,
         sysctls: &[(String, String)],
     ) -> Result<(), String> {
-        let mut settings = director.settings().clone();
+        // One write at a time, in the recording's order: what one of them sets off sees the others as they were then.
         for (name, value) in sysctls {
+            let mut settings = director.settings().clone();
             self.sysctls.set(&mut settings, name, value)?;
+            director.apply(now, &Command::SetSettings(settings)).map_err(|error| error.to_string())?;
         }
-        director.apply(now, &Command::SetSettings(settings)).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// `ipvsadm -R`: goes on when a rule is refused, stops at a line that is no rule.

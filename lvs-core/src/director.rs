@@ -50,7 +50,7 @@ use crate::service::table::ServiceTable;
 use crate::settings::Settings;
 use crate::time::Instant;
 use crate::verdict::Verdict;
-use crate::view::DefenceCounters;
+use crate::view::{DefenceCounters, Gauges};
 use crate::wire::parse::{self, Headers};
 
 /// One side of the director: the link towards the clients, or the one towards the real servers.
@@ -330,6 +330,18 @@ impl Director {
     /// What would happen to this packet now, and why, step by step. Changes nothing.
     pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
         self.explain_packet(now.max(self.now), packet)
+    }
+
+    /// How full the tables are.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            connections: self.connections.len(),
+            half_open: self.connections.half_open_len(),
+            templates: self.templates.len(),
+            fragments: self.fragments.memory.len(),
+            transmits: self.outbox.len(),
+            deleted_servers: self.servers.deleted_len(),
+        }
     }
 
     /// What the defences have done to entries that were already there.

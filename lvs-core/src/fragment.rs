@@ -160,10 +160,9 @@ impl<F: Copy> FragmentMemory<F> {
         Ok(DatagramId(handle))
     }
 
-    /// Whether there is no room for a part of this datagram of which `waiting_len` bytes are to be kept.
-    pub fn is_full(&self, now: Instant, key: &DatagramKey, waiting_len: usize) -> bool {
-        let is_new = self.find(now, key).is_none();
-        (is_new && self.store.len() == self.store.capacity()) || self.waiting_bytes + waiting_len > self.bytes_max
+    /// How many datagrams are remembered.
+    pub fn len(&self) -> u32 {
+        self.store.len()
     }
 
     /// Whether a part may be added, without adding it.

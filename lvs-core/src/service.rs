@@ -130,12 +130,12 @@ pub struct ServiceConfig {
     pub one_packet: bool,
     /// Persistence engine; only `sip` exists. ipvsadm: `--pe`.
     pub persistence_engine: Option<String>,
-    /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
-    /// configuration adds. Default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on port 21.
-    pub helper: Option<String>,
     /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. An
     /// addition to IPVS for tunnels, which make the way shorter than hosts believe; default none.
     pub mss_clamp: Option<u16>,
+    /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
+    /// configuration adds. Default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on port 21.
+    pub helper: Option<String>,
     /// Slow start of servers that were just added or came back. An addition to IPVS; default none.
     pub slow_start: Option<SlowStart>,
     /// Timeouts of this service's connections where they differ from the director's. An addition to IPVS; default none.

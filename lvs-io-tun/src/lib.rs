@@ -5,11 +5,11 @@
 #![deny(missing_docs)]
 
 mod error;
-pub mod netdev;
 pub mod netns;
 mod queue;
 mod sys;
-pub mod vnet;
+
+pub use lvs_io::netdev;
 
 pub use error::{Step, TunError};
 pub use queue::{TunOffloads, TunOptions, TunQueue};

@@ -9,12 +9,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use lvs_core::PacketBuf;
-use lvs_io::{Arm, BATCH, BatchBuffers, PacketSink, PacketSource, SinkOffloads};
+use lvs_io::{Arm, BATCH, BatchBuffers, PacketSink, PacketSource, SinkOffloads, vnet};
 use rustix::io::Errno;
 
 use crate::error::{Step, TunError};
 use crate::sys::{self, NAME_SIZE};
-use crate::vnet;
 
 /// How to open a TUN device.
 #[derive(Clone, Copy, Debug)]

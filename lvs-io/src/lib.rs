@@ -21,12 +21,18 @@ pub mod device;
 mod egress;
 pub mod faults;
 pub mod host;
+mod host_network;
+pub mod l2;
+mod links;
 pub mod memory;
+pub mod netdev;
+mod netlink;
 pub mod pcap;
 pub mod prefix;
 pub mod share;
 pub mod steer;
 pub mod tap;
+pub mod vnet;
 pub mod worker;
 
 pub use batch::BatchBuffers;

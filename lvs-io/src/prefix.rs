@@ -29,6 +29,11 @@ impl Prefix {
         (len <= bits_of(address)).then_some(Self { address, len })
     }
 
+    /// How many leading bits count.
+    pub fn bits(&self) -> u8 {
+        self.len
+    }
+
     /// Whether the address lies in the network.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {

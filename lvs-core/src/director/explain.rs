@@ -8,7 +8,7 @@ use super::Director;
 use super::closing::answer_with_reset;
 use super::defend::HalfOpenRoom;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
-use super::fragments::{Fate, is_tracked};
+use super::fragments::Fate;
 use super::help::Help;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::server_first::ServerFirst;
@@ -18,17 +18,13 @@ use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
-use crate::fragment::DatagramKey;
 use crate::helper::table::Helped;
-use crate::packet::{HEADROOM, PacketBuf};
+use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{self, Headers};
-
-/// Room behind the copy for an ICMP answer to a short packet.
-const TAILROOM: usize = 128;
 
 /// The steps so far, and a copy of the packet to try the rewrite on.
 struct Trial<'a> {
@@ -38,9 +34,8 @@ struct Trial<'a> {
 
 impl Director {
     pub(super) fn explain_packet(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
-        let mut storage =
-            alloc::vec![0; packet.headroom().max(HEADROOM) + packet.len() + packet.tailroom().max(TAILROOM)];
-        let start = packet.headroom().max(HEADROOM);
+        let mut storage = alloc::vec![0; packet.headroom() + packet.len() + packet.tailroom()];
+        let start = packet.headroom();
         storage[start..start + packet.len()].copy_from_slice(packet.bytes());
         let mut copy = PacketBuf::new(&mut storage, start, packet.len());
         (copy.offload, copy.mark) = (packet.offload, packet.mark);
@@ -62,20 +57,13 @@ impl Director {
 
     fn try_packet(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return self.try_whole(now, trial, headers) };
-        let key = DatagramKey::of(headers, &part);
         match self.fragment_fate(now, headers, &part, trial.packet.mark) {
             Fate::Pass | Fate::PassedOn(_) => {
                 trial.steps.push(Step::Passed(PassReason::UnknownFragment));
                 Verdict::Pass
             }
             Fate::Drop(reason) => Verdict::Drop(reason),
-            Fate::First if is_tracked(headers, &part) && self.fragments.memory.is_full(now, &key, 0) => {
-                Verdict::Drop(DropReason::FragmentTableFull)
-            }
             Fate::First => self.try_whole(now, trial, headers),
-            Fate::Wait if self.fragments.memory.is_full(now, &key, headers.packet_len) => {
-                Verdict::Drop(DropReason::FragmentTableFull)
-            }
             Fate::Wait => Verdict::Held,
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
@@ -211,6 +199,37 @@ impl Director {
         }
     }
 
+    fn try_helped(
+        &self,
+        now: Instant,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        end: &FlowEnd,
+        help: Result<Help, DropReason>,
+    ) -> Verdict {
+        let help = match help {
+            Ok(help) => help,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        if help.expected.is_some() || help.edit.is_some() {
+            let expected = help.expected.as_ref().map(|connection| {
+                let ends = Connection { deadline: now + connection.timeout, ..connection.clone() };
+                connection_view(&ends, now)
+            });
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
+            trial.steps.push(Step::Helped { expected, said });
+        }
+        if let Some(reason) = help.refused {
+            return Verdict::Drop(reason);
+        }
+        let verdict = self.try_send(trial, headers, end);
+        if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
+            help.write(&mut trial.packet, headers);
+        }
+        verdict
+    }
+
     fn try_refuse_unknown_reply(&self, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         self.refuse_reply_on(&mut trial.packet, headers)
     }
@@ -282,37 +301,6 @@ impl Director {
         }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
         self.try_forward(now, trial, headers, (&connection, None), Direction::Reply)
-    }
-
-    fn try_helped(
-        &self,
-        now: Instant,
-        trial: &mut Trial<'_>,
-        headers: &Headers,
-        end: &FlowEnd,
-        help: Result<Help, DropReason>,
-    ) -> Verdict {
-        let help = match help {
-            Ok(help) => help,
-            Err(reason) => return Verdict::Drop(reason),
-        };
-        if help.expected.is_some() || help.edit.is_some() {
-            let expected = help.expected.as_ref().map(|connection| {
-                let ends = Connection { deadline: now + connection.timeout, ..connection.clone() };
-                connection_view(&ends, now)
-            });
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
-            trial.steps.push(Step::Helped { expected, said });
-        }
-        if let Some(reason) = help.refused {
-            return Verdict::Drop(reason);
-        }
-        let verdict = self.try_send(trial, headers, end);
-        if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
-            help.write(&mut trial.packet, headers);
-        }
-        verdict
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {

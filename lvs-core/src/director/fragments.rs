@@ -268,6 +268,6 @@ impl Director {
 }
 
 /// Whether the rest of this first fragment's datagram will follow it.
-pub(super) fn is_tracked(headers: &Headers, part: &FragmentPart) -> bool {
+fn is_tracked(headers: &Headers, part: &FragmentPart) -> bool {
     part.more && Protocol::from_number(headers.protocol).is_some()
 }

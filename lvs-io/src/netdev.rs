@@ -6,7 +6,12 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice};
+use rustix::net::netdevice;
+
+use crate::netlink::{self, HEADER_LEN, Message};
+
+pub use crate::host_network::{addresses, routes};
+pub use crate::links::{add_bridge, add_veth, set_bridge};
 
 /// Whether the kernel has IPv6 and lets new devices of this namespace use it. Containers often do not.
 pub fn has_ipv6() -> bool {
@@ -71,34 +76,74 @@ pub fn add_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes an address from the device.
+///
+/// # Errors
+/// `AddrNotAvailable` if the device does not have it. The text names device, address and what the kernel said.
+pub fn remove_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_DELADDR, 0);
+        message.put(&[family(address), prefix, 0, 0]).put(&index_bytes(index));
+        message.attribute(libc::IFA_LOCAL, &octets(address));
+        message
+    };
+    execute(name, request)
+        .map_err(|error| describe(&error, format_args!("cannot take {address}/{prefix} from {name}")))?;
+    Ok(())
+}
+
+/// Whether packets to the address are delivered to this host's own stack.
+///
+/// # Errors
+/// If the kernel answers no questions.
+pub fn is_local(address: IpAddr) -> io::Result<bool> {
+    is_delivered_here(&netlink::socket()?, address)
+}
+
 /// Routes everything under `destination`/`prefix` into the device, without a gateway. `0.0.0.0`/0 or `::`/0 is the
 /// default route.
 ///
 /// # Errors
 /// `AlreadyExists` if there is such a route. The text names device, destination and what the kernel said.
 pub fn add_route(destination: IpAddr, prefix: u8, name: &str) -> io::Result<()> {
+    route(destination, prefix, None, name)
+        .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} into {name}")))
+}
+
+/// Routes everything under `destination`/`prefix` to the gateway behind the device.
+///
+/// # Errors
+/// As [`add_route`]; also if the gateway cannot be reached directly.
+pub fn add_route_via(destination: IpAddr, prefix: u8, gateway: IpAddr, name: &str) -> io::Result<()> {
+    route(destination, prefix, Some(gateway), name)
+        .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} via {gateway} on {name}")))
+}
+
+fn route(destination: IpAddr, prefix: u8, gateway: Option<IpAddr>, name: &str) -> io::Result<()> {
     let request = |index| {
         let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
         // IPv4 routes without a gateway have link scope; IPv6 routes have no scope.
-        let scope = if destination.is_ipv4() { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
+        let is_direct = destination.is_ipv4() && gateway.is_none();
+        let scope = if is_direct { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
         let table = libc::RT_TABLE_MAIN;
         message.put(&[family(destination), prefix, 0, 0, table, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST]);
         message.put(&0u32.to_ne_bytes());
         if prefix > 0 {
             message.attribute(libc::RTA_DST, &octets(destination));
         }
+        if let Some(gateway) = gateway {
+            message.attribute(libc::RTA_GATEWAY, &octets(gateway));
+        }
         message.attribute(libc::RTA_OIF, &index_bytes(index));
         message
     };
-    execute(name, request)
-        .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} into {name}")))?;
+    execute(name, request)?;
     Ok(())
 }
 
 /// Sends the request about the device's index and returns the socket for more.
 fn execute(name: &str, request: impl FnOnce(u32) -> Message) -> io::Result<OwnedFd> {
-    // Protocol 0 of this family is NETLINK_ROUTE.
-    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let socket = netlink::socket()?;
     let index = netdevice::name_to_index(&socket, name)?;
     request(index).send(&socket)?;
     Ok(socket)
@@ -113,15 +158,10 @@ fn is_up(socket: &OwnedFd, name: &str) -> io::Result<bool> {
     Ok(flags.is_some_and(|flags| flags & libc::IFF_UP as u32 != 0))
 }
 
-/// Waits until packets to the address are delivered here: until its route is a local one.
+/// Waits until packets to the address are delivered here.
 fn wait_until_local(socket: &OwnedFd, address: IpAddr) -> io::Result<()> {
     for _ in 0..1000 {
-        let mut message = Message::query(libc::RTM_GETROUTE);
-        message.put(&[family(address), 128, 0, 0, 0, 0, 0, 0]).put(&[0; 4]);
-        message.attribute(libc::RTA_DST, &octets(address));
-        let answer = message.ask(socket)?;
-        // The type of a route is the eighth byte of its fixed part.
-        if answer.get(HEADER_LEN + 7) == Some(&libc::RTN_LOCAL) {
+        if is_delivered_here(socket, address)? {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -129,7 +169,18 @@ fn wait_until_local(socket: &OwnedFd, address: IpAddr) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::TimedOut, format!("the kernel does not make {address} reachable")))
 }
 
-fn describe(error: &io::Error, what: std::fmt::Arguments<'_>) -> io::Error {
+fn is_delivered_here(socket: &OwnedFd, address: IpAddr) -> io::Result<bool> {
+    let mut message = Message::query(libc::RTM_GETROUTE);
+    let address_len = if address.is_ipv4() { 32 } else { 128 };
+    message.put(&[family(address), address_len, 0, 0, 0, 0, 0, 0]).put(&[0; 4]);
+    message.attribute(libc::RTA_DST, &octets(address));
+    let answer = message.ask(socket)?;
+    let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+    // The type of a route is the eighth byte of its fixed part.
+    Ok(kind == Some(libc::RTM_NEWROUTE) && answer.get(HEADER_LEN + 7) == Some(&libc::RTN_LOCAL))
+}
+
+pub(crate) fn describe(error: &io::Error, what: std::fmt::Arguments<'_>) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
@@ -145,70 +196,6 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-fn index_bytes(index: u32) -> [u8; 4] {
+pub(crate) fn index_bytes(index: u32) -> [u8; 4] {
     index.to_ne_bytes()
-}
-
-/// A netlink message being written (RFC 3549 §2.3.2): header, fixed part, attributes.
-struct Message {
-    bytes: Vec<u8>,
-}
-
-const HEADER_LEN: usize = 16;
-
-impl Message {
-    fn new(kind: u16, flags: i32) -> Self {
-        let mut message = Self { bytes: vec![0; HEADER_LEN] };
-        let flags = (flags | libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
-        message.bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        message.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
-        message
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> &mut Self {
-        self.bytes.extend_from_slice(bytes);
-        self
-    }
-
-    /// Adds an attribute, padded to four bytes.
-    fn attribute(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        let len = 4 + value.len() as u16;
-        self.put(&len.to_ne_bytes()).put(&kind.to_ne_bytes()).put(value);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-        self
-    }
-
-    /// A message that asks for one thing and wants it instead of an acknowledgement.
-    fn query(kind: u16) -> Self {
-        let mut message = Self::new(kind, 0);
-        message.bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-        message
-    }
-
-    /// Sends the message and waits for the kernel's verdict.
-    fn send(self, socket: &OwnedFd) -> io::Result<()> {
-        acknowledgement(&self.ask(socket)?)
-    }
-
-    /// Sends the message and waits for the answer.
-    fn ask(mut self, socket: &OwnedFd) -> io::Result<Vec<u8>> {
-        let len = self.bytes.len() as u32;
-        self.bytes[..4].copy_from_slice(&len.to_ne_bytes());
-        rustix::net::send(socket, &self.bytes, SendFlags::empty())?;
-        let mut answer = vec![0; 16 * 1024];
-        let (_, len) = rustix::net::recv(socket, &mut answer[..], RecvFlags::empty())?;
-        answer.truncate(len);
-        Ok(answer)
-    }
-}
-
-/// Reads an acknowledgement: a message of type NLMSG_ERROR whose first word is 0 or a negated error number.
-fn acknowledgement(answer: &[u8]) -> io::Result<()> {
-    let word = |at: usize| answer.get(at..at + 4)?.first_chunk::<4>().copied();
-    let kind = word(4).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
-    match (kind.map(i32::from), word(HEADER_LEN).map(i32::from_ne_bytes)) {
-        (Some(libc::NLMSG_ERROR), Some(0)) => Ok(()),
-        (Some(libc::NLMSG_ERROR), Some(error)) => Err(io::Error::from_raw_os_error(error.wrapping_neg())),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer is no acknowledgement")),
-    }
 }

@@ -22,7 +22,7 @@ const GSO_ECN: u8 = 0x80;
 /// What a header says about its packet. `None` if it names a kind of super-packet that was never asked for.
 ///
 /// ```
-/// use lvs_io_tun::vnet;
+/// use lvs_io::vnet;
 /// assert_eq!(vnet::decode(&[0; vnet::HEADER_LEN]), Some(lvs_core::Offload::default()));
 /// ```
 pub fn decode(header: &[u8; HEADER_LEN]) -> Option<Offload> {

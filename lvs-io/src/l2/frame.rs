@@ -1,0 +1,129 @@
+//! Ethernet headers with or without an 802.1Q tag: taken off a frame and put before a packet, in place. The offload
+//! context counts its checksum start from the window's first byte, so it moves with it.
+//!
+//! ```text
+//!  0            6            12       14     16       18
+//!  destination  source       0x8100   tag    type     packet
+//!  destination  source       type     packet
+//! ```
+
+use lvs_core::{ChecksumOffload, PacketBuf};
+
+use super::address::MacAddress;
+
+/// Most bytes of headroom a frame's header takes.
+pub const LINK_HEADER_MAX: usize = 18;
+
+const HEADER_LEN: usize = 14;
+
+pub(super) const TYPE_IPV4: u16 = 0x0800;
+pub(super) const TYPE_ARP: u16 = 0x0806;
+pub(super) const TYPE_IPV6: u16 = 0x86dd;
+/// IEEE 802.1Q.
+const TYPE_VLAN: u16 = 0x8100;
+
+/// A frame's header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FrameHeader {
+    pub destination: MacAddress,
+    pub source: MacAddress,
+    /// What the frame carries.
+    pub kind: u16,
+    /// The VLAN it belongs to; `None` without a tag, or with one that names a priority only (VLAN 0).
+    pub vlan: Option<u16>,
+}
+
+/// Takes the header off: the window then begins behind it. `tag` is the tag the device took off before, if any.
+/// `None`, and no change, if the frame is shorter than its header, or its checksum would start inside.
+pub(super) fn strip(frame: &mut PacketBuf<'_>, tag: Option<u16>) -> Option<FrameHeader> {
+    let bytes = frame.bytes();
+    let header = *bytes.first_chunk::<HEADER_LEN>()?;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, k0, k1] = header;
+    let (mut kind, mut tag, mut len) = (u16::from_be_bytes([k0, k1]), tag, HEADER_LEN);
+    if kind == TYPE_VLAN && tag.is_none() {
+        let [t0, t1, k0, k1] = *bytes[HEADER_LEN..].first_chunk::<4>()?;
+        tag = Some(u16::from_be_bytes([t0, t1]));
+        kind = u16::from_be_bytes([k0, k1]);
+        len = LINK_HEADER_MAX;
+    }
+    if let ChecksumOffload::Partial { start, offset } = frame.offload.checksum {
+        let start = start.checked_sub(len as u16)?;
+        frame.offload.checksum = ChecksumOffload::Partial { start, offset };
+    }
+    frame.shrink_front(len)?;
+    // The upper four bits are a priority.
+    let vlan = tag.map(|tag| tag & 0x0fff).filter(|vlan| *vlan != 0);
+    let (destination, source) = (MacAddress([d0, d1, d2, d3, d4, d5]), MacAddress([s0, s1, s2, s3, s4, s5]));
+    Some(FrameHeader { destination, source, kind, vlan })
+}
+
+/// Puts a header before the packet: the window then begins with it. `None`, and no change, without room.
+pub(super) fn prepend(packet: &mut PacketBuf<'_>, header: &FrameHeader) -> Option<()> {
+    let (bytes, len) = encode(header);
+    packet.grow_front(len)?;
+    packet.bytes_mut()[..len].copy_from_slice(&bytes[..len]);
+    if let ChecksumOffload::Partial { start, offset } = packet.offload.checksum {
+        let start = start.saturating_add(len as u16);
+        packet.offload.checksum = ChecksumOffload::Partial { start, offset };
+    }
+    Some(())
+}
+
+fn encode(header: &FrameHeader) -> ([u8; LINK_HEADER_MAX], usize) {
+    let mut bytes = [0; LINK_HEADER_MAX];
+    bytes[0..6].copy_from_slice(&header.destination.0);
+    bytes[6..12].copy_from_slice(&header.source.0);
+    let len = match header.vlan {
+        None => HEADER_LEN,
+        Some(vlan) => {
+            bytes[12..14].copy_from_slice(&TYPE_VLAN.to_be_bytes());
+            bytes[14..16].copy_from_slice(&vlan.to_be_bytes());
+            LINK_HEADER_MAX
+        }
+    };
+    bytes[len - 2..len].copy_from_slice(&header.kind.to_be_bytes());
+    (bytes, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAGGED: [u8; 22] = *b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x81\0\x60\x07\x08\0\x45\0\0\x14";
+
+    #[test]
+    fn a_header_taken_off_and_put_back_is_the_same_but_for_the_priority() {
+        let mut storage = TAGGED;
+        let mut frame = PacketBuf::new(&mut storage, 0, TAGGED.len());
+        frame.offload.checksum = ChecksumOffload::Partial { start: 38, offset: 16 };
+        let header = strip(&mut frame, None).expect("it is whole");
+        assert_eq!((header.vlan, header.kind), (Some(7), TYPE_IPV4));
+        assert_eq!(frame.bytes(), [0x45, 0, 0, 0x14]);
+        assert_eq!(frame.offload.checksum, ChecksumOffload::Partial { start: 20, offset: 16 });
+        assert_eq!(prepend(&mut frame, &header), Some(()));
+        assert_eq!(frame.offload.checksum, ChecksumOffload::Partial { start: 38, offset: 16 });
+        let mut expected = TAGGED;
+        expected[14] = 0;
+        assert_eq!(frame.bytes(), expected);
+    }
+
+    #[test]
+    fn a_tag_the_device_took_off_counts() {
+        let mut storage = [0; 20];
+        storage[12..14].copy_from_slice(&TYPE_IPV6.to_be_bytes());
+        let vlan = |tag| strip(&mut PacketBuf::new(&mut storage.clone(), 0, 20), tag).map(|header| header.vlan);
+        assert_eq!(vlan(Some(0xe00a)), Some(Some(10)));
+        assert_eq!(vlan(Some(0xe000)), Some(None));
+        assert_eq!(vlan(None), Some(None));
+    }
+
+    #[test]
+    fn a_frame_that_ends_inside_its_header_is_left_alone() {
+        for len in 0..18 {
+            let mut storage = TAGGED;
+            let mut frame = PacketBuf::new(&mut storage, 0, len);
+            assert_eq!(strip(&mut frame, None), None, "{len}");
+            assert_eq!(frame.len(), len);
+        }
+    }
+}
