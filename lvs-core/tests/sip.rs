@@ -80,7 +80,7 @@ fn spoken(rig: &mut Rig, server: &str, client: &str, payload: &[u8]) -> String {
 fn a_server_that_speaks_first_speaks_with_the_virtual_address_and_keeps_the_call() {
     let mut rig = rig(sip(false));
     let said = spoken(&mut rig, SERVERS[0], "198.51.100.7:5060", &message("out@host"));
-    assert!(said.contains("192.0.2.60.5060") && !said.contains("10.0.0.2"), "{said}");
+    assert!(said.starts_with("192.0.2.60.5060 > "), "{said}");
     assert_eq!((rig.connections().len(), rig.templates()[0].state), (1, "ASSURED"));
     // The answer, and what else the client says in this call, goes to that server.
     assert_eq!(served_by(&mut rig, "198.51.100.7:5060", "out@host"), "10.0.0.2");
@@ -95,7 +95,7 @@ fn replies_are_translated_even_where_every_request_is_scheduled_by_itself() {
     let mut rig = rig(sip(true));
     let server = served_by(&mut rig, "198.51.100.7:5060", "a@host") + ":5060";
     let said = spoken(&mut rig, &server, "198.51.100.7:5060", &message("a@host"));
-    assert!(said.contains("192.0.2.60.5060"), "{said}");
+    assert!(said.starts_with("192.0.2.60.5060 > "), "{said}");
     assert_eq!(rig.connections(), []);
     assert_eq!(rig.director.statistics().live.out_packets, 1);
 }

@@ -156,6 +156,18 @@ const LOCALS: [&str; 3] = ["10.0.0.200:2000", "10.0.0.201:2000", "[fd00::200]:20
 const LOCAL_PORTS: u16 = 3;
 const CLIENT_ADDRESSES: [ClientAddress; 4] =
     [ClientAddress::None, ClientAddress::Toa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
+/// What helpers and persistence engines understand, said instead of payloads from this length on.
+const TEXTS_FROM: usize = 240;
+const TEXTS: [&[u8]; 8] = [
+    b"PASV\r\n",
+    b"227 (10,0,0,1,4,1)\r\n",
+    b"EPSV\r\n",
+    b"229 (|1|10.0.0.1|1025|)\r\n",
+    b"PORT 198,51,100,1,4,1\r\n",
+    b"EPRT |2|2001:db8:c::1|1025|\r\n",
+    b"X\r\nCall-ID: a@b\r\n",
+    b"X\r\ni: c\r\n",
+];
 const SCHEDULERS: [&str; 8] = ["rr", "wrr", "wlc", "sh", "mh", "lblc", "nope", "none"];
 
 fn director() -> Director {
@@ -175,7 +187,7 @@ fn director() -> Director {
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         for (vip, server) in [(VIPS[0], SERVERS[0]), (VIPS[2], SERVERS[2])] {
             let key = ServiceKey::address(protocol, vip.parse().expect("a constant"));
-            apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr")));
+            apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr").helper("ftp")));
             let server = ServerConfig::nat(server.parse().expect("a constant"));
             apply(&mut director, &Command::AddServer(key, server));
         }
@@ -272,8 +284,11 @@ impl Script<'_> {
             0 | 1 => {
                 let mut config = ServiceConfig::new(self.pick(&SCHEDULERS));
                 config.persistence_timeout_s = self.pick(&[None, Some(1), Some(300)]);
-                config.one_packet = self.byte().is_multiple_of(4);
                 config.full_nat.client_address = self.pick(&CLIENT_ADDRESSES);
+                let more = self.byte();
+                config.one_packet = more.is_multiple_of(4);
+                config.persistence_engine = (more % 16 >= 12).then(|| "sip".into());
+                config.helper = (more % 32 >= 16).then(|| "ftp".into());
                 let is_new = self.byte().is_multiple_of(2);
                 if is_new { Command::AddService(service, config) } else { Command::EditService(service, config) }
             }
@@ -295,6 +310,7 @@ impl Script<'_> {
                     schedule_icmp: choice & 32 != 0,
                     nat_icmp_send: choice & 64 != 0,
                     cache_bypass: choice & 128 != 0,
+                    conntrack: choice % 3 != 0,
                     ..Settings::default()
                 })
             }
@@ -327,9 +343,10 @@ impl Script<'_> {
             }
             _ => sctp(source, destination).chunk(flags % 16, &[0; 16]),
         };
-        let builder = match self.byte() {
+        let builder = match usize::from(self.byte()) {
             0..128 => builder,
-            len => builder.payload_len(usize::from(len) * 8 - 1024),
+            len @ ..TEXTS_FROM => builder.payload_len(len * 8 - 1024),
+            number => builder.payload(TEXTS[number % TEXTS.len()]),
         };
         let builder = builder.hop_limit(self.byte() % 8);
         match self.byte() % 4 {

@@ -37,7 +37,7 @@ pub(super) struct Help {
     direction: Direction,
     notes: Notes,
     counts: Counts,
-    changed: Option<Changed>,
+    changed: Option<Arc<Changed>>,
 }
 
 impl Director {
@@ -120,8 +120,12 @@ impl Director {
                 self.can_expect(now, expected)?;
             }
             if let Some(edit) = findings.edit {
-                help.changed =
-                    helped.helper.repeats().then(|| Changed::new(direction, sequence, &edit, text)).flatten();
+                help.changed = helped
+                    .helper
+                    .repeats()
+                    .then(|| Changed::new(direction, sequence, &edit, text))
+                    .flatten()
+                    .map(Arc::new);
                 help.edit(edit, payload, sequence, end, packet, headers)?;
             }
         }

@@ -21,7 +21,7 @@ pub(crate) struct Helped {
     pub notes: Notes,
     pub counts: Counts,
     /// The segment that was changed last, for a helper that repeats itself.
-    pub changed: Option<Changed>,
+    pub changed: Option<Arc<Changed>>,
 }
 
 /// A segment that was changed: which, and how.
