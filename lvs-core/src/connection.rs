@@ -30,7 +30,8 @@ pub struct ConnectionId(pub(crate) Handle);
 ///
 /// The fields that make its key (`protocol`, `client`, `virtual_endpoint`, `real`, `local`, `forward`) stay as they are
 /// while it is in the table, as do `timeout` and `deadline`: the table has verbs for those that may change.
-/// They are laid out so that what a request's lookup reads comes first, in one cache line.
+/// They are laid out so that what a request's lookup reads comes first, in one cache line, and what every packet of a
+/// known connection needs besides is in the second; the third is left alone.
 #[derive(Clone, PartialEq, Debug)]
 #[repr(C)]
 pub(crate) struct Connection {
@@ -50,28 +51,29 @@ pub(crate) struct Connection {
     pub one_packet: bool,
     /// Counted as active with its server.
     pub is_active: bool,
+    /// A protocol helper listens to it.
+    pub has_helper: bool,
     pub state: State,
 
     /// Who answers.
     pub real: Endpoint,
-    /// The director's own endpoint towards the server; FullNAT only.
-    pub local: Option<Endpoint>,
+    /// The server in the director's tables; `None` for bypass.
+    pub server: Option<ServerId>,
+    /// The persistence template it was made from.
+    pub template: Option<TemplateId>,
     /// How long it lives after a packet.
     pub timeout: Duration,
     /// Packets from the client.
     pub in_packets: u64,
-    /// The server in the director's tables; `None` for bypass.
-    pub server: Option<ServerId>,
+
+    /// The director's own endpoint towards the server; FullNAT only.
+    pub local: Option<Endpoint>,
     /// The firewall mark of the packet that opened it.
     pub mark: u32,
     /// Connections that belong to it. While there are any it does not end.
     pub children: u32,
     /// The connection it belongs to: FTP data to FTP control.
     pub parent: Option<ConnectionId>,
-    /// The persistence template it was made from.
-    pub template: Option<TemplateId>,
-    /// A protocol helper listens to it.
-    pub has_helper: bool,
 }
 
 impl Connection {

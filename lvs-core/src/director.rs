@@ -22,6 +22,7 @@ mod tunnel_error;
 mod view;
 mod weights;
 
+use core::hint::black_box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::accounting::EventQueue;
@@ -245,19 +246,9 @@ impl Director {
     /// leave the bytes as they came.
     pub fn handle_packet(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
         let now = self.advance(now);
-        let headers = parse::parse(packet.bytes());
-        self.handle_parsed(now, packet, headers)
-    }
-
-    fn handle_parsed(
-        &mut self,
-        now: Instant,
-        packet: &mut PacketBuf<'_>,
-        headers: Result<Headers, DropReason>,
-    ) -> Verdict {
-        let verdict = match headers {
-            Ok(headers) => self.dispatch(now, packet, &headers),
-            Err(reason) => Verdict::Drop(reason),
+        let verdict = match &parse::parse(packet.bytes()) {
+            Ok(headers) => self.dispatch(now, packet, headers),
+            Err(reason) => Verdict::Drop(*reason),
         };
         if let Verdict::Drop(reason) = verdict {
             self.count_drop(reason);
@@ -265,38 +256,52 @@ impl Director {
         verdict
     }
 
-    /// Decides about many packets, in order; equal in effect to `handle_packet` on each, and faster.
-    /// `each` is called once for each packet with its index in `packets`.
+    /// Decides about many packets, in order; equal in effect to `handle_packet` on each, and faster where there are too
+    /// many connections for the cache. `each` is called once for each packet with its index in `packets`.
     pub fn handle_batch(
         &mut self,
         now: Instant,
         packets: &mut [PacketBuf<'_>],
         mut each: impl FnMut(usize, &mut PacketBuf<'_>, Verdict),
     ) {
-        let now = self.advance(now);
         let mut start = 0;
         for chunk in packets.chunks_mut(BATCH) {
-            let prepared = self.prepare(chunk);
-            for (index, (packet, headers)) in chunk.iter_mut().zip(prepared).enumerate() {
-                let verdict = self.handle_parsed(now, packet, headers);
+            self.prepare(chunk);
+            for (index, packet) in chunk.iter_mut().enumerate() {
+                let verdict = self.handle_packet(now, packet);
                 each(start + index, packet, verdict);
             }
             start += BATCH;
         }
     }
 
-    /// Parses the packets of a chunk and reads the index lines their lookups will need, so that by the time each is
-    /// handled its memory is in the cache.
-    fn prepare(&self, chunk: &[PacketBuf<'_>]) -> [Result<Headers, DropReason>; BATCH] {
-        core::array::from_fn(|index| {
-            let bytes = chunk.get(index).map_or(&[][..], PacketBuf::bytes);
-            let headers = parse::parse(bytes)?;
-            if let Some((protocol, source, destination)) = look::flow_of(bytes, &headers) {
-                let client = if self.services.is_virtual(headers.destination) { source } else { destination };
-                core::hint::black_box(self.connections.touch(self.connections.hash_request(protocol, client)));
+    /// Reads the memory that the lookups of a chunk will need, so that by the time each packet is handled it is in the
+    /// cache. Each loop only does what can be under way for all packets at once: none waits for another's memory, and
+    /// a record is not asked for before its index entry has had time to come.
+    fn prepare(&self, chunk: &[PacketBuf<'_>]) {
+        let mut hashes = [(0, 0); BATCH];
+        for (hashes, packet) in hashes.iter_mut().zip(chunk) {
+            if let Some((protocol, source, destination)) = parse::guess_flow(packet.bytes()) {
+                *hashes = (
+                    self.connections.hash_request(protocol, source),
+                    self.connections.hash_request(protocol, destination),
+                );
+                black_box(self.connections.touch_index(hashes.0));
             }
-            Ok(headers)
-        })
+        }
+        for (request, reply) in &mut hashes[..chunk.len()] {
+            // A packet is looked up as a request first; only where there is none, as a reply.
+            if black_box(self.connections.touch_record(*request)).is_some() {
+                *reply = *request;
+            } else {
+                black_box(self.connections.touch_index(*reply));
+            }
+        }
+        for (request, reply) in hashes {
+            if request != reply {
+                black_box(self.connections.touch_record(reply));
+            }
+        }
     }
 
     /// When `handle_timeout` next has something to do; `None` while nothing is timed.

@@ -147,8 +147,11 @@ fn socket(end: Endpoint) -> SocketAddr {
     SocketAddr::new(end.address, end.port)
 }
 
+/// A service, its schedulers and its servers.
+type Choices = ((Protocol, &'static str), &'static [&'static str], &'static [&'static str]);
+
 /// Services with the addresses their clients and servers have.
-const SERVICES: [((Protocol, &str), &[&str], &[&str]); 5] = [
+const SERVICES: [Choices; 5] = [
     ((Protocol::Tcp, "192.0.2.80:80"), &CLIENTS, &["10.0.0.1:80", "10.0.0.2:8080", "10.0.0.3:80"]),
     ((Protocol::Udp, "192.0.2.80:53"), &CLIENTS, &["10.0.0.1:53", "10.0.0.2:53"]),
     ((Protocol::Tcp, "192.0.2.81:0"), &CLIENTS, &["10.0.0.1:0", "10.0.0.2:8080"]),

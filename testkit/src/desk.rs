@@ -46,11 +46,11 @@ impl Desk {
 
     /// The configuration [`Desk::new`] uses, to be changed.
     pub fn config() -> DirectorConfig {
-        let mut config = DirectorConfig::default();
-        config.client_side =
-            Side { mtu: 1500, ipv4: "203.0.113.254".parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok() };
-        config.server_side = Side { mtu: 1500, ipv4: "10.0.0.254".parse().ok(), ipv6: "fd00::ff".parse().ok() };
-        config
+        DirectorConfig {
+            client_side: Side { mtu: 1500, ipv4: "203.0.113.254".parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok() },
+            server_side: Side { mtu: 1500, ipv4: "10.0.0.254".parse().ok(), ipv6: "fd00::ff".parse().ok() },
+            ..DirectorConfig::default()
+        }
     }
 
     /// A director with this configuration and these lines in force.

@@ -310,7 +310,7 @@ impl Script<'_> {
                     schedule_icmp: choice & 32 != 0,
                     nat_icmp_send: choice & 64 != 0,
                     cache_bypass: choice & 128 != 0,
-                    conntrack: choice % 3 != 0,
+                    conntrack: !choice.is_multiple_of(3),
                     ..Settings::default()
                 })
             }
@@ -334,7 +334,7 @@ impl Script<'_> {
         }
         let flags = self.byte();
         let builder = match self.byte() % 4 {
-            0 => tcp(source, destination).flags(flags).tcp_options(&self.take(usize::from(flags % 40)).to_vec()),
+            0 => tcp(source, destination).flags(flags).tcp_options(self.take(usize::from(flags % 40))),
             1 => udp(source, destination),
             2 => {
                 // Somebody on the way to the packet's destination could not pass it on.

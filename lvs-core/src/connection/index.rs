@@ -73,7 +73,14 @@ impl HashIndex {
         self.links[node as usize] = Link::OUT;
     }
 
+    /// Reads what [`HashIndex::with_hash`] reads first. The answer only keeps the read from being left out.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) -> u32 {
+        self.heads[self.chain_of(hash as u32)].tag
+    }
+
     /// The nodes that were inserted with this hash, newest first (and, once in 2³², one with another hash).
+    #[inline]
     pub(crate) fn with_hash(&self, hash: u64) -> impl Iterator<Item = u32> {
         let tag = hash as u32;
         let mut next = self.heads[self.chain_of(tag)];
@@ -95,6 +102,7 @@ impl HashIndex {
     }
 
     /// `node`, which may be `NONE`, as the first of its chain.
+    #[inline]
     fn head_from(&self, node: u32) -> Head {
         self.links.get(node as usize).map_or(Head::EMPTY, |link| Head { tag: link.tag, node })
     }

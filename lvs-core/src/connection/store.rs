@@ -93,6 +93,7 @@ impl<T: Timed> Store<T> {
     }
 
     /// The record, unless it is gone.
+    #[inline]
     pub(crate) fn get(&self, handle: Handle) -> Option<&T> {
         match self.slots.get(handle.index as usize)? {
             Slot { generation, content: Content::Record(record), .. } if *generation == handle.generation => {
@@ -103,6 +104,7 @@ impl<T: Timed> Store<T> {
     }
 
     /// The record, unless it is gone. Its timer is not for the caller to write.
+    #[inline]
     pub(crate) fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
         match self.slots.get_mut(handle.index as usize)? {
             Slot { generation, content: Content::Record(record), .. } if *generation == handle.generation => {
@@ -113,6 +115,7 @@ impl<T: Timed> Store<T> {
     }
 
     /// The record in a place, with its handle.
+    #[inline]
     pub(crate) fn at(&self, index: u32) -> Option<(Handle, &T)> {
         let slot = self.slots.get(index as usize)?;
         match &slot.content {
@@ -125,6 +128,7 @@ impl<T: Timed> Store<T> {
     ///
     /// A later end is only written and looked at when the old one comes up, so that refreshing costs nothing with every
     /// packet; an earlier one is filed at once.
+    #[inline]
     pub(crate) fn rearm(&mut self, handle: Handle, now: Instant, timeout: Duration) -> bool {
         let deadline = now + timeout;
         let Some(record) = self.get_mut(handle) else { return false };

@@ -5,6 +5,8 @@
 //! the client as its source, a reply as its destination. FullNAT replies do not carry the client; those connections
 //! have a second entry, by protocol, real and local endpoint.
 
+use core::hash::{BuildHasher, Hasher};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use ahash::RandomState;
@@ -55,16 +57,28 @@ impl ConnectionTable {
         }
     }
 
-    /// The hash under which a flow is found, from its protocol and client endpoint: the source of a request (and, for
-    /// [`ConnectionTable::find_reply_hashed`], the destination of a reply).
+    /// The hash under which a flow is found, from its protocol and client endpoint: the source of a request, the
+    /// destination of a reply.
     pub(crate) fn hash_request(&self, protocol: Protocol, client: Endpoint) -> u64 {
-        self.hasher.hash_one((protocol, client))
+        let mut hasher = self.hasher.build_hasher();
+        write_endpoint(&mut hasher, protocol, client);
+        hasher.finish()
     }
 
-    /// Reads what a lookup with this hash reads first, so that it is in the cache when a batch comes to its lookups.
-    /// The answer only keeps the reads from being left out: whether there may be such a connection.
-    pub(crate) fn touch(&self, hash: u64) -> bool {
-        self.index.with_hash(hash).next().is_some_and(|node| self.store.at(node / 2).is_some())
+    /// Reads the part of the index a lookup with this hash begins with, so that it is in the cache when a batch comes to
+    /// its lookups. The answer only keeps the read from being left out.
+    #[inline]
+    pub(crate) fn touch_index(&self, hash: u64) -> u32 {
+        self.index.touch(hash)
+    }
+
+    /// Reads the parts of a record a packet will need, if there is one with this hash; what of them is returned only
+    /// keeps the reads from being left out. Comes some time after [`ConnectionTable::touch_index`].
+    #[inline]
+    pub(crate) fn touch_record(&self, hash: u64) -> Option<(Instant, u64)> {
+        let node = self.index.with_hash(hash).next()?;
+        let (_, connection) = self.store.at(node / 2)?;
+        Some((connection.deadline, connection.in_packets))
     }
 
     /// The live connection of a packet from `client` to `virtual_endpoint`.
@@ -77,27 +91,15 @@ impl ConnectionTable {
         client: Endpoint,
         virtual_endpoint: Endpoint,
     ) -> Option<ConnectionId> {
-        self.find_request_hashed(self.hash_request(protocol, client), now, protocol, client, virtual_endpoint)
-    }
-
-    /// [`ConnectionTable::find_request`] with the hash already at hand.
-    pub(crate) fn find_request_hashed(
-        &self,
-        hash: u64,
-        now: Instant,
-        protocol: Protocol,
-        client: Endpoint,
-        virtual_endpoint: Endpoint,
-    ) -> Option<ConnectionId> {
         let find = |hash, client: Endpoint| {
-            self.find(hash, now, by_client, |connection| {
+            self.find(hash, now, by_client(0), |connection| {
                 connection.protocol == protocol
                     && connection.client == client
                     && connection.virtual_endpoint == virtual_endpoint
                     && connection.no_client_port == (client.port == 0)
             })
         };
-        find(hash, client).or_else(|| {
+        find(self.hash_request(protocol, client), client).or_else(|| {
             if self.no_client_port_count == 0 {
                 return None;
             }
@@ -115,19 +117,8 @@ impl ConnectionTable {
         source: Endpoint,
         client: Endpoint,
     ) -> Option<ConnectionId> {
-        self.find_reply_hashed(self.hash_request(protocol, client), now, protocol, source, client)
-    }
-
-    /// [`ConnectionTable::find_reply`] with the hash already at hand.
-    pub(crate) fn find_reply_hashed(
-        &self,
-        hash: u64,
-        now: Instant,
-        protocol: Protocol,
-        source: Endpoint,
-        client: Endpoint,
-    ) -> Option<ConnectionId> {
-        self.find(hash, now, by_client, |connection| {
+        let hash = self.hash_request(protocol, client);
+        self.find(hash, now, by_client(0), |connection| {
             let answers_as = match connection.forward {
                 ForwardMethod::Nat => connection.real,
                 ForwardMethod::FullNat => return false,
@@ -145,7 +136,7 @@ impl ConnectionTable {
         source: Endpoint,
         local: Endpoint,
     ) -> Option<ConnectionId> {
-        self.find(self.local_hash(protocol, source, local), now, by_local, |connection| {
+        self.find(self.local_hash(protocol, source, local), now, by_local(0), |connection| {
             connection.protocol == protocol && connection.real == source && connection.local == Some(local)
         })
     }
@@ -280,17 +271,19 @@ impl ConnectionTable {
         self.store.at(place).map(|(handle, connection)| (ConnectionId(handle), connection))
     }
 
-    /// The newest live connection in the chain of `hash`, under this kind of node, that `matches`.
+    /// The newest live connection in the chain of `hash` that `matches`. `first_node` is the node of place 0 of the kind
+    /// that is asked for.
+    #[inline]
     fn find(
         &self,
         hash: u64,
         now: Instant,
-        node_of: fn(u32) -> u32,
+        first_node: u32,
         matches: impl Fn(&Connection) -> bool,
     ) -> Option<ConnectionId> {
         self.index
             .with_hash(hash)
-            .filter(|&node| node == node_of(node / 2))
+            .filter(|&node| node % 2 == first_node)
             .filter_map(|node| self.store.at(node / 2))
             .find(|(_, connection)| connection.deadline > now && matches(connection))
             .map(|(handle, _)| ConnectionId(handle))
@@ -313,7 +306,26 @@ impl ConnectionTable {
     }
 
     fn local_hash(&self, protocol: Protocol, real: Endpoint, local: Endpoint) -> u64 {
-        self.hasher.hash_one((protocol, real, local))
+        let mut hasher = self.hasher.build_hasher();
+        write_endpoint(&mut hasher, protocol, real);
+        write_endpoint(&mut hasher, protocol, local);
+        hasher.finish()
+    }
+}
+
+/// Hashes an endpoint in as few words as hold it: one with an IPv4 address, three with an IPv6 one. (The derived `Hash`
+/// takes six, enum tags and lengths included.)
+#[inline]
+fn write_endpoint(hasher: &mut impl Hasher, protocol: Protocol, endpoint: Endpoint) {
+    let port_and_protocol = u64::from(endpoint.port) << 8 | u64::from(protocol.number());
+    match endpoint.address {
+        IpAddr::V4(address) => hasher.write_u64(u64::from(address.to_bits()) << 32 | port_and_protocol),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            hasher.write_u64((bits >> 64) as u64);
+            hasher.write_u64(bits as u64);
+            hasher.write_u64(port_and_protocol);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use crate::wire::checksum::{Delta, checksum};
 use crate::wire::parse::Headers;
-use crate::wire::{read_u16, write_u16};
+use crate::wire::write_u16;
 
 /// Length of the header without options, in bytes.
 pub const HEADER_LEN: usize = 20;
@@ -81,14 +81,15 @@ pub fn write_header(bytes: &mut [u8; HEADER_LEN], header: &Header) {
 pub fn set_addresses(header: &mut [u8; HEADER_LEN], source: Ipv4Addr, destination: Ipv4Addr) {
     let [.., a, b, c, d, e, f, g, h] = *header;
     let mut delta = Delta::new();
-    delta.replace_address(IpAddr::from([a, b, c, d]), source.into());
-    delta.replace_address(IpAddr::from([e, f, g, h]), destination.into());
+    delta.replace_bytes([a, b, c, d], source.octets());
+    delta.replace_bytes([e, f, g, h], destination.octets());
     header[12..16].copy_from_slice(&source.octets());
     header[16..20].copy_from_slice(&destination.octets());
     update_checksum(header, delta);
 }
 
 /// Takes one from the TTL, not below zero, and updates the header checksum.
+#[inline]
 pub fn decrement_ttl(header: &mut [u8; HEADER_LEN]) {
     let before = u16::from_be_bytes([header[8], header[9]]);
     header[8] = header[8].saturating_sub(1);
@@ -109,6 +110,7 @@ pub fn recompute_checksum(bytes: &mut [u8], header_len: usize) {
 ///
 /// Linux records the virtual address on requests, and on replies the address the packet is sent from, which after
 /// translation is the virtual address again.
+#[inline]
 pub fn fill_record_route(bytes: &mut [u8], headers: &Headers, address: IpAddr) {
     let (Some(option), IpAddr::V4(address)) = (headers.record_route, address) else { return };
     let Some(&[_, len, pointer]) = bytes.get(option..).and_then(|rest| rest.first_chunk()) else { return };
@@ -122,9 +124,11 @@ pub fn fill_record_route(bytes: &mut [u8], headers: &Headers, address: IpAddr) {
     recompute_checksum(bytes, headers.transport);
 }
 
-fn update_checksum(header: &mut [u8; HEADER_LEN], delta: Delta) {
-    let field = read_u16(header, CHECKSUM).unwrap_or(0);
-    write_u16(header, CHECKSUM, delta.apply(field));
+/// Updates the header checksum for what `delta` gathered.
+#[inline]
+pub(crate) fn update_checksum(header: &mut [u8; HEADER_LEN], delta: Delta) {
+    let field = u16::from_be_bytes([header[CHECKSUM], header[CHECKSUM + 1]]);
+    header[CHECKSUM..CHECKSUM + 2].copy_from_slice(&delta.apply(field).to_be_bytes());
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::wire::tcp::{self, TcpFlags};
 use crate::wire::{checksum, ipv4, ipv6, read_u16, sctp, udp};
-use crate::{AddressFamily, DropReason};
+use crate::{AddressFamily, DropReason, Endpoint, Protocol};
 
 /// A packet's headers, parsed once: what they say and where things are. All offsets count from the IP header.
 ///
@@ -114,6 +114,22 @@ pub fn parse_quoted(bytes: &[u8]) -> Option<Headers> {
     }
 }
 
+/// Protocol, source and destination, as a packet without options or extension headers has them: a guess from fixed
+/// places, for those who only want to be early. Nothing but the version and the length is checked.
+pub(crate) fn guess_flow(bytes: &[u8]) -> Option<(Protocol, Endpoint, Endpoint)> {
+    if let Some(packet) = bytes.first_chunk::<24>().filter(|packet| packet[0] == 0x45) {
+        let [.., a, b, c, d, e, f, g, h, i, j, k, l] = *packet;
+        let source = Endpoint::new(IpAddr::from([a, b, c, d]), u16::from_be_bytes([i, j]));
+        let destination = Endpoint::new(IpAddr::from([e, f, g, h]), u16::from_be_bytes([k, l]));
+        return Some((Protocol::from_number(packet[9])?, source, destination));
+    }
+    let packet = bytes.first_chunk::<44>().filter(|packet| packet[0] >> 4 == 6)?;
+    let header = packet.first_chunk()?;
+    let source = Endpoint::new(ipv6_address(header, 8), u16::from_be_bytes([packet[40], packet[41]]));
+    let destination = Endpoint::new(ipv6_address(header, 24), u16::from_be_bytes([packet[42], packet[43]]));
+    Some((Protocol::from_number(packet[6])?, source, destination))
+}
+
 impl Headers {
     /// Whether this is the first of several fragments.
     pub fn is_fragment_head(&self) -> bool {
@@ -190,7 +206,11 @@ fn parse_ipv4(bytes: &[u8]) -> Result<Headers, DropReason> {
     if packet_len < header_len || packet_len > bytes.len() {
         return Err(DropReason::MalformedIp);
     }
-    if checksum::sum(&bytes[..header_len]) != 0xffff {
+    let mut sum = checksum::sum(header);
+    if header_len > ipv4::HEADER_LEN {
+        sum = u32::from(checksum::fold(sum + checksum::sum(&bytes[ipv4::HEADER_LEN..header_len])));
+    }
+    if sum != 0xffff {
         return Err(DropReason::BadIpChecksum);
     }
     let mut headers = ipv4_headers(header, packet_len);

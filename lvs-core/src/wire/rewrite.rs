@@ -2,7 +2,7 @@
 //! TCP and UDP checksums are updated, so one that was wrong stays wrong; only what cannot be updated is computed anew:
 //! SCTP's CRC32c, and the checksum of a UDP datagram that had none.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 use crate::wire::checksum::{self, Delta};
 use crate::wire::icmp::{self, ICMPV6};
@@ -56,6 +56,88 @@ pub struct Rewrite {
 /// CRC32c needs the whole packet.
 /// [`DropReason::BadOffload`]: the offload context names a checksum field that is not this packet's.
 pub fn rewrite(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite) -> Result<(), DropReason> {
+    if rewrite_common(packet, headers, rewrite).is_some() { Ok(()) } else { rewrite_any(packet, headers, rewrite) }
+}
+
+/// [`rewrite`] for nearly all packets: whole TCP segments and UDP datagrams with a checksum, their own or one left to the
+/// device. `None`, and the packet is unchanged, if this is another one.
+fn rewrite_common(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite) -> Option<()> {
+    let (offset, header_len) = match headers.protocol {
+        TCP => (tcp::CHECKSUM, tcp::HEADER_LEN),
+        UDP => (udp::CHECKSUM, udp::HEADER_LEN),
+        _ => return None,
+    };
+    let is_partial = match packet.offload.checksum {
+        ChecksumOffload::Full => false,
+        ChecksumOffload::Partial { start, offset: at } => {
+            (usize::from(start), usize::from(at)) == (headers.transport, offset) || return None
+        }
+    };
+    let bytes = packet.bytes_mut().get_mut(..headers.packet_len)?;
+    let (network, transport) = bytes.split_at_mut_checked(headers.transport)?;
+    let transport = transport.get_mut(..header_len)?;
+    let checksum = u16::from_be_bytes([transport[offset], transport[offset + 1]]);
+    let is_udp = headers.protocol == UDP;
+    let is_of_family = |end: &Endpoint| AddressFamily::of(end.address) == headers.family;
+    let has_other_family = !rewrite.source.iter().chain(&rewrite.destination).all(is_of_family);
+    let changes_nothing = rewrite.source.is_none() && rewrite.destination.is_none();
+    let has_no_checksum = is_udp && checksum == 0 && !is_partial;
+    if headers.fragment.is_some() || has_other_family || changes_nothing || has_no_checksum {
+        return None;
+    }
+
+    let (mut addresses, mut ports) = (Delta::new(), Delta::new());
+    if let Some(end) = &rewrite.source {
+        replace_address(network, 0, end.address, &mut addresses)?;
+        replace_port(transport, 0, end.port, &mut ports);
+    }
+    if let Some(end) = &rewrite.destination {
+        replace_address(network, 1, end.address, &mut addresses)?;
+        replace_port(transport, 1, end.port, &mut ports);
+    }
+    if headers.family == AddressFamily::Ipv4 {
+        ipv4::update_checksum(network.first_chunk_mut()?, addresses);
+    }
+    let checksum = match is_partial {
+        true => addresses.apply_partial(checksum),
+        false if is_udp => udp::sent_checksum((addresses + ports).apply(checksum)),
+        false => (addresses + ports).apply(checksum),
+    };
+    transport[offset..offset + 2].copy_from_slice(&checksum.to_be_bytes());
+    packet.set_len(headers.packet_len)
+}
+
+/// Writes the source (`index` 0) or destination address (1) of an IP header and adds the change to `delta`.
+/// `None`, and nothing is written, if the header is cut off.
+#[inline]
+fn replace_address(header: &mut [u8], index: usize, address: IpAddr, delta: &mut Delta) -> Option<()> {
+    match address {
+        IpAddr::V4(address) => {
+            let header = header.first_chunk_mut::<{ ipv4::HEADER_LEN }>()?;
+            let field = header[12 + 4 * index..].first_chunk_mut()?;
+            delta.replace_bytes(*field, address.octets());
+            *field = address.octets();
+        }
+        IpAddr::V6(address) => {
+            let header = header.first_chunk_mut::<{ ipv6::HEADER_LEN }>()?;
+            let field = header[8 + 16 * index..].first_chunk_mut::<16>()?;
+            delta.replace_ipv6(Ipv6Addr::from(*field), address);
+            *field = address.octets();
+        }
+    }
+    Some(())
+}
+
+/// The same for a port of a transport header, which is there.
+#[inline]
+fn replace_port(header: &mut [u8], index: usize, port: u16, delta: &mut Delta) {
+    let field = &mut header[2 * index..2 * index + 2];
+    delta.replace_u16(u16::from_be_bytes([field[0], field[1]]), port);
+    field.copy_from_slice(&port.to_be_bytes());
+}
+
+/// [`rewrite`] for every packet, one question after the other.
+fn rewrite_any(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite) -> Result<(), DropReason> {
     let Some(bytes) = packet.bytes().get(..headers.packet_len) else { return Err(DropReason::MalformedIp) };
     let (source, destination) = new_addresses(headers, rewrite)?;
     let transport = Transport::check(bytes, headers, rewrite, packet.offload.checksum)?;
@@ -282,3 +364,80 @@ impl Ports {
 const TCP: u8 = Protocol::Tcp.number();
 const UDP: u8 = Protocol::Udp.number();
 const SCTP: u8 = Protocol::Sctp.number();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HEADROOM;
+    use crate::wire::parse::parse;
+
+    /// A packet of this family and protocol whose transport checksum field holds `checksum`, right or wrong.
+    fn packet(family: AddressFamily, protocol: u8, checksum: u16) -> alloc::vec::Vec<u8> {
+        let mut bytes = alloc::vec![0; HEADROOM];
+        let (source, destination) = (end(family, 1), end(family, 2));
+        match family {
+            AddressFamily::Ipv4 => bytes.extend([0x45, 0, 0, 46, 0, 1, 0, 0, 64, protocol, 0, 0]),
+            AddressFamily::Ipv6 => bytes.extend([0x60, 0, 0, 0, 0, 26, protocol, 64]),
+        }
+        for address in [source.address, destination.address] {
+            match address {
+                IpAddr::V4(address) => bytes.extend(address.octets()),
+                IpAddr::V6(address) => bytes.extend(address.octets()),
+            }
+        }
+        let transport = bytes.len();
+        bytes.extend(0..26);
+        write_u16(&mut bytes, transport, source.port);
+        write_u16(&mut bytes, transport + 2, destination.port);
+        write_u16(&mut bytes, transport + if protocol == TCP { tcp::CHECKSUM } else { udp::CHECKSUM }, checksum);
+        if family == AddressFamily::Ipv4 {
+            ipv4::recompute_checksum(&mut bytes[HEADROOM..], ipv4::HEADER_LEN);
+        }
+        bytes.extend([0xee; 6]); // link padding
+        bytes
+    }
+
+    fn end(family: AddressFamily, n: u8) -> Endpoint {
+        let address = match family {
+            AddressFamily::Ipv4 => IpAddr::from([198, 51, 100 + n, n]),
+            AddressFamily::Ipv6 => IpAddr::from([0x2001, 0xdb8, u16::from(n) << 12, 0, 0xffff, 1, 0, u16::from(n)]),
+        };
+        Endpoint::new(address, 60_000 + u16::from(n))
+    }
+
+    #[test]
+    fn common_packets_are_rewritten_as_any_packet_is() {
+        let ends = |family| [None, Some(end(family, 1)), Some(end(family, 3)), Some(end(AddressFamily::Ipv4, 9))];
+        let families = [AddressFamily::Ipv4, AddressFamily::Ipv6];
+        let mut common = 0;
+        for (family, other) in families.into_iter().flat_map(|family| families.map(|other| (family, other))) {
+            for (source, destination) in ends(family).into_iter().flat_map(|s| ends(other).map(|d| (s, d))) {
+                for (protocol, field) in [(TCP, tcp::CHECKSUM), (UDP, udp::CHECKSUM), (SCTP, sctp::CHECKSUM)] {
+                    for checksum in [0, 1, 0x1234, 0x8000, 0xfffe, 0xffff] {
+                        let mut storage = packet(family, protocol, checksum);
+                        let len = storage.len() - HEADROOM;
+                        let start = parse(&storage[HEADROOM..]).unwrap().transport as u16;
+                        let left = |offset| ChecksumOffload::Partial { start, offset };
+                        for offload in [ChecksumOffload::Full, left(field as u16), left(2)] {
+                            let change = Rewrite { source, destination };
+                            let mut plain_storage = storage.clone();
+                            let mut plain = PacketBuf::new(&mut plain_storage, HEADROOM, len);
+                            let mut tried = PacketBuf::new(&mut storage, HEADROOM, len);
+                            (plain.offload.checksum, tried.offload.checksum) = (offload, offload);
+                            let headers = parse(plain.bytes()).unwrap();
+                            if rewrite_common(&mut tried, &headers, &change).is_some() {
+                                common += 1;
+                                assert_eq!(rewrite_any(&mut plain, &headers, &change), Ok(()));
+                            }
+                            assert_eq!(tried.bytes(), plain.bytes(), "{family:?} {protocol} {checksum:#x} {change:?}");
+                            assert_eq!(tried.offload, plain.offload);
+                            storage = packet(family, protocol, checksum);
+                        }
+                    }
+                }
+            }
+        }
+        // 21 changes of one family, each with 17 checksums: six for TCP and five for UDP, and six more of each left to the device.
+        assert!(common > 300, "the short way was hardly taken: {common}");
+    }
+}
