@@ -1,5 +1,6 @@
 //! Every option ipvsadm 1.31 knows, and the scanner that cuts an argument list into them.
 //! Decides what an option is and which words are its value, never what they mean.
+//! What is ours and not ipvsadm's (FullNAT) stands at the end of each list, in DPVS's words where it has some.
 //! Option syntax as popt's: `-t X`, `-tX`, `-t=X`, bundles (`-Ln`), `--long X`, `--long=X`, `--`; no abbreviations.
 
 use crate::UsageError;
@@ -22,6 +23,10 @@ pub(crate) enum Meaning {
     SetTimeouts,
     StartDaemon,
     StopDaemon,
+    /// Ours.
+    AddLocalAddress,
+    /// Ours.
+    DeleteLocalAddress,
     Help,
     Version,
     TcpService,
@@ -32,6 +37,8 @@ pub(crate) enum Meaning {
     Gatewaying,
     Ipip,
     Masquerading,
+    /// Ours.
+    FullNat,
     /// Does nothing; sorting is the default.
     Sort,
     /// Means what its group's name says.
@@ -76,11 +83,16 @@ pub(crate) enum Group {
     TunnelNoChecksum,
     TunnelChecksum,
     TunnelRemoteChecksum,
+    /// Ours, as what follows.
+    LocalAddress,
+    ClientAddress,
+    KeepSequence,
+    KeepTimestamps,
 }
 
 impl Group {
     /// In ipvsadm's order, with the names it uses in its complaints.
-    pub(crate) const ALL: [(Self, &'static str); 34] = [
+    pub(crate) const ALL: [(Self, &'static str); 38] = [
         (Self::Numeric, "numeric"),
         (Self::Connection, "connection"),
         (Self::Service, "service-address"),
@@ -115,6 +127,10 @@ impl Group {
         (Self::TunnelNoChecksum, "tun-nocsum"),
         (Self::TunnelChecksum, "tun-csum"),
         (Self::TunnelRemoteChecksum, "tun-remcsum"),
+        (Self::LocalAddress, "local-address"),
+        (Self::ClientAddress, "client-address"),
+        (Self::KeepSequence, "keep-sequence"),
+        (Self::KeepTimestamps, "keep-timestamps"),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -273,7 +289,7 @@ const fn valued(long: &'static str, short: Option<char>, meaning: Meaning) -> Sp
 }
 
 /// ipvsadm(8), and `ipvsadm -h`.
-static OPTIONS: [Spec; 57] = [
+static OPTIONS: [Spec; 64] = [
     flag("add-service", Some('A'), Meaning::AddService),
     flag("edit-service", Some('E'), Meaning::EditService),
     flag("delete-service", Some('D'), Meaning::DeleteService),
@@ -331,4 +347,12 @@ static OPTIONS: [Spec; 57] = [
     valued("mcast-group", None, Meaning::Plain(Group::McastAddress)),
     valued("mcast-port", None, Meaning::Plain(Group::McastPort)),
     valued("mcast-ttl", None, Meaning::Plain(Group::McastTtl)),
+    // Ours.
+    flag("add-laddr", None, Meaning::AddLocalAddress),
+    flag("del-laddr", None, Meaning::DeleteLocalAddress),
+    valued("local-address", Some('z'), Meaning::Plain(Group::LocalAddress)),
+    flag("fullnat", None, Meaning::FullNat),
+    valued("client-address", None, Meaning::Plain(Group::ClientAddress)),
+    flag("keep-sequence", None, Meaning::Plain(Group::KeepSequence)),
+    flag("keep-timestamps", None, Meaning::Plain(Group::KeepTimestamps)),
 ];

@@ -92,6 +92,10 @@ fn build(
             Command::EditServer(key, server)
         }
         Action::DeleteServer => Command::DeleteServer(given.demanded_service(), given.demanded_server()),
+        Action::AddLocalAddress => Command::AddLocalAddress(given.demanded_service(), given.demanded_local_address()),
+        Action::DeleteLocalAddress => {
+            Command::DeleteLocalAddress(given.demanded_service(), given.demanded_local_address())
+        }
         Action::Restore => return Ok(Request::Restore),
         Action::Save => return Ok(Request::Save { numeric: given.groups.has(Group::Numeric) }),
         Action::StartDaemon => return Ok(Request::StartDaemon(given.daemon)),
@@ -118,12 +122,15 @@ fn checked_service(given: &Given<'_>, config: &ServiceConfig) -> Result<ServiceK
 fn checked_server(given: &Given<'_>) -> Result<(ServiceKey, ServerConfig), UsageError> {
     let service = given.demanded_service();
     let mut key = given.demanded_server();
-    if AddressFamily::of(key.address) != service.family() && given.forward != ForwardMethod::Tunnel {
+    // FullNAT is ours, and whether it can is for the director to say.
+    let reaches_other_family = matches!(given.forward, ForwardMethod::Tunnel | ForwardMethod::FullNat);
+    if AddressFamily::of(key.address) != service.family() && !reaches_other_family {
         return Err(UsageError::check("Different address family is allowed only for tunneling servers"));
     }
     check::tunnel(given.groups, given.forward, given.tunnel.kind)?;
     // Only address translation can change the port: ipvsadm silently takes the service's for the other methods.
-    if let (ServiceKey::Address { port, .. }, false) = (service, given.forward == ForwardMethod::Nat) {
+    let is_translated = matches!(given.forward, ForwardMethod::Nat | ForwardMethod::FullNat);
+    if let (ServiceKey::Address { port, .. }, false) = (service, is_translated) {
         key.port = port;
     }
     let mut config = ServerConfig::new((key.address, key.port).into(), given.forward).weight(given.weight);

@@ -3,11 +3,11 @@
 
 use core::fmt::Write;
 
-use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::service::{ClientAddress, FullNatOptions, TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::view::{ServerView, ServiceView};
 use lvs_core::{Command, ForwardMethod, ServiceKey};
 
-use crate::label::{Labels, scheduler_flag_names};
+use crate::label::{CLIENT_ADDRESSES, Labels, scheduler_flag_names};
 use crate::order::sorted;
 use crate::request::{Request, UsageError};
 use crate::{Names, parse_with_names};
@@ -97,14 +97,18 @@ fn numbered<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = (usize,
 
 /// The rules that make these services, sorted as listings are: `ipvsadm -S`.
 ///
-/// What has no ipvsadm option is not written: slow start, MTU overrides, a mask without persistence. A server with full
-/// NAT, on the director's own host or with bypass is written `-m`, the nearest ipvsadm has.
+/// What has no option is not written: slow start, MTU overrides, a mask without persistence. A server on the director's
+/// own host or with bypass is written `-m`, the nearest ipvsadm has. What FullNAT needs is written in options of ours,
+/// and only where it is used: `--fullnat`, `--client-address`, `--keep-sequence`, `--keep-timestamps`, `--add-laddr`.
 pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> String {
     let labels = Labels::new(options.numeric, names);
     let mut text = String::new();
     for (service, servers) in sorted(services) {
         let key = service_option(service.key, &labels);
         write_service(&mut text, &key, service);
+        for address in &service.local_addresses {
+            let _ = writeln!(text, "--add-laddr {key} -z {address}");
+        }
         for server in servers {
             write_server(&mut text, &key, service.key, server, options, &labels);
         }
@@ -146,7 +150,21 @@ fn write_service(text: &mut String, key: &str, service: &ServiceView) {
     if let Some(flags) = scheduler_flag_names(config) {
         let _ = write!(text, " -b {flags}");
     }
+    write_full_nat(text, config.full_nat);
     text.push('\n');
+}
+
+fn write_full_nat(text: &mut String, options: FullNatOptions) {
+    let name = CLIENT_ADDRESSES.into_iter().find(|(_, kind)| *kind == options.client_address).map(|(name, _)| name);
+    if let Some(name) = name.filter(|_| options.client_address != ClientAddress::None) {
+        let _ = write!(text, " --client-address {name}");
+    }
+    if !options.rewrite_sequence {
+        text.push_str(" --keep-sequence");
+    }
+    if !options.remove_timestamps {
+        text.push_str(" --keep-timestamps");
+    }
 }
 
 fn write_server(
@@ -162,7 +180,8 @@ fn write_server(
     let method = match config.forward {
         ForwardMethod::DirectRouting => "-g",
         ForwardMethod::Tunnel => "-i",
-        ForwardMethod::Nat | ForwardMethod::FullNat | ForwardMethod::Local | ForwardMethod::Bypass => "-m",
+        ForwardMethod::FullNat => "--fullnat",
+        ForwardMethod::Nat | ForwardMethod::Local | ForwardMethod::Bypass => "-m",
     };
     let _ = write!(text, "-a {key} -r {real} {method} -w {}", config.weight);
     if config.forward == ForwardMethod::Tunnel {

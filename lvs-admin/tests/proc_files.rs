@@ -139,6 +139,7 @@ fn connection(
         client,
         virtual_endpoint: endpoint(virtual_endpoint),
         real: endpoint(real),
+        local: None,
         forward: ForwardMethod::Nat,
         state,
         expires_in: Duration::from_millis(seconds * 1000 + 999),

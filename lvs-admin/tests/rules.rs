@@ -3,7 +3,7 @@
 mod table;
 
 use lvs_admin::{Names, Request, SaveOptions, parse_rules, restore, save};
-use lvs_core::service::{SchedulerFlags, TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::service::{ClientAddress, FullNatOptions, SchedulerFlags, TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::view::ServiceView;
 use lvs_core::{AddressFamily, Command, ForwardMethod, Netmask, Protocol, ServerConfig, ServiceConfig, ServiceKey};
 use proptest::prelude::*;
@@ -117,6 +117,20 @@ fn thresholds_are_saved_only_when_asked_for() {
 }
 
 #[test]
+fn full_nat_is_saved_in_options_of_our_own() {
+    let saved = concat!(
+        "-A -t 192.0.2.80:80 -s rr --client-address toa --keep-timestamps\n",
+        "--add-laddr -t 192.0.2.80:80 -z 10.0.0.201\n",
+        "--add-laddr -t 192.0.2.80:80 -z 10.0.0.200\n",
+        "-a -t 192.0.2.80:80 -r 10.0.0.2:8080 --fullnat -w 3\n",
+        "-A -t [2001:db8::80]:80 -s rr --client-address proxy-v2 --keep-sequence\n",
+        "--add-laddr -t [2001:db8::80]:80 -z 10.0.0.200\n",
+        "-a -t [2001:db8::80]:80 -r 10.0.0.2:8080 --fullnat -w 1\n",
+    );
+    check(saved, NUMERIC, saved);
+}
+
+#[test]
 fn blank_lines_and_the_program_s_name_are_skipped() {
     let plain = parse_rules("-A -t 192.0.2.80:80 -s rr\n").unwrap();
     assert_eq!(plain.len(), 1);
@@ -176,7 +190,9 @@ proptest! {
 
 /// A service any command line could have made, with a few servers.
 fn any_service() -> impl Strategy<Value = ServiceView> {
-    (any_key(), any_config(), prop::collection::vec(any_server(), 0..4)).prop_map(|(key, mut config, mut servers)| {
+    let local_addresses = prop::collection::btree_set(any::<std::net::IpAddr>(), 0..3);
+    let parts = (any_key(), any_config(), prop::collection::vec(any_server(), 0..4), local_addresses);
+    parts.prop_map(|(key, mut config, mut servers, local_addresses)| {
         // Each of these combinations is one that ipvsadm refuses or writes in another way.
         config.netmask = match (config.netmask, key.family(), config.persistence_timeout_s) {
             (Some(mask), family, Some(_)) if mask != Netmask::host(family) => Some(match (mask, family) {
@@ -190,16 +206,19 @@ fn any_service() -> impl Strategy<Value = ServiceView> {
             if port == 0 && config.persistence_timeout_s.is_none() {
                 config.persistence_timeout_s = Some(1);
             }
-            for server in servers.iter_mut().filter(|server| server.forward != ForwardMethod::Nat) {
+            let is_translated = |method| matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
+            for server in servers.iter_mut().filter(|server| !is_translated(server.forward)) {
                 server.key.port = port;
             }
         }
         servers.retain(|server| {
-            AddressFamily::of(server.key.address) == key.family() || server.forward == ForwardMethod::Tunnel
+            let reaches_other_family = matches!(server.forward, ForwardMethod::Tunnel | ForwardMethod::FullNat);
+            AddressFamily::of(server.key.address) == key.family() || reaches_other_family
         });
         servers.sort_by_key(|server| server.key);
         servers.dedup_by_key(|server| server.key);
         let mut service = table::service(key, config);
+        service.local_addresses = local_addresses.into_iter().collect();
         service.servers = servers.into_iter().map(table::server).collect();
         service
     })
@@ -218,21 +237,40 @@ fn any_config() -> impl Strategy<Value = ServiceConfig> {
     let scheduler = prop::sample::select(vec!["rr", "wlc", "sh", "mh", "my-own"]);
     let timeout_s = prop::option::of(1..=2_678_400_u32);
     let mask = prop::option::of(any::<std::net::Ipv4Addr>().prop_map(Netmask::V4));
-    (scheduler, 0..8_u8, timeout_s, mask, any::<bool>(), prop::option::of(Just("sip".to_owned()))).prop_map(
-        |(scheduler, flags, timeout_s, netmask, one_packet, persistence_engine)| {
+    let engine = prop::option::of(Just("sip".to_owned()));
+    (scheduler, 0..8_u8, timeout_s, mask, any::<bool>(), engine, any_full_nat()).prop_map(
+        |(scheduler, flags, timeout_s, netmask, one_packet, persistence_engine, full_nat)| {
             let mut config = ServiceConfig::new(scheduler);
             config.scheduler_flags = SchedulerFlags(flags);
             config.persistence_timeout_s = timeout_s;
             config.netmask = netmask;
             config.one_packet = one_packet;
             config.persistence_engine = persistence_engine;
+            config.full_nat = full_nat;
             config
         },
     )
 }
 
+fn any_full_nat() -> impl Strategy<Value = FullNatOptions> {
+    let kinds = [ClientAddress::None, ClientAddress::Toa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
+    let booleans = (any::<bool>(), any::<bool>());
+    (prop::sample::select(kinds.to_vec()), booleans).prop_map(
+        |(client_address, (rewrite_sequence, remove_timestamps))| FullNatOptions {
+            client_address,
+            rewrite_sequence,
+            remove_timestamps,
+        },
+    )
+}
+
 fn any_server() -> impl Strategy<Value = ServerConfig> {
-    let forward = prop::sample::select(vec![ForwardMethod::Nat, ForwardMethod::DirectRouting, ForwardMethod::Tunnel]);
+    let forward = prop::sample::select(vec![
+        ForwardMethod::Nat,
+        ForwardMethod::DirectRouting,
+        ForwardMethod::Tunnel,
+        ForwardMethod::FullNat,
+    ]);
     let weight = 0..=i32::MAX as u32;
     let thresholds = (0..=i32::MAX as u32, 0..=i32::MAX as u32);
     (any::<std::net::SocketAddr>(), forward, weight, thresholds, any_tunnel()).prop_map(

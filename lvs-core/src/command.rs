@@ -1,6 +1,7 @@
 //! Everything that can be changed while the director runs. A list of accepted commands, replayed, rebuilds the
 //! configuration: that is also save and restore, and how shards are kept alike.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::flow::AddressFamily;
@@ -36,6 +37,11 @@ pub enum Command {
     EditServer(ServiceKey, ServerConfig),
     /// Deletes a real server. Its connections stay. ipvsadm: `-d`.
     DeleteServer(ServiceKey, ServerKey),
+    /// Adds one of the director's own addresses for FullNAT towards a service's servers of that family: requests leave
+    /// with it as their source. At most [`crate::local_address::LOCAL_ADDRESSES_MAX`]. DPVS: `--add-laddr -z`.
+    AddLocalAddress(ServiceKey, IpAddr),
+    /// Takes a local address from a service. Its connections keep it. DPVS: `--del-laddr -z`.
+    DeleteLocalAddress(ServiceKey, IpAddr),
     /// Zeroes the statistics of one service and its servers, or of everything. ipvsadm: `-Z`.
     Zero(Option<ServiceKey>),
     /// Sets timeouts; `None` leaves one unchanged. ipvsadm: `--set tcp tcpfin udp`, where 0 means unchanged.
@@ -96,6 +102,8 @@ impl Command {
             | Self::AddServer(key, _)
             | Self::EditServer(key, _)
             | Self::DeleteServer(key, _)
+            | Self::AddLocalAddress(key, _)
+            | Self::DeleteLocalAddress(key, _)
             | Self::Zero(Some(key))
             | Self::SetServerFactor { service: key, .. }
             | Self::Drain { service: key, .. } => Some(key.family()),

@@ -8,6 +8,7 @@ mod drain;
 mod explain;
 mod first_packet;
 mod fragments;
+mod full_nat;
 mod help;
 mod known_flow;
 mod look;
@@ -25,6 +26,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::accounting::EventQueue;
 use self::fragments::FragmentTable;
+use self::full_nat::FullNat;
 use self::look::Outcome;
 use self::outbox::Outbox;
 use self::server_timers::ServerTimers;
@@ -40,6 +42,7 @@ use crate::explanation::Explanation;
 use crate::flow::AddressFamily;
 use crate::helper::HelperRegistry;
 use crate::helper::table::HelpedTable;
+use crate::local_address::LocalPorts;
 use crate::packet::PacketBuf;
 use crate::persistence::TemplateTable;
 use crate::rng::Seed;
@@ -125,6 +128,8 @@ pub struct DirectorConfig {
     pub fragment_bytes_max: u32,
     /// Most events kept until they are polled; what comes after is counted ([`Event::Lost`]). Default 1,024.
     pub events_max: u32,
+    /// FullNAT: which local ports there are, which of them are this director's, and how long they rest.
+    pub local_ports: LocalPorts,
     /// Which schedulers there are. Default: every built-in one.
     pub schedulers: SchedulerRegistry,
     /// Which protocol helpers there are, for services that ask for one. Default: `ftp`.
@@ -150,6 +155,7 @@ impl Default for DirectorConfig {
             fragments_max: 1_024,
             fragment_bytes_max: 4 << 20,
             events_max: 1_024,
+            local_ports: LocalPorts::default(),
             schedulers: SchedulerRegistry::default(),
             helpers: HelperRegistry::default(),
             load_formula: LoadFormula::default(),
@@ -182,6 +188,7 @@ pub struct Director {
     helped: HelpedTable,
     templates: TemplateTable,
     fragments: FragmentTable,
+    full_nat: FullNat,
     /// Packets on their way to `poll_transmit`.
     outbox: Outbox,
     defence: Defence,
@@ -210,9 +217,10 @@ impl Director {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
-            helped: HelpedTable::new(seed.derive(7)),
+            helped: HelpedTable::new(seed.derive(8)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
+            full_nat: FullNat::new(config.local_ports, seed.derive(8)),
             outbox: Outbox::new(config.fragment_bytes_max),
             defence: Defence::new(seed.derive(7)),
             timeouts: Timeouts::default(),

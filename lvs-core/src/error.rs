@@ -2,6 +2,7 @@
 //! A refused command has changed nothing.
 
 use alloc::string::String;
+use core::net::IpAddr;
 
 use crate::service::{ServerKey, ServiceKey};
 
@@ -24,6 +25,12 @@ pub enum ControlError {
     /// The server to edit or delete does not exist (`ENOENT`).
     #[error("No such destination")]
     NoSuchServer(ServerKey),
+    /// The local address to add is there already (`EEXIST`). An addition to IPVS.
+    #[error("Local address already exists")]
+    LocalAddressExists(IpAddr),
+    /// The local address to delete does not exist (`ENOENT`). An addition to IPVS.
+    #[error("No such local address")]
+    NoSuchLocalAddress(IpAddr),
     /// No scheduler or persistence engine has this name (`ENOENT`).
     #[error("Scheduler or persistence engine not found")]
     NoSuchScheduler(String),

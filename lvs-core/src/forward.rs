@@ -3,6 +3,7 @@
 //! (spec datapath §2.1). Methods know a [`Path`], never a service.
 
 pub(crate) mod direct_routing;
+pub(crate) mod full_nat;
 mod local;
 pub(crate) mod nat;
 pub(crate) mod tunnel;
@@ -11,6 +12,7 @@ use core::net::IpAddr;
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::TunnelPath;
 use crate::packet::{GsoKind, PacketBuf};
 use crate::service::ForwardMethod;
@@ -31,6 +33,7 @@ pub(crate) struct Path {
     pub virtual_endpoint: Endpoint,
     pub real: Endpoint,
     pub tunnel: TunnelPath,
+    pub full_nat: FullNatPath,
     /// Longest packet the way out takes.
     pub mtu: u16,
     /// Highest MSS a SYN may announce (MSS clamping).
@@ -41,6 +44,19 @@ pub(crate) struct Path {
     pub identification: u32,
 }
 
+impl Path {
+    /// How much longer the IP header of such a packet becomes on this path (NAT64).
+    pub fn header_growth(&self, headers: &Headers) -> isize {
+        if self.client.address.is_ipv4() == self.real.address.is_ipv4() {
+            return 0;
+        }
+        match headers.family {
+            AddressFamily::Ipv4 => 20,
+            AddressFamily::Ipv6 => -20,
+        }
+    }
+}
+
 /// Sends a packet from a client to the path's real server.
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
@@ -49,7 +65,8 @@ pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path
         ForwardMethod::DirectRouting => direct_routing::request(packet, headers, path.real.address, path),
         ForwardMethod::Bypass => direct_routing::request(packet, headers, headers.destination, path),
         ForwardMethod::Tunnel => tunnel::request(packet, headers, path),
-        ForwardMethod::FullNat | ForwardMethod::Local => Verdict::Drop(DropReason::NotForwardable),
+        ForwardMethod::FullNat => full_nat::request(packet, headers, path),
+        ForwardMethod::Local => Verdict::Drop(DropReason::NotForwardable),
     }
 }
 
@@ -58,6 +75,7 @@ pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) 
     match path.method {
         _ if path.is_local => local::reply(packet, headers, path),
         ForwardMethod::Nat => nat::reply(packet, headers, path),
+        ForwardMethod::FullNat => full_nat::reply(packet, headers, path),
         _ => direct_routing::reply(packet, headers, path),
     }
 }

@@ -50,6 +50,7 @@
 //! | [`director`] | the director, its configuration and verbs |
 //! | [`packet`], [`verdict`], [`drop_reason`] | what goes in with a packet and what comes out |
 //! | [`service`], [`command`], [`settings`], [`error`] | what an operator configures, in ipvsadm's words |
+//! | [`local_address`] | the director's own endpoints towards servers, for FullNAT |
 //! | [`scheduler`] | which server gets a new connection; bring your own |
 //! | [`connection`] | protocol states and timeouts |
 //! | [`persistence`], [`helper`] | engines and helpers that read payloads: SIP, FTP; bring your own helper |
@@ -76,6 +77,7 @@ mod forward;
 mod fragment;
 pub mod hash;
 pub mod helper;
+pub mod local_address;
 pub mod packet;
 pub mod persistence;
 pub mod rng;

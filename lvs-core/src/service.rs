@@ -138,6 +138,8 @@ pub struct ServiceConfig {
     pub helper: Option<String>,
     /// Slow start of servers that were just added or came back. An addition to IPVS; default none.
     pub slow_start: Option<SlowStart>,
+    /// What servers behind FullNAT are told of their clients, and how. An addition to IPVS.
+    pub full_nat: FullNatOptions,
     /// Timeouts of this service's connections where they differ from the director's. An addition to IPVS; default none.
     pub timeouts: Option<ServiceTimeouts>,
     /// What happens to connections whose server was deleted from this service. An addition to IPVS; default Linux's.
@@ -160,6 +162,7 @@ impl ServiceConfig {
             persistence_engine: None,
             helper: None,
             slow_start: None,
+            full_nat: FullNatOptions::default(),
             mss_clamp: None,
             timeouts: None,
             on_server_gone: OnServerGone::Default,
@@ -238,6 +241,53 @@ pub struct SlowStart {
     pub min_share: u16,
     /// The exponent's inverse in 1/1024ths: 1024 is a straight line, more grows faster at first.
     pub aggression: u16,
+}
+
+/// How FullNAT translates more than addresses and ports. Connections keep what was set when they began.
+///
+/// A server sees clients by the director's local endpoints, one client after the other at each. It takes a new
+/// connection while it still remembers the last one (TIME_WAIT) only if sequence numbers and timestamps have grown
+/// (RFC 9293 §3.6.1, RFC 7323 §5.8), which those of different clients do not; hence the defaults.
+///
+/// ```
+/// use lvs_core::service::{ClientAddress, FullNatOptions};
+/// use lvs_core::ServiceConfig;
+/// let mut service = ServiceConfig::new("rr");
+/// service.full_nat = FullNatOptions { client_address: ClientAddress::Toa, ..FullNatOptions::default() };
+/// assert!(service.full_nat.rewrite_sequence);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FullNatOptions {
+    /// How the server learns who its client is. Default: it does not.
+    pub client_address: ClientAddress,
+    /// Initial sequence numbers of clients are replaced by ones that grow at each local endpoint. Default on.
+    pub rewrite_sequence: bool,
+    /// Timestamps are taken out of clients' SYNs, so that neither side uses them. Default on.
+    pub remove_timestamps: bool,
+}
+
+impl Default for FullNatOptions {
+    fn default() -> Self {
+        Self { client_address: ClientAddress::None, rewrite_sequence: true, remove_timestamps: true }
+    }
+}
+
+/// How a server behind FullNAT learns its client's address. Room for it is made in the maximum segment size the client
+/// is told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum ClientAddress {
+    /// Not at all.
+    #[default]
+    None,
+    /// A TCP option (kind 254, as DPVS) in every segment of the client until the server's first data has arrived; for
+    /// servers with a TOA kernel module. TCP only. Where header, MTU or buffer have no room the segment goes without, and
+    /// [`crate::Director::client_addresses_omitted`] counts it.
+    Toa,
+    /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only.
+    ProxyV1,
+    /// A PROXY protocol header, version 2 (binary), before a TCP client's first byte and in every UDP datagram.
+    ProxyV2,
 }
 
 /// How packets reach a real server.
@@ -351,6 +401,11 @@ impl ServerConfig {
     /// A server behind address translation. ipvsadm: `-m`.
     pub fn nat(at: core::net::SocketAddr) -> Self {
         Self::new(at, ForwardMethod::Nat)
+    }
+
+    /// A server behind full NAT; it may be IPv4 where the service is IPv6 (NAT64).
+    pub fn full_nat(at: core::net::SocketAddr) -> Self {
+        Self::new(at, ForwardMethod::FullNat)
     }
 
     /// Sets the weight. ipvsadm: `-w`.

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::flow::{AddressFamily, Endpoint, Protocol};
@@ -17,6 +18,8 @@ pub struct ServiceView {
     pub config: ServiceConfig,
     /// Its counters.
     pub statistics: Statistics,
+    /// The director's own addresses towards its servers, for FullNAT, in the order they were added.
+    pub local_addresses: Vec<IpAddr>,
     /// Its servers in list order, newest first.
     pub servers: Vec<ServerView>,
 }
@@ -55,6 +58,8 @@ pub struct ConnectionView {
     pub virtual_endpoint: Endpoint,
     /// The real server (address unspecified and port 0 for bypass connections).
     pub real: Endpoint,
+    /// The director's own endpoint towards the real server; FullNAT only.
+    pub local: Option<Endpoint>,
     /// How packets are forwarded.
     pub forward: ForwardMethod,
     /// The state's name as Linux prints it: `ESTABLISHED`, `UDP`, `ASSURED`.

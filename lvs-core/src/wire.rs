@@ -4,6 +4,7 @@
 //! in place, and each function checks all it needs before its first write: on `Err` the bytes are as they came.
 
 pub mod checksum;
+pub(crate) mod family;
 pub mod fragment;
 pub mod icmp;
 pub mod ipv4;
@@ -15,8 +16,9 @@ pub mod reset;
 pub mod rewrite;
 pub mod sctp;
 pub mod segment;
+pub(crate) mod stream;
 pub mod tcp;
-pub(crate) mod tcp_edit;
+pub(crate) mod tcp_options;
 pub mod udp;
 
 /// The 16 bits at `offset`, most significant byte first, if they are there.

@@ -23,6 +23,8 @@ pub(super) enum Action {
     SetTimeouts,
     StartDaemon,
     StopDaemon,
+    AddLocalAddress,
+    DeleteLocalAddress,
 }
 
 impl Action {
@@ -42,6 +44,8 @@ impl Action {
             Meaning::SetTimeouts => Self::SetTimeouts,
             Meaning::StartDaemon => Self::StartDaemon,
             Meaning::StopDaemon => Self::StopDaemon,
+            Meaning::AddLocalAddress => Self::AddLocalAddress,
+            Meaning::DeleteLocalAddress => Self::DeleteLocalAddress,
             _ => return None,
         })
     }
@@ -63,6 +67,8 @@ impl Action {
             Self::SetTimeouts => "set",
             Self::StartDaemon => "start-daemon",
             Self::StopDaemon => "stop-daemon",
+            Self::AddLocalAddress => "add-laddr",
+            Self::DeleteLocalAddress => "del-laddr",
         }
     }
 
@@ -70,6 +76,7 @@ impl Action {
         match self {
             Self::AddService | Self::EditService | Self::DeleteService => Groups::of(&[Group::Service]),
             Self::AddServer | Self::EditServer | Self::DeleteServer => Groups::of(&[Group::Service, Group::RealServer]),
+            Self::AddLocalAddress | Self::DeleteLocalAddress => Groups::of(&[Group::Service, Group::LocalAddress]),
             _ => Groups::of(&[]),
         }
     }
@@ -77,9 +84,18 @@ impl Action {
     const fn allowed(self) -> Groups {
         use Group::*;
         match self {
-            Self::AddService | Self::EditService => {
-                Groups::of(&[Service, Scheduler, Persistent, Netmask, OnePacket, PersistenceEngine, SchedulerFlags])
-            }
+            Self::AddService | Self::EditService => Groups::of(&[
+                Service,
+                Scheduler,
+                Persistent,
+                Netmask,
+                OnePacket,
+                PersistenceEngine,
+                SchedulerFlags,
+                ClientAddress,
+                KeepSequence,
+                KeepTimestamps,
+            ]),
             Self::DeleteService | Self::Zero => Groups::of(&[Service]),
             Self::AddServer | Self::EditServer => Groups::of(&[
                 Service,
@@ -113,6 +129,7 @@ impl Action {
             Self::Save => Groups::of(&[Numeric]),
             Self::StartDaemon => Groups::of(&[SyncId, McastInterface, McastAddress, McastPort, McastTtl, SyncMaxlen]),
             Self::StopDaemon => Groups::of(&[SyncId]),
+            Self::AddLocalAddress | Self::DeleteLocalAddress => Groups::of(&[Service, LocalAddress]),
             Self::Flush | Self::Restore | Self::SetTimeouts => Groups::of(&[]),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lvs_core::service::{SchedulerFlags, TunnelChecksum, TunnelConfig};
+use lvs_core::service::{ClientAddress, SchedulerFlags, TunnelChecksum, TunnelConfig};
 use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Netmask, Protocol, ServiceConfig, ServiceKey};
 
 use super::values;
@@ -28,6 +28,8 @@ pub(super) struct Given<'a> {
     pub(super) lower_threshold: u32,
     pub(super) tunnel: TunnelConfig,
     pub(super) daemon: SyncDaemon,
+    local_address: Option<IpAddr>,
+    client_address: ClientAddress,
 }
 
 impl<'a> Given<'a> {
@@ -56,6 +58,8 @@ impl<'a> Given<'a> {
                 port: 8848,
                 ttl: 1,
             },
+            local_address: None,
+            client_address: ClientAddress::None,
         }
     }
 
@@ -84,6 +88,7 @@ impl<'a> Given<'a> {
             Meaning::Gatewaying => self.take_forward(ForwardMethod::DirectRouting),
             Meaning::Ipip => self.take_forward(ForwardMethod::Tunnel),
             Meaning::Masquerading => self.take_forward(ForwardMethod::Nat),
+            Meaning::FullNat => self.take_forward(ForwardMethod::FullNat),
             Meaning::Sort => Ok(()),
             Meaning::Plain(group) => {
                 self.mark(group)?;
@@ -130,6 +135,12 @@ impl<'a> Given<'a> {
             Group::McastAddress => self.daemon.group = values::multicast_group(text)?,
             Group::McastPort => self.daemon.port = values::port(text).ok_or_else(|| illegal("mcast-port"))?,
             Group::McastTtl => self.daemon.ttl = values::number(text, 1, 255).ok_or_else(|| illegal("mcast-ttl"))?,
+            Group::LocalAddress => {
+                self.local_address = Some(text.parse().map_err(|_| illegal("local address"))?);
+            }
+            Group::ClientAddress => {
+                self.client_address = values::client_address(text).ok_or_else(|| illegal("client address"))?;
+            }
             _ => {}
         }
         Ok(())
@@ -190,6 +201,11 @@ impl<'a> Given<'a> {
         self.real_server.expect("check::options has refused the command without a server")
     }
 
+    /// The local address of a command that must have one.
+    pub(super) fn demanded_local_address(&self) -> IpAddr {
+        self.local_address.expect("check::options has refused the command without a local address")
+    }
+
     /// Read last of all, because a flag's name must go with the scheduler, whichever comes first.
     pub(super) fn scheduler_flags(&self) -> Result<SchedulerFlags, UsageError> {
         values::scheduler_flags(self.scheduler_flags, self.scheduler)
@@ -204,6 +220,9 @@ impl<'a> Given<'a> {
             .netmask
             .filter(|&mask| mask != Netmask::host(AddressFamily::Ipv4) && mask != Netmask::host(AddressFamily::Ipv6));
         config.one_packet = self.groups.has(Group::OnePacket);
+        config.full_nat.client_address = self.client_address;
+        config.full_nat.rewrite_sequence = !self.groups.has(Group::KeepSequence);
+        config.full_nat.remove_timestamps = !self.groups.has(Group::KeepTimestamps);
         config.persistence_engine = (!self.persistence_engine.is_empty()).then(|| self.persistence_engine.to_owned());
         config
     }

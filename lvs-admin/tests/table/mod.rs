@@ -4,7 +4,7 @@ use lvs_admin::parse_rules;
 use lvs_core::view::{ServerView, ServiceView};
 use lvs_core::{Command, ServerConfig, ServiceConfig, ServiceKey};
 
-/// The table these rules make. Rules other than `-A` and `-a` are not understood.
+/// The table these rules make. Rules other than `-A`, `-a` and `--add-laddr` are not understood.
 pub fn table(rules: &str) -> Vec<ServiceView> {
     from_commands(&parse_rules(rules).expect("valid rules"))
 }
@@ -18,6 +18,10 @@ pub fn from_commands(commands: &[Command]) -> Vec<ServiceView> {
                 let service: &mut ServiceView = services.iter_mut().find(|service| service.key == *key).unwrap();
                 service.servers.insert(0, server(config.clone()));
             }
+            Command::AddLocalAddress(key, address) => {
+                let service: &mut ServiceView = services.iter_mut().find(|service| service.key == *key).unwrap();
+                service.local_addresses.push(*address);
+            }
             other => panic!("not a rule of a table: {other:?}"),
         }
     }
@@ -25,7 +29,7 @@ pub fn from_commands(commands: &[Command]) -> Vec<ServiceView> {
 }
 
 pub fn service(key: ServiceKey, config: ServiceConfig) -> ServiceView {
-    ServiceView { key, config, statistics: Default::default(), servers: Vec::new() }
+    ServiceView { key, config, statistics: Default::default(), local_addresses: Vec::new(), servers: Vec::new() }
 }
 
 pub fn server(config: ServerConfig) -> ServerView {

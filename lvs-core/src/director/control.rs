@@ -11,7 +11,7 @@ use super::weights::FACTOR_ONE;
 use crate::command::Command;
 use crate::error::ControlError;
 use crate::event::Event;
-use crate::flow::{AddressFamily, Endpoint};
+use crate::flow::AddressFamily;
 use crate::helper::Helper;
 use crate::scheduler::{Change, Scheduler, SchedulerInit};
 use crate::service::server_table::{Place, ServerRecord};
@@ -45,6 +45,8 @@ impl Director {
             Command::AddServer(service, config) => self.add_server(now, service, config),
             Command::EditServer(service, config) => self.edit_server(now, service, config),
             Command::DeleteServer(service, server) => self.delete_server(now, service, server),
+            Command::AddLocalAddress(service, address) => self.add_local_address(service, *address),
+            Command::DeleteLocalAddress(service, address) => self.delete_local_address(service, *address),
             Command::Zero(service) => self.zero(service.as_ref()),
             Command::SetTimeouts { tcp, tcp_fin, udp } => {
                 if [tcp, tcp_fin, udp].into_iter().flatten().any(|timeout| timeout.as_secs() > TIMEOUT_MAX_S) {
@@ -91,6 +93,7 @@ impl Director {
             scheduler,
             helper: self.helper(config),
             servers: alloc::vec::Vec::new(),
+            local_addresses: alloc::vec::Vec::new(),
             meter: Meter::default(),
             is_unavailable: false,
         });
@@ -140,6 +143,9 @@ impl Director {
 
     fn delete_service(&mut self, now: Instant, index: ServiceIndex) {
         let Some(service) = self.services.remove(index) else { return };
+        for address in service.local_addresses {
+            self.full_nat.pool.leave(address);
+        }
         for server in service.servers {
             self.server_timers.clear(server.id);
             self.servers.bury(server.id, server, now, true);
@@ -157,7 +163,7 @@ impl Director {
         let server = match self.servers.find_buried(key, config) {
             Some(id) => self.servers.revive(id, *key, config.clone(), index).expect("it was just found"),
             None => {
-                check_unicast(&config.key)?;
+                check_unicast(config.key.address, "the server's address is not unicast")?;
                 if self.servers.len() >= self.config.servers_max {
                     return Err(ControlError::TableFull("servers_max"));
                 }
@@ -170,6 +176,7 @@ impl Director {
                     ramp_since: None,
                     drain: None,
                     factor: FACTOR_ONE,
+                    told_ports_exhausted: false,
                     route_mtu: None,
                 });
                 RealServer::new(id, config.key, config.weight)
@@ -315,8 +322,15 @@ fn check_netmask(key: &ServiceKey, config: &ServiceConfig) -> Result<(), Control
 }
 
 fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
-    if AddressFamily::of(config.key.address) != key.family() && config.forward != ForwardMethod::Tunnel {
-        return Err(ControlError::Invalid("only tunnels reach servers of the other address family"));
+    let is_same_family = AddressFamily::of(config.key.address) == key.family();
+    let reaches_other_family = match config.forward {
+        ForwardMethod::Tunnel => true,
+        // NAT64; the other way round is not translated.
+        ForwardMethod::FullNat => key.family() == AddressFamily::Ipv6,
+        _ => false,
+    };
+    if !is_same_family && !reaches_other_family {
+        return Err(ControlError::Invalid("this method does not reach servers of the other address family"));
     }
     if config.weight > i32::MAX as u32 {
         return Err(ControlError::OutOfRange("weight"));
@@ -333,8 +347,8 @@ fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlEr
     Ok(())
 }
 
-fn check_unicast(server: &Endpoint) -> Result<(), ControlError> {
-    let is_unicast = match server.address {
+pub(super) fn check_unicast(address: core::net::IpAddr, otherwise: &'static str) -> Result<(), ControlError> {
+    let is_unicast = match address {
         core::net::IpAddr::V4(address) => {
             !(address.is_multicast()
                 || address.is_broadcast()
@@ -345,7 +359,7 @@ fn check_unicast(server: &Endpoint) -> Result<(), ControlError> {
             !(address.is_multicast() || address.is_unspecified() || address.is_unicast_link_local())
         }
     };
-    if is_unicast { Ok(()) } else { Err(ControlError::Invalid("the server's address is not unicast")) }
+    if is_unicast { Ok(()) } else { Err(ControlError::Invalid(otherwise)) }
 }
 
 /// Sets or clears the overload flag where thresholds or counts came together anew.

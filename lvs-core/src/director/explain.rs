@@ -11,6 +11,7 @@ use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_
 use super::fragments::Fate;
 use super::help::Help;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
+use super::related::translate_related;
 use super::server_first::ServerFirst;
 use super::view::connection_view;
 use crate::connection::{Connection, ConnectionId};
@@ -25,6 +26,14 @@ use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{self, Headers};
+
+/// A connection; its name if it is in the table, and what its helper keeps of it.
+#[derive(Clone, Copy)]
+struct Flow<'a> {
+    id: Option<ConnectionId>,
+    connection: &'a Connection,
+    helped: Option<&'a Helped>,
+}
 
 /// The steps so far, and a copy of the packet to try the rewrite on.
 struct Trial<'a> {
@@ -83,15 +92,13 @@ impl Director {
                 Verdict::Pass
             }
             Outcome::Drop(reason) => Verdict::Drop(reason),
-            Outcome::Request(id) => self.try_known(now, trial, headers, id, Direction::Request),
-            Outcome::Reply(id) => self.try_known(now, trial, headers, id, Direction::Reply),
+            Outcome::Request(id) => self.try_known(now, trial, headers, self.flow(id), Direction::Request),
+            Outcome::Reply(id) => self.try_known(now, trial, headers, self.flow(id), Direction::Reply),
             Outcome::RelatedRequest(id, related) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_related(now, trial, headers, connection, &related, Direction::Request)
+                self.try_related(now, trial, headers, self.flow(id), &related, Direction::Request)
             }
             Outcome::RelatedReply(id, related) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_related(now, trial, headers, connection, &related, Direction::Reply)
+                self.try_related(now, trial, headers, self.flow(id), &related, Direction::Reply)
             }
             Outcome::TunnelError(id, error) => {
                 let connection = self.connections.get(id).expect("it was just found");
@@ -121,18 +128,21 @@ impl Director {
         }
     }
 
+    fn flow(&self, id: ConnectionId) -> Flow<'_> {
+        let connection = self.connections.get(id).expect("it was just found");
+        Flow { id: Some(id), connection, helped: self.helped.get(id).filter(|_| connection.has_helper) }
+    }
+
     fn try_known(
         &self,
         now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        id: ConnectionId,
+        flow: Flow<'_>,
         direction: Direction,
     ) -> Verdict {
-        let connection = self.connections.get(id).expect("it was just found");
-        let helped = self.helped.get(id).filter(|_| connection.has_helper);
-        trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        self.try_forward(now, trial, headers, (connection, helped), direction)
+        trial.steps.push(Step::KnownFlow { direction, connection: connection_view(flow.connection, now) });
+        self.try_forward(now, trial, headers, flow, direction)
     }
 
     /// The state's next step, and the way out.
@@ -141,9 +151,10 @@ impl Director {
         now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        (connection, helped): (&Connection, Option<&Helped>),
+        flow: Flow<'_>,
         direction: Direction,
     ) -> Verdict {
+        let connection = flow.connection;
         let next = self.next_state(connection, trial.packet.bytes(), headers, direction);
         let state = next.map(|next| Step::State {
             before: connection.state.name(),
@@ -151,7 +162,8 @@ impl Director {
             timeout: self.timeout_of(connection.server, next),
         });
         let end = self.flow_end(now, connection, direction, headers);
-        let verdict = match helped {
+        let end = self.with_translation(now, flow.id, connection, trial.packet.bytes(), headers, end);
+        let verdict = match flow.helped {
             None => self.try_send(trial, headers, &end),
             Some(helped) => {
                 // Requests move the state before they are sent, replies afterwards.
@@ -170,22 +182,20 @@ impl Director {
         now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        connection: &Connection,
+        flow: Flow<'_>,
         related: &Related,
         direction: Direction,
     ) -> Verdict {
+        let connection = flow.connection;
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        let end = self.flow_end(now, connection, direction, headers);
-        if connection.forward != ForwardMethod::Nat {
+        let end = self.related_end(now, flow.id, connection, direction, headers);
+        if !matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat) {
             return self.try_send(trial, headers, &end);
         }
-        if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
-            return Verdict::Drop(reason);
-        }
-        match direction {
-            Direction::Request => forward::nat::related_request(&mut trial.packet, headers, related, &end.path),
-            Direction::Reply => forward::nat::related_reply(&mut trial.packet, headers, related, &end.path),
+        match forward::nat::check_related(&trial.packet, headers, related) {
+            Ok(()) => translate_related(&mut trial.packet, headers, related, &end),
+            Err(reason) => Verdict::Drop(reason),
         }
     }
 
@@ -247,7 +257,7 @@ impl Director {
         let mut scheduler = service.scheduler.boxed_clone();
         let choice = self.choose(now, first, trial.packet.bytes(), headers, scheduler.as_mut());
         self.tell_choice(now, trial, first, &choice);
-        let connection = match choice.decision {
+        let mut connection = match choice.decision {
             Decision::Pass(reason) => {
                 trial.steps.push(Step::Passed(reason));
                 return Verdict::Pass;
@@ -272,15 +282,24 @@ impl Director {
             Some(reason) => return Verdict::Drop(reason),
             None => {}
         }
+        if connection.forward == ForwardMethod::FullNat {
+            connection.local = self.choose_local(now, first, connection.real);
+            if connection.local.is_none() {
+                let path = self.answer_path(Direction::Request, headers);
+                let (error, reason) = (IcmpError::PortUnreachable, DropReason::LocalPortsExhausted);
+                return forward::answer(&mut trial.packet, headers, error, &path, reason);
+            }
+        }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
+        let helped = self.helper_for(first, connection.forward).map(Helped::by);
+        let flow = Flow { id: None, connection: &connection, helped: helped.as_ref() };
         if first.is_quoted {
             return match icmp::related(trial.packet.bytes(), headers) {
-                Ok(Some(related)) => self.try_related(now, trial, headers, &connection, &related, Direction::Request),
+                Ok(Some(related)) => self.try_related(now, trial, headers, flow, &related, Direction::Request),
                 _ => Verdict::Pass,
             };
         }
-        let helped = self.helper_for(first, connection.forward).map(Helped::by);
-        self.try_forward(now, trial, headers, (&connection, helped.as_ref()), Direction::Request)
+        self.try_forward(now, trial, headers, flow, Direction::Request)
     }
 
     fn try_server_first(
@@ -300,7 +319,8 @@ impl Director {
             return Verdict::Drop(reason);
         }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
-        self.try_forward(now, trial, headers, (&connection, None), Direction::Reply)
+        let flow = Flow { id: None, connection: &connection, helped: None };
+        self.try_forward(now, trial, headers, flow, Direction::Reply)
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {

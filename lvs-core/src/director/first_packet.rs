@@ -107,18 +107,33 @@ impl Director {
                     self.evict_half_open(now, id);
                 }
                 let mut connection = new_connection(now, first, real, forward, Some(server));
-                connection.one_packet = self.is_one_packet(first);
+                connection.one_packet = self.is_one_packet(first, forward);
+                if forward == ForwardMethod::FullNat {
+                    if let Some(reason) = self.refuses_insertion(now, first, &connection) {
+                        self.tell_full(Table::Connections);
+                        return (Verdict::Drop(reason), None);
+                    }
+                    match self.lease_local(now, first, (server, real), packet, headers) {
+                        Ok(local) => connection.local = Some(local),
+                        Err(verdict) => return (verdict, None),
+                    }
+                }
                 match self.bind_template(now, first, server, forward, template) {
                     Ok(template) => connection.template = template,
-                    Err(reason) => return (Verdict::Drop(reason), None),
+                    Err(reason) => {
+                        self.give_back_local(now, &connection);
+                        return (Verdict::Drop(reason), None);
+                    }
                 }
                 self.open_and_send(now, first, connection, packet, headers)
             }
         }
     }
 
-    pub(super) fn is_one_packet(&self, first: &FirstPacket) -> bool {
+    /// One-packet scheduling; not with FullNAT, where a reply finds its client through the connection only.
+    pub(super) fn is_one_packet(&self, first: &FirstPacket, forward: ForwardMethod) -> bool {
         first.protocol == Protocol::Udp
+            && forward != ForwardMethod::FullNat
             && self.services.get(first.service).is_some_and(|service| service.config.one_packet)
     }
 
@@ -316,6 +331,7 @@ impl Director {
             Ok(id) => id,
             Err(reason) => return (Verdict::Drop(reason), None),
         };
+        self.open_translation(id);
         if let Some(helper) = helper {
             self.helped.insert(id, Helped::by(helper));
         }
@@ -396,7 +412,7 @@ impl Director {
         first: &FirstPacket,
         connection: &Connection,
     ) -> Option<DropReason> {
-        if self.is_one_packet(first) {
+        if self.is_one_packet(first, connection.forward) {
             return None;
         }
         self.connections.would_refuse(now, connection).map(refusal)

@@ -84,7 +84,7 @@ impl Director {
         let Some(protocol) = Protocol::from_number(headers.protocol) else {
             return if part.offset == 0 { Fate::First } else { Fate::Pass };
         };
-        if !self.services.serves(headers.family) {
+        if !self.serves(headers.family) {
             return Fate::Pass;
         }
         let is_payload_odd = part.more && (headers.packet_len - headers.transport) % 8 != 0;

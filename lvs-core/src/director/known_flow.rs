@@ -13,6 +13,7 @@ use crate::connection::{Connection, ConnectionId, Role, State};
 use crate::defence::is_on;
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
@@ -36,16 +37,22 @@ impl Director {
         let connection = self.connections.get(id).expect("it was just found");
         let (server, has_helper) = (connection.server, connection.has_helper);
         let end = self.flow_end(now, connection, Direction::Request, headers);
+        let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
         if connection.no_client_port {
             self.learn_client_port(id, packet.bytes(), headers);
         }
         self.count_in(server, 1, datagram_len(headers));
         self.move_state(id, packet.bytes(), headers, Direction::Request);
+        self.keep_translation(id, &end);
+        let omits_client_address = self.omits_client_address(packet, headers, &end);
         let verdict = if has_helper {
             self.send_helped(now, id, packet, headers, &end)
         } else {
             self.send(packet, headers, &end)
         };
+        if omits_client_address && matches!(verdict, Verdict::Forward { .. }) {
+            self.count_omitted_client_address();
+        }
         let connection = self.connections.get_mut(id).expect("nothing removed it");
         connection.in_packets += 1;
         let timeout = connection.timeout;
@@ -64,6 +71,9 @@ impl Director {
         let connection = self.connections.get(id).expect("it was just found");
         let (server, has_helper) = (connection.server, connection.has_helper);
         let end = self.flow_end(now, connection, Direction::Reply, headers);
+        let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
+        // Of the packet as it came: between families its headers move.
+        let next = self.next_state(connection, packet.bytes(), headers, Direction::Reply);
         let verdict = if has_helper {
             self.send_helped(now, id, packet, headers, &end)
         } else {
@@ -72,7 +82,10 @@ impl Director {
         if matches!(verdict, Verdict::Forward { .. }) {
             let counted_len = if has_helper { resized_len(headers, packet) } else { datagram_len(headers) };
             self.count_out(server, 1, counted_len);
-            self.move_state(id, packet.bytes(), headers, Direction::Reply);
+            self.keep_translation(id, &end);
+            if let Some(next) = next {
+                self.enter_state(id, next, Direction::Reply);
+            }
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
             self.connections.rearm(id, now, timeout);
         }
@@ -108,7 +121,8 @@ impl Director {
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
             // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
-            if end.direction == Direction::Request && end.path.method != ForwardMethod::Nat {
+            let is_nat = matches!(end.path.method, ForwardMethod::Nat | ForwardMethod::FullNat);
+            if end.direction == Direction::Request && !is_nat {
                 self.count_out(end.server, 1, packet.len() as u64);
             }
         }
@@ -129,17 +143,27 @@ impl Director {
         };
         let path = Path {
             method: connection.forward,
-            is_local: connection.forward == ForwardMethod::Local || self.is_own_address(connection.real.address),
+            is_local: self.is_local(connection),
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
             tunnel: self.tunnel_path(connection),
+            full_nat: FullNatPath { local: connection.local, translation: None },
             mtu,
             mss_clamp: self.mss_clamp(connection),
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         };
         FlowEnd { path, direction, server: connection.server }
+    }
+
+    /// Whether the connection's server is the director's own host. With FullNAT it is a host like any other.
+    fn is_local(&self, connection: &Connection) -> bool {
+        match connection.forward {
+            ForwardMethod::Local => true,
+            ForwardMethod::FullNat => false,
+            _ => self.is_own_address(connection.real.address),
+        }
     }
 
     /// Highest MSS the connection's service lets SYNs announce.
@@ -166,9 +190,14 @@ impl Director {
     pub(super) fn error_source(&self, direction: Direction, headers: &Headers) -> Option<IpAddr> {
         match direction {
             Direction::Request => Some(headers.destination),
-            Direction::Reply if self.services.is_virtual(headers.destination) => Some(headers.destination),
+            Direction::Reply if self.is_service_address(headers.destination) => Some(headers.destination),
             Direction::Reply => self.config.server_side.address(headers.family),
         }
+    }
+
+    /// Whether packets to this address come to the director for its own sake: a virtual or a local address.
+    fn is_service_address(&self, address: IpAddr) -> bool {
+        self.services.is_virtual(address) || self.full_nat.pool.has(address)
     }
 
     /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
@@ -336,6 +365,7 @@ impl Director {
             virtual_endpoint: Endpoint::new(headers.destination, 0),
             real: Endpoint::new(headers.destination, 0),
             tunnel: Default::default(),
+            full_nat: FullNatPath::default(),
             mtu: u16::MAX,
             mss_clamp: None,
             error_source: self.error_source(direction, headers),

@@ -106,7 +106,7 @@ impl Look {
 impl Director {
     /// Looks up a packet that carries its transport header (no later fragment).
     pub(super) fn look(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
-        if !self.services.serves(headers.family) {
+        if !self.serves(headers.family) {
             return Look::of(Outcome::Pass(PassReason::NoServiceOfFamily));
         }
         if headers.protocol == icmp_number(headers.family) {
@@ -124,7 +124,7 @@ impl Director {
         };
         // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`, `nat_ipopts`).
         let is_ipv4 = headers.family == AddressFamily::Ipv4;
-        let is_replying = || self.connections.find_reply(now, protocol, source, destination).is_some();
+        let is_replying = || self.find_reply(now, protocol, source, destination).is_some();
         let is_ours = || self.services.is_virtual(headers.destination) || (is_ipv4 && is_replying());
         if headers.source_route && is_ours() {
             return Look::of(Outcome::Drop(DropReason::SourceRouted));
@@ -132,7 +132,7 @@ impl Director {
         // Linux looks for a reply first. A packet that is both (its client is another connection's server) is too rare
         // to make every request pay for that; only where unknown replies are refused does the order show.
         if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
-            return Look::of(match self.connections.find_reply(now, protocol, source, destination) {
+            return Look::of(match self.find_reply(now, protocol, source, destination) {
                 Some(id) => self.look_reply(now, id, packet, headers),
                 None => match self.look_server_first(now, source, destination, packet.bytes(), headers) {
                     Some(opened) => Outcome::ServerFirst(Box::new(opened)),
@@ -143,13 +143,18 @@ impl Director {
         if let Some(id) = self.connections.find_request(now, protocol, source, destination) {
             return self.look_known(now, id, packet, headers);
         }
-        if let Some(id) = self.connections.find_reply(now, protocol, source, destination) {
+        if let Some(id) = self.find_reply(now, protocol, source, destination) {
             return Look::of(self.look_reply(now, id, packet, headers));
         }
         if let Some(opened) = self.look_server_first(now, source, destination, packet.bytes(), headers) {
             return Look::of(Outcome::ServerFirst(Box::new(opened)));
         }
         Look::of(self.look_first(packet, headers, false))
+    }
+
+    /// Whether packets of this family may be ours: a service's, or, behind an IPv6 service with IPv4 servers, replies.
+    pub(super) fn serves(&self, family: AddressFamily) -> bool {
+        self.services.serves(family) || self.full_nat.pool.has_leases()
     }
 
     fn look_known(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
@@ -275,7 +280,7 @@ impl Director {
         }
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else { return unrelated };
         // What the real server quotes is the request as it saw it: client → real server.
-        if let Some(id) = self.connections.find_reply(now, protocol, destination, source) {
+        if let Some(id) = self.find_reply(now, protocol, destination, source) {
             return Outcome::RelatedReply(id, related);
         }
         // What the client's side quotes is the reply as it saw it: virtual endpoint → client.

@@ -2,8 +2,9 @@
 //! They are counted but move neither state nor timer. Source: spec datapath §§1.5–1.6, 2.6, 6.
 
 use super::Director;
+use super::look::FlowEnd;
 use crate::connection::ConnectionId;
-use crate::forward;
+use crate::forward::{full_nat, nat};
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::verdict::{Direction, Verdict};
@@ -21,15 +22,16 @@ impl Director {
     ) -> Verdict {
         let connection = self.connections.get(id).expect("it was just found");
         let (method, server) = (connection.forward, connection.server);
-        if method == ForwardMethod::Nat {
-            if let Err(reason) = forward::nat::check_related(packet, headers, related) {
+        let is_translated = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
+        if is_translated {
+            if let Err(reason) = nat::check_related(packet, headers, related) {
                 return Verdict::Drop(reason);
             }
         }
-        let end = self.flow_end(self.now, connection, Direction::Request, headers);
+        let end = self.related_end(self.now, Some(id), connection, Direction::Request, headers);
         self.count_in(server, 1, headers.packet_len as u64);
-        if method == ForwardMethod::Nat {
-            return forward::nat::related_request(packet, headers, related, &end.path);
+        if is_translated {
+            return translate_related(packet, headers, related, &end);
         }
         let connection = self.connections.get_mut(id).expect("it was just found");
         connection.in_packets += 1;
@@ -46,10 +48,10 @@ impl Director {
     ) -> Verdict {
         let connection = self.connections.get(id).expect("it was just found");
         let (method, server) = (connection.forward, connection.server);
-        let end = self.flow_end(self.now, connection, Direction::Reply, headers);
-        let verdict = if method == ForwardMethod::Nat {
-            match forward::nat::check_related(packet, headers, related) {
-                Ok(()) => forward::nat::related_reply(packet, headers, related, &end.path),
+        let end = self.related_end(self.now, Some(id), connection, Direction::Reply, headers);
+        let verdict = if matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat) {
+            match nat::check_related(packet, headers, related) {
+                Ok(()) => translate_related(packet, headers, related, &end),
                 Err(reason) => Verdict::Drop(reason),
             }
         } else {
@@ -59,5 +61,20 @@ impl Director {
             self.count_out(server, 1, headers.packet_len as u64);
         }
         verdict
+    }
+}
+
+/// Translates an ICMP error about a connection whose addresses are translated.
+pub(super) fn translate_related(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    related: &Related,
+    end: &FlowEnd,
+) -> Verdict {
+    match (end.path.method, end.direction) {
+        (ForwardMethod::FullNat, Direction::Request) => full_nat::related_request(packet, headers, related, &end.path),
+        (ForwardMethod::FullNat, Direction::Reply) => full_nat::related_reply(packet, headers, related, &end.path),
+        (_, Direction::Request) => nat::related_request(packet, headers, related, &end.path),
+        (_, Direction::Reply) => nat::related_reply(packet, headers, related, &end.path),
     }
 }

@@ -119,7 +119,7 @@ impl Director {
     pub(super) fn server_first_connection(&self, now: Instant, opened: &ServerFirst) -> Connection {
         let server = Some(opened.server);
         let mut connection = new_connection(now, &opened.first, opened.real, ForwardMethod::Nat, server);
-        connection.one_packet = self.is_one_packet(&opened.first);
+        connection.one_packet = self.is_one_packet(&opened.first, ForwardMethod::Nat);
         connection
     }
 }

@@ -100,6 +100,7 @@ impl Director {
             return;
         }
         let Some(connection) = self.connections.remove(id) else { return };
+        self.full_nat.release(now, id, &connection);
         self.told_full[crate::event::Table::Connections as usize] = false;
         if connection.has_helper {
             self.helped.remove(id);

@@ -71,6 +71,7 @@ impl Director {
             key: service.key,
             config: service.config.clone(),
             statistics: service.meter.statistics(),
+            local_addresses: service.local_addresses.clone(),
             servers: service
                 .servers
                 .iter()
@@ -122,6 +123,7 @@ impl Director {
             client: Endpoint::new(template.key.client, 0),
             virtual_endpoint: Endpoint::new(template.key.virtual_address, template.key.virtual_port),
             real: Endpoint::new(server.unwrap_or(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED)), template.real_port),
+            local: None,
             forward: template.forward,
             state: if template.assured { "ASSURED" } else { "NONE" },
             expires_in: template.deadline.duration_since(now),
@@ -140,6 +142,7 @@ pub(super) fn connection_view(connection: &Connection, now: Instant) -> Connecti
         client: connection.client,
         virtual_endpoint: connection.virtual_endpoint,
         real: connection.real,
+        local: connection.local,
         forward: connection.forward,
         state: connection.state.name(),
         expires_in: connection.deadline.duration_since(now),

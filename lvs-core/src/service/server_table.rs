@@ -60,6 +60,8 @@ pub(crate) struct ServerRecord {
     pub drain: Option<Drain>,
     /// Reported load factor in 1/1024ths.
     pub factor: u32,
+    /// Whether it was told that there are no local ports towards it, and there are none still (FullNAT).
+    pub told_ports_exhausted: bool,
     /// Longest packet the way to it took when it was last used; tunnels only.
     pub route_mtu: Option<u16>,
 }

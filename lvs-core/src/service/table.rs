@@ -30,6 +30,8 @@ pub(crate) struct Service {
     pub scheduler: Box<dyn Scheduler>,
     pub helper: Option<Arc<dyn Helper>>,
     pub servers: Vec<RealServer>,
+    /// The director's own addresses towards its servers, for FullNAT, in the order they were added.
+    pub local_addresses: Vec<IpAddr>,
     pub meter: Meter,
     /// Whether the last attempt to choose a server failed; used to tell of it once.
     pub is_unavailable: bool,

@@ -254,7 +254,7 @@ pub fn rewrite_error(
 }
 
 /// Computes the checksum of an ICMP message, ICMPv6 with its pseudo header, and writes it.
-fn write_message_checksum(message: &mut [u8], source: IpAddr, destination: IpAddr) {
+pub(crate) fn write_message_checksum(message: &mut [u8], source: IpAddr, destination: IpAddr) {
     write_u16(message, CHECKSUM, 0);
     let checksum = match AddressFamily::of(source) {
         AddressFamily::Ipv4 => checksum::checksum(message),

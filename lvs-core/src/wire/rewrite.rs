@@ -61,7 +61,7 @@ pub fn rewrite(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite)
     let transport = Transport::check(bytes, headers, rewrite, packet.offload.checksum)?;
 
     packet.set_len(headers.packet_len);
-    if transport.checksum == Checksum::Crc32c {
+    if transport.computes_crc() {
         packet.offload.checksum = ChecksumOffload::Full;
     }
     let bytes = packet.bytes_mut();
@@ -133,7 +133,7 @@ pub(crate) fn new_addresses(headers: &Headers, rewrite: &Rewrite) -> Result<(IpA
 }
 
 /// What will happen to the transport header; made when every check has passed.
-struct Transport {
+pub(crate) struct Transport {
     ports: Option<Ports>,
     checksum: Checksum,
 }
@@ -165,7 +165,12 @@ impl Transport {
     const UNTOUCHED: Self = Self { ports: None, checksum: Checksum::Keep };
 
     /// Checks all that could go wrong. `bytes` ends where the packet does.
-    fn check(bytes: &[u8], headers: &Headers, rewrite: &Rewrite, offload: ChecksumOffload) -> Result<Self, DropReason> {
+    pub(crate) fn check(
+        bytes: &[u8],
+        headers: &Headers,
+        rewrite: &Rewrite,
+        offload: ChecksumOffload,
+    ) -> Result<Self, DropReason> {
         if headers.is_later_fragment() || *rewrite == Rewrite::default() {
             return Ok(Self::UNTOUCHED);
         }
@@ -210,8 +215,25 @@ impl Transport {
         Ok(Self { ports, checksum })
     }
 
+    /// Whether the checksum will be complete, even where it was left to the device.
+    pub(crate) fn computes_crc(&self) -> bool {
+        self.checksum == Checksum::Crc32c
+    }
+
+    /// The same for a transport header that has moved from one offset to another.
+    pub(crate) fn moved_to(self, old: usize, new: usize) -> Self {
+        let moved = |field| field - old + new;
+        let checksum = match self.checksum {
+            Checksum::Update(field) => Checksum::Update(moved(field)),
+            Checksum::UpdateUdp(field) => Checksum::UpdateUdp(moved(field)),
+            Checksum::UpdatePartial(field) => Checksum::UpdatePartial(moved(field)),
+            other => other,
+        };
+        Self { checksum, ..self }
+    }
+
     /// Writes ports and checksum of a packet whose addresses have become `source` and `destination`.
-    fn write(self, bytes: &mut [u8], headers: &Headers, source: IpAddr, destination: IpAddr) {
+    pub(crate) fn write(self, bytes: &mut [u8], headers: &Headers, source: IpAddr, destination: IpAddr) {
         let mut delta = Delta::new();
         delta.replace_address(headers.source, source);
         delta.replace_address(headers.destination, destination);

@@ -1,0 +1,294 @@
+//! FullNAT's part of the director: leases of local endpoints, what each connection translates besides addresses, and the
+//! commands for local addresses. How packets are rewritten is in `forward/full_nat.rs`, which ports there are in
+//! `local_address.rs`.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::Director;
+use super::look::{FirstPacket, FlowEnd};
+use crate::connection::tcp::TcpState;
+use crate::connection::{Connection, ConnectionId, State};
+use crate::drop_reason::DropReason;
+use crate::error::ControlError;
+use crate::event::Event;
+use crate::flow::{Endpoint, Protocol};
+use crate::forward::full_nat;
+use crate::forward::full_nat::client_address::preamble;
+use crate::forward::full_nat::sequence::{Translation, initial_sequence_number};
+use crate::local_address::{LOCAL_ADDRESSES_MAX, LocalAddressPool, LocalPorts, LocalPortsView};
+use crate::packet::PacketBuf;
+use crate::rng::Seed;
+use crate::service::{ClientAddress, ForwardMethod, ServerId, ServiceKey};
+use crate::time::Instant;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::icmp::IcmpError;
+use crate::wire::parse::Headers;
+
+/// What a director keeps for FullNAT.
+#[derive(Debug)]
+pub(super) struct FullNat {
+    pub pool: LocalAddressPool,
+    /// Beside the connection table, so that other connections do not pay for it; at most one for each connection.
+    translations: HashMap<ConnectionId, Translation, RandomState>,
+    /// Keys the initial sequence numbers.
+    isn_key: (u64, u64),
+    client_addresses_omitted: u64,
+}
+
+impl FullNat {
+    pub fn new(config: LocalPorts, seed: Seed) -> Self {
+        let word = |n| seed.derive(n).value();
+        Self {
+            pool: LocalAddressPool::new(config, seed.derive(0)),
+            translations: HashMap::with_hasher(RandomState::with_seeds(word(1), word(2), word(3), word(4))),
+            isn_key: (word(5), word(6)),
+            client_addresses_omitted: 0,
+        }
+    }
+
+    /// A connection has ended.
+    pub fn release(&mut self, now: Instant, id: ConnectionId, connection: &Connection) {
+        let Some(local) = connection.local else { return };
+        self.pool.release(now, connection.protocol, connection.real, local);
+        self.translations.remove(&id);
+    }
+}
+
+/// Looking at local addresses.
+impl Director {
+    /// Every local address a service uses, sorted: whoever answers for the director on the server side answers for these.
+    pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.full_nat.pool.addresses()
+    }
+
+    /// How many local ports are in which state, for each pair of real server and local address used so far, sorted.
+    /// Leased, free and quarantined ones together are always [`LocalPorts::count`].
+    pub fn local_ports(&self, now: Instant) -> Vec<LocalPortsView> {
+        self.full_nat.pool.views(now.max(self.now))
+    }
+
+    /// Segments that should have carried their client's address ([`crate::service::ClientAddress::Toa`]) and went
+    /// without, because header, MTU or buffer had no room for it.
+    pub fn client_addresses_omitted(&self) -> u64 {
+        self.full_nat.client_addresses_omitted
+    }
+
+    /// A reply's connection, whichever way it is found.
+    pub(super) fn find_reply(
+        &self,
+        now: Instant,
+        protocol: Protocol,
+        source: Endpoint,
+        destination: Endpoint,
+    ) -> Option<ConnectionId> {
+        self.connections.find_reply(now, protocol, source, destination).or_else(|| {
+            let may_be_full_nat = self.full_nat.pool.has_leases();
+            may_be_full_nat.then(|| self.connections.find_full_nat_reply(now, protocol, source, destination)).flatten()
+        })
+    }
+}
+
+/// The commands.
+impl Director {
+    pub(super) fn add_local_address(&mut self, key: &ServiceKey, address: IpAddr) -> Result<(), ControlError> {
+        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        super::control::check_unicast(address, "the local address is not unicast")?;
+        let service = self.services.get_mut(index).expect("the index was just found");
+        if service.local_addresses.contains(&address) {
+            return Err(ControlError::LocalAddressExists(address));
+        }
+        if service.local_addresses.len() == LOCAL_ADDRESSES_MAX {
+            return Err(ControlError::TableFull("local addresses of a service"));
+        }
+        service.local_addresses.push(address);
+        self.full_nat.pool.join(address);
+        Ok(())
+    }
+
+    pub(super) fn delete_local_address(&mut self, key: &ServiceKey, address: IpAddr) -> Result<(), ControlError> {
+        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        let service = self.services.get_mut(index).expect("the index was just found");
+        let position = service.local_addresses.iter().position(|known| *known == address);
+        let position = position.ok_or(ControlError::NoSuchLocalAddress(address))?;
+        service.local_addresses.remove(position);
+        self.full_nat.pool.leave(address);
+        Ok(())
+    }
+}
+
+/// Opening connections.
+impl Director {
+    /// The local endpoint a new connection would get; `None` if none is left.
+    pub(super) fn choose_local(&self, now: Instant, first: &FirstPacket, real: Endpoint) -> Option<Endpoint> {
+        let addresses = &self.services.get(first.service)?.local_addresses;
+        self.full_nat.pool.choose(now, first.protocol, real, addresses)
+    }
+
+    /// Leases the local endpoint of a new connection.
+    ///
+    /// # Errors
+    /// None is left: the verdict, the client's answer.
+    pub(super) fn lease_local(
+        &mut self,
+        now: Instant,
+        first: &FirstPacket,
+        (server, real): (ServerId, Endpoint),
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) -> Result<Endpoint, Verdict> {
+        let service = self.services.get(first.service).expect("look found it");
+        let key = service.key;
+        let lease = self.full_nat.pool.lease(now, first.protocol, real, &service.local_addresses);
+        let record = self.servers.get_mut(server).expect("it was just chosen");
+        let was_exhausted = core::mem::replace(&mut record.told_ports_exhausted, lease.is_none());
+        lease.ok_or_else(|| {
+            if !was_exhausted {
+                self.events.push(Event::LocalPortsExhausted { service: key, server: real });
+            }
+            let path = self.answer_path(Direction::Request, headers);
+            let reason = DropReason::LocalPortsExhausted;
+            let verdict = self.answer(packet, headers, IcmpError::PortUnreachable, &path, reason);
+            if matches!(verdict, Verdict::Reply { .. }) {
+                // Answered or not, it is a connection that could not be opened.
+                self.count_drop(reason);
+            }
+            verdict
+        })
+    }
+
+    /// A connection that leased a local endpoint could not be opened after all.
+    pub(super) fn give_back_local(&mut self, now: Instant, connection: &Connection) {
+        if let Some(local) = connection.local {
+            self.full_nat.pool.release(now, connection.protocol, connection.real, local);
+        }
+    }
+
+    /// Remembers what a connection just opened translates.
+    pub(super) fn open_translation(&mut self, id: ConnectionId) {
+        let translation = self.connections.get(id).and_then(|connection| self.initial_translation(connection));
+        if let Some(translation) = translation {
+            self.full_nat.translations.insert(id, translation);
+        }
+    }
+
+    /// What a new connection translates besides addresses and ports.
+    fn initial_translation(&self, connection: &Connection) -> Option<Translation> {
+        if connection.forward != ForwardMethod::FullNat {
+            return None;
+        }
+        let record = connection.server.and_then(|id| self.servers.get(id))?;
+        let service = self.services.get(self.services.index_of(&record.service)?)?;
+        let options = service.config.full_nat;
+        let (client, to) = (connection.client, connection.virtual_endpoint);
+        let preamble_len = preamble(options.client_address, connection.protocol, client, to).as_bytes().len();
+        let is_needed = connection.protocol == Protocol::Tcp || preamble_len > 0;
+        is_needed.then(|| Translation::new(options, preamble_len))
+    }
+}
+
+/// Packets.
+impl Director {
+    /// The way of a packet, with the connection's translation as it is after this packet. `id` is `None` for a
+    /// connection that is still to be opened.
+    pub(super) fn with_translation(
+        &self,
+        now: Instant,
+        id: Option<ConnectionId>,
+        connection: &Connection,
+        bytes: &[u8],
+        headers: &Headers,
+        mut end: FlowEnd,
+    ) -> FlowEnd {
+        if connection.forward == ForwardMethod::FullNat {
+            let translation = self.translation(id, connection);
+            end.path.full_nat.translation =
+                translation.map(|before| self.after_segment(now, before, connection, bytes, headers, end.direction));
+        }
+        end
+    }
+
+    /// The way of what belongs to a connection but is no packet of its hosts (an ICMP error, a RST of ours), with the
+    /// connection's translation as it is.
+    pub(super) fn related_end(
+        &self,
+        now: Instant,
+        id: Option<ConnectionId>,
+        connection: &Connection,
+        direction: Direction,
+        headers: &Headers,
+    ) -> FlowEnd {
+        let mut end = self.flow_end(now, connection, direction, headers);
+        if connection.forward == ForwardMethod::FullNat {
+            end.path.full_nat.translation = self.translation(id, connection);
+        }
+        end
+    }
+
+    /// Remembers the translation after a packet that counted.
+    pub(super) fn keep_translation(&mut self, id: ConnectionId, end: &FlowEnd) {
+        if let Some(after) = end.path.full_nat.translation {
+            if let Some(translation) = self.full_nat.translations.get_mut(&id) {
+                *translation = after;
+            }
+        }
+    }
+
+    /// Whether this packet will leave without the client's address it should carry.
+    pub(super) fn omits_client_address(&self, packet: &PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> bool {
+        let translation = end.path.full_nat.translation.filter(|_| end.direction == Direction::Request);
+        let is_asked_for = translation.is_some_and(|of| of.options.client_address == ClientAddress::Toa);
+        is_asked_for && full_nat::omits_client_address(packet, headers, &end.path)
+    }
+
+    pub(super) fn count_omitted_client_address(&mut self) {
+        self.full_nat.client_addresses_omitted += 1;
+    }
+
+    fn translation(&self, id: Option<ConnectionId>, connection: &Connection) -> Option<Translation> {
+        match id {
+            Some(id) => self.full_nat.translations.get(&id).copied(),
+            None => self.initial_translation(connection),
+        }
+    }
+
+    fn after_segment(
+        &self,
+        now: Instant,
+        before: Translation,
+        connection: &Connection,
+        bytes: &[u8],
+        headers: &Headers,
+        direction: Direction,
+    ) -> Translation {
+        let (Some(flags), Some(header)) = (headers.tcp_flags(bytes), headers.transport_header::<12>(bytes)) else {
+            return before;
+        };
+        if connection.protocol != Protocol::Tcp || headers.protocol != Protocol::Tcp.number() {
+            return before;
+        }
+        let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3] = *header;
+        let sequence = u32::from_be_bytes([s0, s1, s2, s3]);
+        let acknowledgment = u32::from_be_bytes([a0, a1, a2, a3]);
+        match direction {
+            Direction::Request if flags.syn() && !flags.ack() => {
+                let local = connection.local.unwrap_or(connection.client);
+                let isn = initial_sequence_number(self.full_nat.isn_key, now, local, connection.real);
+                before.after_client_syn(sequence, is_opening(connection.state), isn)
+            }
+            Direction::Request => before,
+            Direction::Reply => {
+                let after = if flags.syn() && flags.ack() { before.after_server_syn(sequence) } else { before };
+                if flags.ack() { after.after_server_ack(acknowledgment) } else { after }
+            }
+        }
+    }
+}
+
+/// Whether a SYN in this state may open the connection anew.
+fn is_opening(state: State) -> bool {
+    matches!(state, State::Tcp(TcpState::None | TcpState::SynRecv | TcpState::TimeWait | TcpState::Close))
+}

@@ -1,0 +1,220 @@
+//! Full NAT (DPVS: `-b`, printed `FullNat`): both ends are translated. `C → V` becomes `L → R` and `R → L` becomes
+//! `V → C`, where `L` is an endpoint of the director's own, so that the server may stand anywhere and still answers
+//! through us. Client and server may be of different families (NAT64). Source: spec datapath §9.
+
+pub(crate) mod client_address;
+mod segment;
+pub(crate) mod sequence;
+
+use crate::drop_reason::DropReason;
+use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::full_nat::segment::Edit;
+use crate::forward::full_nat::sequence::Translation;
+use crate::forward::{Path, answer, check_way_out, segment_len};
+use crate::packet::PacketBuf;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::icmp::{self, IcmpError, Related};
+use crate::wire::ipv4::fill_record_route;
+use crate::wire::parse::Headers;
+use crate::wire::rewrite::{Rewrite, decrement_hop_limit, rewrite};
+use crate::wire::{family, read_u16, write_u16};
+
+/// What FullNAT adds to [`Path`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FullNatPath {
+    /// The director's own endpoint towards the server.
+    pub local: Option<Endpoint>,
+    /// What else changes; `None` where only addresses and ports do.
+    pub translation: Option<Translation>,
+}
+
+/// New source and destination of a packet.
+#[derive(Clone, Copy)]
+struct Ends {
+    source: Endpoint,
+    destination: Endpoint,
+}
+
+/// `C → V` becomes `L → R`.
+pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
+    send(packet, headers, Direction::Request, path)
+}
+
+/// `R → L` becomes `V → C`.
+pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
+    send(packet, headers, Direction::Reply, path)
+}
+
+/// Whether the client's address was to be in this packet, and there is no room for it.
+pub(crate) fn omits_client_address(packet: &PacketBuf<'_>, headers: &Headers, path: &Path) -> bool {
+    let plan = Edit::plan(packet, headers, Direction::Request, path);
+    matches!(plan, Ok(Edit::Tcp(segment)) if segment.omits_client_address)
+}
+
+fn send(packet: &mut PacketBuf<'_>, headers: &Headers, direction: Direction, path: &Path) -> Verdict {
+    let Some(ends) = ends(direction, path) else { return Verdict::Drop(DropReason::NotForwardable) };
+    let edit = match Edit::plan(packet, headers, direction, path) {
+        Ok(edit) => edit,
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    // A super-packet is cut into segments once more, so that only the first of them holds the preamble.
+    let preamble_len = if packet.offload.gso.is_some() { 0 } else { edit.preamble_len() };
+    if let Err(verdict) = check(packet, headers, direction, path, preamble_len) {
+        return verdict;
+    }
+    let (new_family, transport) = match translate(packet, headers, ends) {
+        Ok(place) => place,
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    edit.apply(packet, new_family, transport);
+    if new_family == headers.family {
+        fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
+    }
+    decrement_hop_limit(packet.bytes_mut(), new_family);
+    Verdict::Forward { next_hop: ends.destination.address, direction, mtu: path.mtu }
+}
+
+/// Hop limit, and MTU as it is from this side: less what the packet will grow by.
+fn check(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    direction: Direction,
+    path: &Path,
+    preamble_len: usize,
+) -> Result<(), Verdict> {
+    let growth = path.header_growth(headers) + preamble_len as isize;
+    let mtu = usize::from(path.mtu).saturating_add_signed(growth.saturating_neg());
+    let path = Path { mtu: u16::try_from(mtu).unwrap_or(u16::MAX), ..*path };
+    check_way_out(packet, headers, direction, &path)?;
+    // What becomes IPv6 cannot be cut on its way any more, whatever its DF says (RFC 7915 §4).
+    let becomes_ipv6 = path.header_growth(headers) > 0;
+    if becomes_ipv6 && segment_len(packet, headers) > mtu {
+        let error = IcmpError::TooBig { mtu: u32::from(path.mtu) };
+        return Err(answer(packet, headers, error, &path, DropReason::TooBig));
+    }
+    Ok(())
+}
+
+/// Translates addresses, ports and, where the ends are of the other one, the family. Where the transport header is then.
+fn translate(packet: &mut PacketBuf<'_>, headers: &Headers, ends: Ends) -> Result<(AddressFamily, usize), DropReason> {
+    let new_family = AddressFamily::of(ends.destination.address);
+    if new_family == headers.family {
+        let change = Rewrite { source: Some(ends.source), destination: Some(ends.destination) };
+        rewrite(packet, headers, &change)?;
+        return Ok((new_family, headers.transport));
+    }
+    let transport = family::translate(packet, headers, ends.source, ends.destination)?;
+    Ok((new_family, transport))
+}
+
+fn ends(direction: Direction, path: &Path) -> Option<Ends> {
+    let local = path.full_nat.local?;
+    Some(match direction {
+        Direction::Request => Ends { source: local, destination: path.real },
+        Direction::Reply => Ends { source: path.virtual_endpoint, destination: path.client },
+    })
+}
+
+/// An ICMP error about a reply, from the client or a router on its side, on to the server: it quotes `V → C`, the server
+/// knows `R → L`.
+pub(crate) fn related_request(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    related: &Related,
+    path: &Path,
+) -> Verdict {
+    translate_related(packet, headers, related, Direction::Request, path)
+}
+
+/// An ICMP error about a request, on to the client: it quotes `L → R`, the client knows `C → V`. Whoever sent it, it now
+/// comes from the virtual address.
+pub(crate) fn related_reply(packet: &mut PacketBuf<'_>, headers: &Headers, related: &Related, path: &Path) -> Verdict {
+    translate_related(packet, headers, related, Direction::Reply, path)
+}
+
+fn translate_related(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    related: &Related,
+    direction: Direction,
+    path: &Path,
+) -> Verdict {
+    let Some(ends) = ends(direction, path) else { return Verdict::Drop(DropReason::NotForwardable) };
+    // Our own packet going the other way is what is quoted.
+    let quoted = Ends { source: ends.destination, destination: ends.source };
+    if let Err(verdict) = check(packet, headers, direction, path, 0) {
+        return verdict;
+    }
+    let sequence = quoted_sequence(packet, related, direction, path);
+    let new_family = AddressFamily::of(ends.destination.address);
+    let translated = if new_family == headers.family {
+        let outer = Rewrite { source: Some(ends.source), destination: Some(ends.destination) };
+        let quoted = Rewrite { source: Some(quoted.source), destination: Some(quoted.destination) };
+        icmp::rewrite_error(packet, headers, related, &outer, &quoted)
+            .map(|()| family::ErrorPlaces { message: headers.transport, quoted_transport: related.quoted.transport })
+    } else {
+        let outer = (ends.source.address, ends.destination.address);
+        family::translate_error(packet, headers, related, outer, (quoted.source, quoted.destination))
+    };
+    let places = match translated {
+        Ok(places) => places,
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    if let Some((old, new)) = sequence {
+        patch_message(packet, &places, places.quoted_transport + 4, old, new);
+    }
+    lower_reported_mtu(packet, new_family, &places, direction, path);
+    decrement_hop_limit(packet.bytes_mut(), new_family);
+    Verdict::Forward { next_hop: ends.destination.address, direction, mtu: path.mtu }
+}
+
+/// The sequence number a quoted segment of the client's has, and the one the client knows it by.
+fn quoted_sequence(packet: &PacketBuf<'_>, related: &Related, direction: Direction, path: &Path) -> Option<(u32, u32)> {
+    let translation = path.full_nat.translation.filter(|_| direction == Direction::Reply)?;
+    if related.quoted.protocol != crate::flow::Protocol::Tcp.number() {
+        return None;
+    }
+    let &[_, _, _, _, a, b, c, d] = related.quoted.transport_header(packet.bytes())?;
+    let old = u32::from_be_bytes([a, b, c, d]);
+    Some((old, translation.to_client(old)))
+}
+
+/// What the way to the server takes is more than what the client may send while we still put something into it.
+fn lower_reported_mtu(
+    packet: &mut PacketBuf<'_>,
+    new_family: AddressFamily,
+    places: &family::ErrorPlaces,
+    direction: Direction,
+    path: &Path,
+) {
+    let Some(translation) = path.full_nat.translation.filter(|_| direction == Direction::Reply) else { return };
+    let bytes = packet.bytes();
+    let type_and_code = bytes.get(places.message..places.message + 2);
+    let is_too_big = matches!(
+        (new_family, type_and_code),
+        (AddressFamily::Ipv4, Some([3, 4])) | (AddressFamily::Ipv6, Some([2, _]))
+    );
+    let inserted = segment::still_inserted_len(&translation, path);
+    let Some(high) = read_u16(bytes, places.message + 4).filter(|_| is_too_big) else { return };
+    let low = read_u16(bytes, places.message + 6).unwrap_or(0);
+    let old = u32::from(high) << 16 | u32::from(low);
+    // RFC 8201 §4: nobody lowers an IPv6 path below 1280 bytes.
+    let least = if new_family == AddressFamily::Ipv6 { 1280 } else { 68 };
+    let new = old.saturating_sub(u32::from(inserted)).max(least);
+    if new < old {
+        patch_message(packet, places, places.message + 4, old, new);
+    }
+}
+
+/// Replaces four bytes of an ICMP message and updates its checksum.
+fn patch_message(packet: &mut PacketBuf<'_>, places: &family::ErrorPlaces, at: usize, old: u32, new: u32) {
+    let bytes = packet.bytes_mut();
+    let mut delta = crate::wire::checksum::Delta::new();
+    delta.replace_u16((old >> 16) as u16, (new >> 16) as u16);
+    delta.replace_u16(old as u16, new as u16);
+    write_u16(bytes, at, (new >> 16) as u16);
+    write_u16(bytes, at + 2, new as u16);
+    let field = places.message + icmp::CHECKSUM;
+    let before = read_u16(bytes, field).unwrap_or(0);
+    write_u16(bytes, field, delta.apply(before));
+}
