@@ -53,7 +53,7 @@ use crate::service::table::ServiceTable;
 use crate::settings::Settings;
 use crate::time::Instant;
 use crate::verdict::Verdict;
-use crate::view::DefenceCounters;
+use crate::view::{DefenceCounters, Gauges};
 use crate::wire::parse::{self, Headers};
 
 /// One side of the director: the link towards the clients, or the one towards the real servers.
@@ -217,7 +217,7 @@ impl Director {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
-            helped: HelpedTable::new(seed.derive(7)),
+            helped: HelpedTable::new(seed.derive(8)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
             full_nat: FullNat::new(config.local_ports, seed.derive(8)),
@@ -338,6 +338,18 @@ impl Director {
     /// What would happen to this packet now, and why, step by step. Changes nothing.
     pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
         self.explain_packet(now.max(self.now), packet)
+    }
+
+    /// How full the tables are.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            connections: self.connections.len(),
+            half_open: self.connections.half_open_len(),
+            templates: self.templates.len(),
+            fragments: self.fragments.memory.len(),
+            transmits: self.outbox.len(),
+            deleted_servers: self.servers.deleted_len(),
+        }
     }
 
     /// What the defences have done to entries that were already there.

@@ -50,6 +50,12 @@ pub trait Helper: Send + Sync {
     /// firewall-mark services). Where a service has a port, that counts instead.
     fn port(&self) -> u16;
 
+    /// Whether a segment that is sent again is changed again as it was the first time. Without, whoever lost it gets
+    /// other bytes than he is told to expect; Linux's FTP helper is like that.
+    fn repeats(&self) -> bool {
+        true
+    }
+
     /// A segment from the client with payload, as it came.
     fn request(&self, session: &Session, notes: &mut Notes, payload: &[u8]) -> Findings {
         let _ = (session, notes, payload);
@@ -146,7 +152,7 @@ impl HelperRegistry {
 impl Default for HelperRegistry {
     fn default() -> Self {
         let mut registry = Self::empty();
-        registry.register("ftp", ftp::Ftp);
+        registry.register("ftp", ftp::Ftp::default());
         registry
     }
 }

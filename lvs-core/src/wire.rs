@@ -16,8 +16,8 @@ pub mod reset;
 pub mod rewrite;
 pub mod sctp;
 pub mod segment;
+pub(crate) mod stream;
 pub mod tcp;
-pub(crate) mod tcp_edit;
 pub(crate) mod tcp_options;
 pub mod udp;
 

@@ -51,6 +51,7 @@ fn what_is_no_syn_or_has_no_sound_mss_option_stays_as_it_is() {
         &[2, 1, 0x23, 0],
         &[2, 40, 0x23, 0],
         &[3, 0, 2, 4, 0x23, 0],
+        &[3, 1, 2, 4, 0x23, 0],
     ];
     for options in options {
         let syn = tcp(CLIENT, VIP).syn().tcp_options(options);

@@ -160,6 +160,30 @@ fn without_an_address_of_the_servers_family_there_is_no_tunnel() {
 }
 
 #[test]
+fn a_server_that_is_the_directors_own_host_gets_packets_as_they_came() {
+    let mut desk = desk("10.0.0.254", "");
+    let sent = desk.send(&request(false, 60).build());
+    assert_eq!((sent.verdict, sent.bytes), (Verdict::Local, request(false, 60).build()));
+    assert_eq!(desk.connections().len(), 1);
+}
+
+#[test]
+fn a_way_too_short_for_any_tunnel_carries_nothing() {
+    for (server, mtu, expected) in
+        [(SERVER, 87, false), (SERVER, 88, true), (SERVER_V6, 1319, false), (SERVER_V6, 1320, true)]
+    {
+        let mut config = Desk::config();
+        config.server_side.mtu = mtu;
+        let server = if server.contains(':') { format!("[{server}]:80") } else { format!("{server}:80") };
+        let mut desk =
+            Desk::with_config(config, &format!("-A -u 192.0.2.1:80 -s rr\n-a -u 192.0.2.1:80 -r {server} -i"));
+        let verdict = desk.send(&request(false, 60).build()).verdict;
+        assert_eq!(matches!(verdict, Verdict::Forward { .. }), expected, "{mtu}: {verdict:?}");
+        assert!(expected || verdict == Verdict::Drop(DropReason::NotForwardable));
+    }
+}
+
+#[test]
 fn too_little_headroom_is_a_drop() {
     let mut desk = desk(SERVER_V6, "--tun-type gue --tun-port 6080");
     let packet = request(false, 60).build();
@@ -259,6 +283,7 @@ fn a_client_whose_packets_may_be_fragmented_is_not_told_of_the_path_mtu() {
 fn errors_that_are_not_about_our_tunnels_are_not_relayed() {
     let mut desk = desk(SERVER, "");
     let sent = desk.send(&request(false, 100).build()).bytes;
+    desk.ipvsadm("-a -u 192.0.2.1:80 -r 10.0.0.9:80 -i");
     let error = |quoted: &[u8]| icmp_error("10.0.0.2", 3, 1, 0, quoted).build();
     let mut to_another_server = sent.clone();
     to_another_server[19] = 9;

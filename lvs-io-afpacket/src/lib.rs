@@ -1,3 +1,20 @@
-//! AF_PACKET sockets for LVS in Rust. Not yet: TPACKET_V3 receive rings, fanout and `PACKET_VNET_HDR` super-packets are
-//! coming; until then use `lvs-io-tun`.
+//! AF_PACKET sockets for LVS in Rust: a director on an Ethernet device, beside the host's own stack. TPACKET_V3 receive
+//! rings, super-packets of up to 64 KiB passed through unsplit, ARP and Neighbor Discovery for the virtual addresses.
+//! Linux only; needs CAP_NET_RAW.
+//!
+//! [`AfPacketDevice`] is the device, [`AfPacketOptions`] says who the director is on its link. The kernel keeps
+//! receiving what the director receives: it must own no virtual address and forward nothing ([`check`]).
 #![deny(missing_docs)]
+
+pub mod check;
+mod device;
+mod error;
+mod mmap;
+mod ring;
+mod sink;
+mod socket;
+mod source;
+
+pub use device::{AfPacketDevice, AfPacketOptions};
+pub use error::{AfPacketError, Step};
+pub use sink::{SinkCounters, SinkCountersHandle};

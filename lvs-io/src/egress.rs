@@ -74,7 +74,7 @@ impl Egress {
         }
         if is_too_long && ready.is_ok() {
             let Self { piece, outgoing } = self;
-            // Only IPv4 gets here, which keeps its own identification.
+            // What gets here has an identification already: IPv4, or IPv6 with a fragment header.
             ready = fragment(packet.bytes(), mtu.into(), 0, piece, |bytes| {
                 send_piece(sink, outgoing, bytes, next_hop, &mut sent);
             });

@@ -31,6 +31,26 @@ impl Message {
         Self::with_flags(kind, 0)
     }
 
+    /// Asks for everything of one kind: `fixed` is the fixed part of the question. Returns the answers without their
+    /// headers.
+    pub(crate) fn list(kind: u16, fixed: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let socket = socket()?;
+        let mut message = Self::with_flags(kind, libc::NLM_F_DUMP);
+        message.put(fixed);
+        let mut answer = message.ask(&socket)?;
+        let mut all = Vec::new();
+        loop {
+            for (kind, body) in split(&answer) {
+                match i32::from(kind) {
+                    libc::NLMSG_DONE => return Ok(all),
+                    libc::NLMSG_ERROR => acknowledgement(&answer)?,
+                    _ => all.push(body.to_vec()),
+                }
+            }
+            answer = receive(&socket)?;
+        }
+    }
+
     fn with_flags(kind: u16, flags: i32) -> Self {
         let mut message = Self { bytes: vec![0; HEADER_LEN] };
         let flags = (flags | libc::NLM_F_REQUEST) as u16;
@@ -72,11 +92,40 @@ impl Message {
         let len = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&len.to_ne_bytes());
         rustix::net::send(socket, &self.bytes, SendFlags::empty())?;
-        let mut answer = vec![0; 16 * 1024];
-        let (_, len) = rustix::net::recv(socket, &mut answer[..], RecvFlags::empty())?;
-        answer.truncate(len);
-        Ok(answer)
+        receive(socket)
     }
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+    // The kernel never makes longer ones (NLMSG_GOODSIZE).
+    let mut answer = vec![0; 32 * 1024];
+    let (_, len) = rustix::net::recv(socket, &mut answer[..], RecvFlags::empty())?;
+    if len == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    answer.truncate(len);
+    Ok(answer)
+}
+
+/// The messages in one answer: types, and what follows their headers.
+fn split(mut answer: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let len = u32::from_ne_bytes(*answer.first_chunk()?) as usize;
+        let message = answer.get(..len).filter(|message| message.len() >= HEADER_LEN)?;
+        answer = answer.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([message[4], message[5]]), &message[HEADER_LEN..]))
+    })
+}
+
+/// The attributes that follow the fixed part of a message: types and values.
+pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let [l0, l1, k0, k1] = *rest.first_chunk()?;
+        let len = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = rest.get(4..len)?;
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([k0, k1]), value))
+    })
 }
 
 /// Reads an acknowledgement: a message of type NLMSG_ERROR whose first word is 0 or a negated error number.

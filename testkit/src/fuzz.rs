@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 
 use lvs_core::local_address::LocalPorts;
 use lvs_core::service::ClientAddress;
+use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::tunnel::{self, Accepts, Tunnel};
+use lvs_core::wire::parse::parse;
 use lvs_core::{
-    AddressFamily, Command, Director, DirectorConfig, ForwardMethod, Instant, Protocol, Seed, ServerConfig,
-    ServiceConfig, ServiceKey, Settings, Side, Verdict,
+    AddressFamily, ChecksumOffload, Command, Director, DirectorConfig, ForwardMethod, Instant, Offload, Protocol, Seed,
+    ServerConfig, ServiceConfig, ServiceKey, Settings, Side, Verdict,
 };
 
 use crate::{Storage, icmp_error, sctp, tcp, udp};
@@ -31,6 +34,44 @@ pub fn handle_packet(data: &[u8]) {
     // Twice: the second one meets whatever the first one left.
     offer(&mut director, Instant::from_secs(2), packet, u32::from(choice >> 6));
     drain(&mut director);
+}
+
+/// Any bytes as a packet at the far end of a tunnel, and as one that enters a tunnel: no panic, a packet that is not taken
+/// is left alone, and what goes in comes out. The first byte chooses the tunnel, the second the offload context.
+pub fn decapsulate(data: &[u8]) {
+    let [choice, offload, bytes @ ..] = data else { return };
+    let checksum = match offload {
+        0 => ChecksumOffload::Full,
+        _ => ChecksumOffload::Partial { start: u16::from(offload >> 4) * 4 + 20, offset: u16::from(offload & 15) * 2 },
+    };
+    let offload = Offload { checksum, gso: None };
+    let accepts = Accepts { ipip: true, gre: true, gue_port: Some(TUNNEL_PORT) };
+    let mut storage = Storage::new(bytes).offload(offload);
+    let mut packet = storage.packet();
+    match tunnel::decapsulate(&mut packet, &accepts) {
+        Ok(Some(_)) => assert!(parse(packet.bytes()).is_ok(), "what comes out is a packet"),
+        Ok(None) | Err(_) => assert_eq!((packet.bytes(), packet.offload), (bytes, offload), "left alone"),
+    }
+
+    let mut storage = Storage::new(bytes).offload(offload);
+    let mut packet = storage.packet();
+    let Ok(headers) = parse(bytes) else { return };
+    let tunnel = any_tunnel(*choice);
+    match tunnel::encapsulate(&mut packet, &headers, &tunnel) {
+        Err(_) => assert_eq!((packet.bytes(), packet.offload), (bytes, offload), "left alone"),
+        Ok(()) => {
+            assert_eq!(tunnel::decapsulate(&mut packet, &accepts), Ok(Some(tunnel.config.kind)));
+            assert_eq!((packet.bytes(), packet.offload), (&bytes[..headers.packet_len], offload), "it comes out again");
+        }
+    }
+}
+
+fn any_tunnel(choice: u8) -> Tunnel {
+    let kind = [TunnelKind::Ipip, TunnelKind::Gre, TunnelKind::Gue][usize::from(choice % 3)];
+    let checksum = [TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote][usize::from(choice / 3 % 3)];
+    let ends = if choice & 128 != 0 { ["fd00::ff", "fd00::2"] } else { ["10.0.0.254", "10.0.0.2"] };
+    let [source, destination] = ends.map(|address| address.parse().expect("a constant"));
+    Tunnel::new(TunnelConfig { kind, port: TUNNEL_PORT, checksum }, source, destination)
 }
 
 /// A script: commands, well-formed and broken packets, waiting. At the end everything must run out by itself.
@@ -97,8 +138,17 @@ fn drain(director: &mut Director) {
 }
 
 const STEPS_MAX: usize = 200;
+const TUNNEL_PORT: u16 = 6080;
 
-const VIPS: [&str; 5] = ["192.0.2.1:80", "192.0.2.1:0", "[2001:db8::1]:80", "192.0.2.2:53", "[2001:db8::2]:53"];
+const VIPS: [&str; 7] = [
+    "192.0.2.1:80",
+    "192.0.2.1:0",
+    "[2001:db8::1]:80",
+    "192.0.2.2:53",
+    "[2001:db8::2]:53",
+    "192.0.2.3:53",
+    "[2001:db8::3]:53",
+];
 const CLIENTS: [&str; 4] = ["198.51.100.1:1024", "198.51.100.1:1025", "[2001:db8:c::1]:1024", "198.51.100.2:20"];
 const SERVERS: [&str; 4] = ["10.0.0.1:8080", "10.0.0.2:80", "[fd00::1]:8080", "10.0.0.3:0"];
 /// Local addresses, with the first of their ports.
@@ -106,6 +156,18 @@ const LOCALS: [&str; 3] = ["10.0.0.200:2000", "10.0.0.201:2000", "[fd00::200]:20
 const LOCAL_PORTS: u16 = 3;
 const CLIENT_ADDRESSES: [ClientAddress; 4] =
     [ClientAddress::None, ClientAddress::Toa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
+/// What helpers and persistence engines understand, said instead of payloads from this length on.
+const TEXTS_FROM: usize = 240;
+const TEXTS: [&[u8]; 8] = [
+    b"PASV\r\n",
+    b"227 (10,0,0,1,4,1)\r\n",
+    b"EPSV\r\n",
+    b"229 (|1|10.0.0.1|1025|)\r\n",
+    b"PORT 198,51,100,1,4,1\r\n",
+    b"EPRT |2|2001:db8:c::1|1025|\r\n",
+    b"X\r\nCall-ID: a@b\r\n",
+    b"X\r\ni: c\r\n",
+];
 const SCHEDULERS: [&str; 8] = ["rr", "wrr", "wlc", "sh", "mh", "lblc", "nope", "none"];
 
 fn director() -> Director {
@@ -125,7 +187,7 @@ fn director() -> Director {
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         for (vip, server) in [(VIPS[0], SERVERS[0]), (VIPS[2], SERVERS[2])] {
             let key = ServiceKey::address(protocol, vip.parse().expect("a constant"));
-            apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr")));
+            apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr").helper("ftp")));
             let server = ServerConfig::nat(server.parse().expect("a constant"));
             apply(&mut director, &Command::AddServer(key, server));
         }
@@ -140,6 +202,13 @@ fn director() -> Director {
             let server = ServerConfig::full_nat(SERVERS[0].parse().expect("a constant"));
             apply(&mut director, &Command::AddServer(key, server));
         }
+    }
+    for (vip, server, choice) in [(VIPS[5], SERVERS[1], 0), (VIPS[6], SERVERS[1], 5)] {
+        let key = ServiceKey::address(Protocol::Udp, vip.parse().expect("a constant"));
+        apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr")));
+        let mut server = ServerConfig::new(server.parse().expect("a constant"), ForwardMethod::Tunnel);
+        server.tunnel = any_tunnel(choice).config;
+        apply(&mut director, &Command::AddServer(key, server));
     }
     director
 }
@@ -201,6 +270,9 @@ impl Script<'_> {
             ForwardMethod::FullNat,
         ]);
         let mut server = ServerConfig::new(at, forward).weight(u32::from(self.byte() % 4));
+        if forward == ForwardMethod::Tunnel {
+            server.tunnel = any_tunnel(self.byte()).config;
+        }
         server.upper_threshold = u32::from(self.byte() % 4);
         server.lower_threshold = u32::from(self.byte() % 3);
         server
@@ -212,8 +284,11 @@ impl Script<'_> {
             0 | 1 => {
                 let mut config = ServiceConfig::new(self.pick(&SCHEDULERS));
                 config.persistence_timeout_s = self.pick(&[None, Some(1), Some(300)]);
-                config.one_packet = self.byte().is_multiple_of(4);
                 config.full_nat.client_address = self.pick(&CLIENT_ADDRESSES);
+                let more = self.byte();
+                config.one_packet = more.is_multiple_of(4);
+                config.persistence_engine = (more % 16 >= 12).then(|| "sip".into());
+                config.helper = (more % 32 >= 16).then(|| "ftp".into());
                 let is_new = self.byte().is_multiple_of(2);
                 if is_new { Command::AddService(service, config) } else { Command::EditService(service, config) }
             }
@@ -235,6 +310,7 @@ impl Script<'_> {
                     schedule_icmp: choice & 32 != 0,
                     nat_icmp_send: choice & 64 != 0,
                     cache_bypass: choice & 128 != 0,
+                    conntrack: choice % 3 != 0,
                     ..Settings::default()
                 })
             }
@@ -267,9 +343,10 @@ impl Script<'_> {
             }
             _ => sctp(source, destination).chunk(flags % 16, &[0; 16]),
         };
-        let builder = match self.byte() {
+        let builder = match usize::from(self.byte()) {
             0..128 => builder,
-            len => builder.payload_len(usize::from(len) * 8 - 1024),
+            len @ ..TEXTS_FROM => builder.payload_len(len * 8 - 1024),
+            number => builder.payload(TEXTS[number % TEXTS.len()]),
         };
         let builder = builder.hop_limit(self.byte() % 8);
         match self.byte() % 4 {

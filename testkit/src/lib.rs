@@ -15,6 +15,7 @@
 mod describe;
 mod desk;
 pub mod fuzz;
+pub mod model;
 pub mod oracle;
 mod packet;
 pub mod rig;

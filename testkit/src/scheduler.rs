@@ -298,3 +298,97 @@ impl Stage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Chooses by a rule that may well be wrong.
+    #[derive(Clone)]
+    struct Faulty(fn(&Request<'_>, &[RealServer]) -> Option<usize>);
+
+    impl Scheduler for Faulty {
+        fn name(&self) -> &'static str {
+            "faulty"
+        }
+
+        fn schedule(&mut self, request: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
+            self.0(request, servers)
+        }
+
+        fn boxed_clone(&self) -> Box<dyn Scheduler> {
+            Box::new(self.clone())
+        }
+    }
+
+    fn check(rule: fn(&Request<'_>, &[RealServer]) -> Option<usize>, promises: Promises) {
+        check_scheduler(|_| Box::new(Faulty(rule)), promises);
+    }
+
+    fn by_client(request: &Request<'_>, candidates: Vec<usize>) -> Option<usize> {
+        let IpAddr::V4(client) = request.client.address else { return None };
+        candidates.get(client.to_bits() as usize % candidates.len().max(1)).copied()
+    }
+
+    fn eligible(servers: &[RealServer]) -> Vec<usize> {
+        (0..servers.len()).filter(|index| servers[*index].is_eligible()).collect()
+    }
+
+    #[test]
+    fn a_faultless_scheduler_passes() {
+        check(|request, servers| by_client(request, eligible(servers)), Promises::ALL);
+    }
+
+    #[test]
+    #[should_panic(expected = "chose a quiesced server")]
+    fn choosing_a_quiesced_server_is_found() {
+        let anybody = |request: &Request<'_>, servers: &[RealServer]| by_client(request, (0..servers.len()).collect());
+        check(anybody, Promises::ALL.may_pass_thresholds());
+    }
+
+    #[test]
+    #[should_panic(expected = "chose an overloaded server")]
+    fn choosing_an_overloaded_server_is_found() {
+        let not_quiesced = |request: &Request<'_>, servers: &[RealServer]| {
+            by_client(request, (0..servers.len()).filter(|index| servers[*index].weight > 0).collect())
+        };
+        check(not_quiesced, Promises::ALL);
+    }
+
+    #[test]
+    #[should_panic(expected = "no choice, though a server is eligible")]
+    fn refusing_while_somebody_is_eligible_is_found() {
+        check(|request, servers| by_client(request, eligible(servers)).filter(|index| *index != 1), Promises::ALL);
+    }
+
+    #[test]
+    #[should_panic(expected = "starves")]
+    fn starving_a_server_is_found() {
+        check(|_, servers| eligible(servers).first().copied(), Promises::ALL);
+    }
+
+    #[test]
+    #[should_panic(expected = "remembers a server that never was")]
+    fn remembering_strangers_is_found() {
+        #[derive(Clone)]
+        struct Dreamer;
+        impl Scheduler for Dreamer {
+            fn name(&self) -> &'static str {
+                "dreamer"
+            }
+
+            fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
+                servers.iter().position(RealServer::is_eligible)
+            }
+
+            fn remembers(&self, _: ServerId) -> bool {
+                true
+            }
+
+            fn boxed_clone(&self) -> Box<dyn Scheduler> {
+                Box::new(self.clone())
+            }
+        }
+        check_scheduler(|_| Box::new(Dreamer), Promises::ALL);
+    }
+}

@@ -82,7 +82,7 @@ impl Director {
         let closed = State::Tcp(TcpState::Close);
         if connection.state != closed {
             let end = self.related_end(now, Some(id), connection, direction, headers);
-            self.reset_in_place_of(packet, headers, &end);
+            self.reset_in_place_of(id, packet, headers, &end);
             self.enter_state(id, closed, direction);
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
             self.connections.rearm(id, now, timeout);
@@ -91,7 +91,7 @@ impl Director {
     }
 
     /// Queues a RST that goes where this segment would have gone.
-    fn reset_in_place_of(&mut self, packet: &PacketBuf<'_>, headers: &Headers, end: &FlowEnd) {
+    fn reset_in_place_of(&mut self, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers, end: &FlowEnd) {
         let segment = &packet.bytes()[..headers.packet_len];
         let mut storage = alloc::vec![0; HEADROOM + segment.len()];
         storage[HEADROOM..].copy_from_slice(segment);
@@ -104,6 +104,7 @@ impl Director {
             Direction::Request => forward::request(&mut copy, &headers, &end.path),
             Direction::Reply => forward::reply(&mut copy, &headers, &end.path),
         };
+        self.keep_in_step(id, end.direction, &mut copy, &headers);
         let (start, len) = (copy.start(), copy.len());
         self.transmit_later(storage, start, len, verdict);
     }

@@ -161,10 +161,7 @@ impl Director {
             return Err(ControlError::ServerExists(config.key));
         }
         let server = match self.servers.find_buried(key, config) {
-            Some(id) => {
-                let counts = self.servers.revive(id, *key, config.clone(), index).expect("it was just found");
-                counts
-            }
+            Some(id) => self.servers.revive(id, *key, config.clone(), index).expect("it was just found"),
             None => {
                 check_unicast(config.key.address, "the server's address is not unicast")?;
                 if self.servers.len() >= self.config.servers_max {

@@ -14,15 +14,15 @@ use crate::connection::{Connection, ConnectionId, State};
 use crate::drop_reason::DropReason;
 use crate::event::Table;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
-use crate::helper::sequence::Offsets;
-use crate::helper::table::Helped;
+use crate::helper::sequence::Counts;
+use crate::helper::table::{Changed, Helped};
 use crate::helper::{Edit, Expected, Findings, Helper, Notes, Session};
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::parse::{self, Headers};
-use crate::wire::tcp_edit;
+use crate::wire::stream;
 
 /// What is to be done about a segment.
 pub(super) struct Help {
@@ -32,12 +32,12 @@ pub(super) struct Help {
     pub edit: Option<(Range<usize>, Vec<u8>)>,
     /// The segment must not go on, whatever else happens: `conntrack` is off.
     pub refused: Option<DropReason>,
-    /// The number the segment is sent on with, if it has to be renumbered.
-    sequence: Option<u32>,
+    /// The two sides count differently, and the segment is renumbered.
+    is_renumbered: bool,
     direction: Direction,
     notes: Notes,
-    requests: Offsets,
-    replies: Offsets,
+    counts: Counts,
+    changed: Option<Arc<Changed>>,
 }
 
 impl Director {
@@ -99,28 +99,37 @@ impl Director {
         headers: &Headers,
     ) -> Result<Help, DropReason> {
         let direction = end.direction;
-        let Helped { notes, requests, replies, .. } = *helped;
-        let (expected, edit, refused, sequence) = (None, None, None, None);
-        let mut help = Help { expected, edit, refused, sequence, direction, notes, requests, replies };
-        let Some((sequence, _)) = tcp_edit::numbers(packet.bytes(), headers) else { return Ok(help) };
+        let mut help = Help::nothing(helped, direction);
+        let Some((sequence, _)) = stream::numbers(packet.bytes(), headers) else { return Ok(help) };
         // The rest of a first fragment is not here: neither its checksum nor its text can be judged.
         if !headers.is_fragment_head() {
-            if !tcp_edit::checksum_is_valid(packet, headers) {
+            if !stream::checksum_is_valid(packet, headers) {
                 return Err(DropReason::BadTransportChecksum);
             }
-            let payload = tcp_edit::payload(packet.bytes(), headers).filter(|payload| !payload.is_empty());
-            if let (State::Tcp(TcpState::Established), Some(payload)) = (state, payload) {
-                let findings = listen(helped, &mut help.notes, connection, direction, &packet.bytes()[payload.clone()]);
-                help.expected = findings.expected.map(|expected| self.expectation(connection, &expected));
-                if let Some(expected) = &help.expected {
-                    self.can_expect(now, expected)?;
+            let payload = stream::payload(packet.bytes(), headers).unwrap_or_default();
+            let text = &packet.bytes()[payload.clone()];
+            let findings = match help.changed.as_ref().and_then(|changed| changed.again(direction, sequence, text)) {
+                Some(edit) => Findings { expected: None, edit: Some(edit) },
+                None if state == ESTABLISHED && !text.is_empty() => {
+                    listen(helped, &mut help.notes, connection, direction, text)
                 }
-                if let Some(edit) = findings.edit {
-                    help.edit(edit, payload, sequence, end, packet, headers)?;
-                }
+                None => Findings::default(),
+            };
+            help.expected = findings.expected.map(|expected| self.expectation(connection, &expected));
+            if let Some(expected) = &help.expected {
+                self.can_expect(now, expected)?;
+            }
+            if let Some(edit) = findings.edit {
+                help.changed = helped
+                    .helper
+                    .repeats()
+                    .then(|| Changed::new(direction, sequence, &edit, text))
+                    .flatten()
+                    .map(Arc::new);
+                help.edit(edit, payload, sequence, end, packet, headers)?;
             }
         }
-        help.count_on(sequence, self.config.settings.conntrack);
+        help.count_on(self.config.settings.conntrack);
         Ok(help)
     }
 
@@ -132,7 +141,7 @@ impl Director {
         connection.no_client_port = client.port == 0;
         connection.server = parent.server;
         connection.state = LISTEN;
-        connection.timeout = self.timeouts.of(LISTEN);
+        connection.timeout = self.timeout_of(parent.server, LISTEN);
         connection
     }
 
@@ -156,7 +165,7 @@ impl Director {
     /// Remembers what a helper found, and opens what it expects.
     fn keep_help(&mut self, now: Instant, id: ConnectionId, help: Help, mark: u32) {
         if let Some(helped) = self.helped.get_mut(id) {
-            (helped.notes, helped.requests, helped.replies) = (help.notes, help.requests, help.replies);
+            (helped.notes, helped.counts, helped.changed) = (help.notes, help.counts, help.changed);
         }
         let Some(mut expected) = help.expected else { return };
         match self.find_expected(now, &expected) {
@@ -180,18 +189,32 @@ impl Director {
 
     /// A connection that was announced again waits for its first packet again.
     fn listen_again(&mut self, now: Instant, id: ConnectionId) {
-        let timeout = self.timeouts.of(LISTEN);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.state = LISTEN;
-        let was_active = core::mem::replace(&mut connection.is_active, false);
-        if let Some(server) = connection.server.filter(|_| was_active) {
-            self.count_down(server, Count::Active);
-        }
+        self.enter_state(id, LISTEN, Direction::Request);
+        let timeout = self.connections.get(id).expect("the caller found it").timeout;
         self.connections.rearm(id, now, timeout);
+    }
+
+    /// Gives a segment that the director sends in place of another one the numbers its receiver expects.
+    pub(super) fn keep_in_step(
+        &self,
+        id: ConnectionId,
+        direction: Direction,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) {
+        let counts = self.helped.get(id).map(|helped| helped.counts).filter(|counts| !counts.agree());
+        if let Some(counts) = counts.filter(|_| self.config.settings.conntrack) {
+            renumber(&counts, direction, packet, headers);
+        }
     }
 }
 
 impl Help {
+    fn nothing(helped: &Helped, direction: Direction) -> Self {
+        let Helped { notes, counts, changed, .. } = helped.clone();
+        Self { expected: None, edit: None, refused: None, is_renumbered: false, direction, notes, counts, changed }
+    }
+
     /// Prepares a change of the payload: it must fit the packet's buffer and the way out.
     fn edit(
         &mut self,
@@ -208,7 +231,7 @@ impl Help {
         }
         let range = payload.start + range.start..payload.start + range.end;
         let growth = text.len().saturating_sub(range.len());
-        if !tcp_edit::has_room(packet, headers, growth) {
+        if !stream::has_room(packet, headers, growth) {
             return Err(DropReason::HelperFailed);
         }
         let may_be_cut = headers.family == AddressFamily::Ipv4 && !headers.dont_fragment;
@@ -216,46 +239,37 @@ impl Help {
         if growth > 0 && is_too_big && !may_be_cut {
             return Err(DropReason::TooBig);
         }
-        let offsets = match self.direction {
-            Direction::Request => &mut self.requests,
-            Direction::Reply => &mut self.replies,
-        };
-        offsets.note(sequence, (text.len() as u32).wrapping_sub(range.len() as u32));
+        self.counts.note(self.direction, sequence, (text.len() as u32).wrapping_sub(range.len() as u32));
         self.edit = Some((range, text));
         Ok(())
     }
 
     /// Keeps both sides' counts in step. Linux leaves that to connection tracking: with `conntrack` off, requests vanish
     /// once a length has changed (recorded: `ftp_noconntrack`).
-    fn count_on(&mut self, sequence: u32, has_conntrack: bool) {
-        if self.requests.is_none() && self.replies.is_none() {
-            return;
-        }
-        let own = match self.direction {
-            Direction::Request => &self.requests,
-            Direction::Reply => &self.replies,
-        };
-        match (has_conntrack, self.direction) {
-            (true, _) => self.sequence = Some(own.sent(sequence)),
-            (false, Direction::Request) => self.refused = Some(DropReason::HelperFailed),
-            (false, Direction::Reply) => {}
+    fn count_on(&mut self, has_conntrack: bool) {
+        match self.direction {
+            _ if self.counts.agree() => {}
+            _ if has_conntrack => self.is_renumbered = true,
+            Direction::Request => self.refused = Some(DropReason::HelperFailed),
+            Direction::Reply => {}
         }
     }
 
     /// Changes the packet, whose addresses have been translated since it was read.
     pub(super) fn write(&self, packet: &mut PacketBuf<'_>, headers: &Headers) {
-        let other = match self.direction {
-            Direction::Request => &self.replies,
-            Direction::Reply => &self.requests,
-        };
-        if let Some(sequence) = self.sequence {
-            tcp_edit::renumber(packet, headers, sequence, |number| other.acknowledged(number));
+        if self.is_renumbered {
+            renumber(&self.counts, self.direction, packet, headers);
         }
         if let Some((range, text)) = &self.edit {
             let headers = parse::parse(packet.bytes()).expect("it was parsed before it was translated");
-            tcp_edit::replace(packet, &headers, range.clone(), text).expect("the room was checked");
+            stream::replace(packet, &headers, range.clone(), text).expect("the room was checked");
         }
     }
+}
+
+fn renumber(counts: &Counts, direction: Direction, packet: &mut PacketBuf<'_>, headers: &Headers) {
+    let sent = |sequence| counts.sent(direction, sequence);
+    stream::renumber(packet, headers, sent, |number| counts.acknowledged(direction, number));
 }
 
 /// Lets the helper read a payload.
@@ -274,4 +288,5 @@ fn listen(
     }
 }
 
+const ESTABLISHED: State = State::Tcp(TcpState::Established);
 const LISTEN: State = State::Tcp(TcpState::Listen);

@@ -90,6 +90,13 @@ pub(super) enum Fate {
     Drop(DropReason),
 }
 
+/// Whether a packet may open a connection, by its protocol.
+enum Opening {
+    Yes,
+    No(PassReason),
+    Truncated,
+}
+
 impl Look {
     fn of(outcome: Outcome) -> Self {
         Self { outcome, given_up: None, is_rescheduled: false }
@@ -212,11 +219,11 @@ impl Director {
             return Outcome::Drop(DropReason::TruncatedTransport);
         };
         let is_local = self.services.is_virtual(headers.destination) || packet.mark != 0;
-        if let Err(outcome) = self.may_open(protocol, bytes, headers, any_segment) {
-            return match outcome {
-                Outcome::Drop(_) if !is_local => Outcome::Pass(PassReason::NoService),
-                outcome => outcome,
-            };
+        match self.may_open(protocol, bytes, headers, any_segment) {
+            Opening::Yes => {}
+            Opening::No(reason) => return Outcome::Pass(reason),
+            Opening::Truncated if is_local => return Outcome::Drop(DropReason::TruncatedTransport),
+            Opening::Truncated => return Outcome::Pass(PassReason::NoService),
         }
         let client = Endpoint::new(headers.source, source_port);
         let destination = Endpoint::new(headers.destination, destination_port);
@@ -239,29 +246,24 @@ impl Director {
     }
 
     /// The protocol's own rule for opening a connection.
-    fn may_open(&self, protocol: Protocol, bytes: &[u8], headers: &Headers, any_segment: bool) -> Result<(), Outcome> {
+    fn may_open(&self, protocol: Protocol, bytes: &[u8], headers: &Headers, any_segment: bool) -> Opening {
         let settings = &self.config.settings;
-        let truncated = Outcome::Drop(DropReason::TruncatedTransport);
         match protocol {
-            Protocol::Tcp => {
-                let flags = headers.tcp_flags(bytes).ok_or(truncated)?;
-                if flags.rst() || !(flags.syn() || settings.sloppy_tcp || any_segment) {
-                    return Err(Outcome::Pass(PassReason::NotATcpOpening));
-                }
-            }
-            Protocol::Udp => {
-                if headers.payload(bytes).len() < 8 {
-                    return Err(truncated);
-                }
-            }
-            Protocol::Sctp => {
-                let chunks = headers.sctp_chunks(bytes).ok_or(truncated)?;
-                if chunks.first == sctp::ABORT || !(chunks.first == sctp::INIT || settings.sloppy_sctp) {
-                    return Err(Outcome::Pass(PassReason::NotAnSctpOpening));
-                }
-            }
+            Protocol::Tcp => match headers.tcp_flags(bytes) {
+                None => Opening::Truncated,
+                Some(flags) if flags.rst() => Opening::No(PassReason::NotATcpOpening),
+                Some(flags) if flags.syn() || settings.sloppy_tcp || any_segment => Opening::Yes,
+                Some(_) => Opening::No(PassReason::NotATcpOpening),
+            },
+            Protocol::Udp if headers.payload(bytes).len() < 8 => Opening::Truncated,
+            Protocol::Udp => Opening::Yes,
+            Protocol::Sctp => match headers.sctp_chunks(bytes) {
+                None => Opening::Truncated,
+                Some(chunks) if chunks.first == sctp::ABORT => Opening::No(PassReason::NotAnSctpOpening),
+                Some(chunks) if chunks.first == sctp::INIT || settings.sloppy_sctp => Opening::Yes,
+                Some(_) => Opening::No(PassReason::NotAnSctpOpening),
+            },
         }
-        Ok(())
     }
 
     /// ICMP: an error about a flow of ours in either direction, or nothing (spec §§1.5–1.6).

@@ -47,6 +47,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// How many packets wait.
+    pub fn len(&self) -> u32 {
+        self.packets.len() as u32
+    }
+
     /// Writes the next packet into `into`.
     pub fn pop(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
         let packet = self.packets.pop_front()?;

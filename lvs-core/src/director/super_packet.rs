@@ -73,5 +73,6 @@ impl Director {
 const HEADERS_LEN_MAX: usize = 40 + 60 + HEADROOM;
 
 fn is_to_be_cut(packet: &PacketBuf<'_>, end: &FlowEnd) -> bool {
-    packet.offload.gso.is_some() && end.path.method == ForwardMethod::Tunnel && end.direction == Direction::Request
+    let enters_tunnel = end.path.method == ForwardMethod::Tunnel && !end.path.is_local;
+    packet.offload.gso.is_some() && enters_tunnel && end.direction == Direction::Request
 }

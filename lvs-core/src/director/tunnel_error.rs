@@ -2,8 +2,6 @@
 //! the inside, and the path MTU is learned. Linux does so for IPv4 in IPv4 only, and so do we.
 //! Source: spec datapath §4.6; recording `tun_icmp`.
 
-use core::net::IpAddr;
-
 use super::Director;
 use super::look::{Outcome, flow_of};
 use crate::connection::{Connection, ConnectionId};
@@ -24,15 +22,13 @@ use crate::wire::read_u16;
 pub(super) struct TunnelError {
     pub error_type: u8,
     pub code: u8,
+    /// Bytes of the outer IP and tunnel headers.
+    overhead: u16,
     rest: u32,
-    /// Where the tunnel leads.
-    server: IpAddr,
     /// Offset of the client's packet in the error.
     inner_start: usize,
     /// The client's packet, as far as it is quoted. Offsets count from its own start.
     inner: Headers,
-    /// Bytes of the outer IP and tunnel headers.
-    overhead: u32,
 }
 
 impl TunnelError {
@@ -51,24 +47,21 @@ impl Director {
         headers: &Headers,
         related: &Related,
     ) -> Option<Outcome> {
-        if headers.family != AddressFamily::Ipv4 || !self.is_own(headers.destination) {
+        let is_ours = self.is_own_address(headers.destination) || self.services.is_virtual(headers.destination);
+        if headers.family != AddressFamily::Ipv4 || !is_ours {
             return None;
         }
         let bytes = packet.bytes().get(..headers.packet_len)?;
         let error = self.strip(bytes, related)?;
         let (protocol, source, destination) = flow_of(bytes, &error.inner.moved_by(error.inner_start))?;
         let id = self.connections.find_request(now, protocol, source, destination)?;
+        if self.connections.get(id)?.real.address != related.quoted.destination {
+            return None;
+        }
         if !icmp::checksum_is_valid(bytes, headers) {
             return Some(Outcome::Drop(DropReason::BadIcmpChecksum));
         }
         Some(Outcome::TunnelError(id, error))
-    }
-
-    /// Whether this is an address of the director itself, or one of its services'.
-    fn is_own(&self, address: IpAddr) -> bool {
-        let sides = [&self.config.client_side, &self.config.server_side];
-        sides.iter().any(|side| side.address(AddressFamily::of(address)) == Some(address))
-            || self.services.is_virtual(address)
     }
 
     /// Reads the quoted tunnel packet down to the client's.
@@ -93,10 +86,9 @@ impl Director {
             error_type: related.error_type,
             code: related.code,
             rest: related.rest,
-            server: quoted.destination,
+            overhead: (inner_start - related.quoted_start) as u16,
             inner_start,
             inner,
-            overhead: (inner_start - related.quoted_start) as u32,
         })
     }
 
@@ -109,10 +101,10 @@ impl Director {
         error: &TunnelError,
     ) -> Verdict {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
+        let (server, address) = (connection.server, connection.real.address);
         let verdict = self.tell_client(packet, connection, error);
         if let Some(mtu) = error.path_mtu() {
-            self.servers.learn_path_mtu(now, error.server, mtu);
+            self.servers.learn_path_mtu(now, address, mtu);
         }
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
@@ -137,7 +129,8 @@ impl Director {
                 // Linux reads the MTU of the route it used last, which knows of this error only from the next packet on.
                 let record = connection.server.and_then(|id| self.servers.get(id));
                 let mtu = record.and_then(|record| record.route_mtu).map_or(reported, u32::from);
-                if mtu > LEAST_MTU + error.overhead { mtu - error.overhead } else { mtu }
+                let overhead = u32::from(error.overhead);
+                if mtu > LEAST_MTU + overhead { mtu - overhead } else { mtu }
             }
             None => error.rest,
         };

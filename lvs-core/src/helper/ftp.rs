@@ -20,8 +20,22 @@ use crate::flow::{AddressFamily, Endpoint};
 /// asked for, or comes a second time, passes as it is, as with IPVS.
 ///
 /// Announced addresses are believed, whosever they are, as IPVS does.
+///
+/// ```
+/// use lvs_core::helper::ftp::Ftp;
+/// use lvs_core::{DirectorConfig, HelperRegistry};
+/// // FTP that survives the loss of a 227 between director and client; Linux's does not.
+/// let mut helpers = HelperRegistry::default();
+/// helpers.register("ftp", Ftp { repeats: true });
+/// let config = DirectorConfig { helpers, ..DirectorConfig::default() };
+/// # let _ = config;
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ftp;
+pub struct Ftp {
+    /// Whether a reply that is sent again is rewritten again. Default no, as recorded from Linux: it then shows the
+    /// server's address and has another length than the first one, so that a client who lost that one waits in vain.
+    pub repeats: bool,
+}
 
 /// What the client asked for last.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +63,10 @@ impl Mode {
 impl Helper for Ftp {
     fn port(&self) -> u16 {
         CONTROL_PORT
+    }
+
+    fn repeats(&self) -> bool {
+        self.repeats
     }
 
     fn request(&self, session: &Session, notes: &mut Notes, payload: &[u8]) -> Findings {
@@ -240,7 +258,7 @@ mod tests {
 
     /// What is expected of the client's command: `client > virtual port > server`, or nothing.
     fn check_command(is_v6: bool, command: &str, expected: Option<&str>) {
-        let findings = Ftp.request(&session(is_v6), &mut Notes::default(), command.as_bytes());
+        let findings = Ftp::default().request(&session(is_v6), &mut Notes::default(), command.as_bytes());
         assert_eq!(findings.edit, None, "commands are never changed");
         assert_eq!(findings.expected.map(shown).as_deref(), expected, "{command:?}");
     }
@@ -248,8 +266,8 @@ mod tests {
     /// What becomes of the server's reply to `command`, and what is expected after it.
     fn check_reply(is_v6: bool, (command, reply): (&str, &str), expected: Option<(&str, &str)>) {
         let mut notes = Notes::default();
-        Ftp.request(&session(is_v6), &mut notes, command.as_bytes());
-        let findings = Ftp.reply(&session(is_v6), &mut notes, reply.as_bytes());
+        Ftp::default().request(&session(is_v6), &mut notes, command.as_bytes());
+        let findings = Ftp::default().reply(&session(is_v6), &mut notes, reply.as_bytes());
         let text = findings.edit.map(|edit| {
             let mut bytes = reply.as_bytes().to_vec();
             bytes.splice(edit.range, edit.text);
@@ -259,7 +277,7 @@ mod tests {
         let found = found.as_ref().map(|(text, shown)| (text.as_str(), shown.as_str()));
         assert_eq!(found, expected, "{command:?} {reply:?}");
         if expected.is_some() {
-            let again = Ftp.reply(&session(is_v6), &mut notes, reply.as_bytes());
+            let again = Ftp::default().reply(&session(is_v6), &mut notes, reply.as_bytes());
             assert_eq!(again, Findings::default(), "a second reply was not asked for");
         }
     }

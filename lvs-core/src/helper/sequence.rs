@@ -2,9 +2,49 @@
 //! in its own count. The rules are those of Linux's connection tracking, which IPVS's FTP helper relies on
 //! (spec datapath §7.3); numbers wrap (RFC 9293 §3.4).
 
+use crate::verdict::Direction;
+
+/// How far the two sides' counts are apart, for both directions of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counts {
+    requests: Offsets,
+    replies: Offsets,
+}
+
+impl Counts {
+    /// A segment of this direction, with the number its sender gave it, was made `added` bytes longer (modulo 2³²: shorter).
+    pub fn note(&mut self, direction: Direction, sequence: u32, added: u32) {
+        match direction {
+            Direction::Request => self.requests.note(sequence, added),
+            Direction::Reply => self.replies.note(sequence, added),
+        }
+    }
+
+    /// Whether both sides count alike.
+    pub fn agree(&self) -> bool {
+        self.requests.is_none() && self.replies.is_none()
+    }
+
+    /// The number a segment of this direction is sent on with.
+    pub fn sent(&self, direction: Direction, sequence: u32) -> u32 {
+        match direction {
+            Direction::Request => self.requests.sent(sequence),
+            Direction::Reply => self.replies.sent(sequence),
+        }
+    }
+
+    /// What a segment of this direction acknowledges, in the count of him whose bytes they are.
+    pub fn acknowledged(&self, direction: Direction, number: u32) -> u32 {
+        match direction {
+            Direction::Request => self.replies.acknowledged(number),
+            Direction::Reply => self.requests.acknowledged(number),
+        }
+    }
+}
+
 /// What was put in or left out in one direction so far. Two counts suffice: before and after the last change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Offsets {
+struct Offsets {
     /// Sequence number, as its sender counts, of the segment that was changed last.
     position: u32,
     /// Bytes added by all changes but the last.
@@ -14,8 +54,7 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    /// A segment with this number, as its sender counts, was made `added` bytes longer (modulo 2³²: shorter).
-    pub fn note(&mut self, sequence: u32, added: u32) {
+    fn note(&mut self, sequence: u32, added: u32) {
         if added == 0 {
             return;
         }
@@ -25,18 +64,18 @@ impl Offsets {
     }
 
     /// Whether nothing differs.
-    pub fn is_none(&self) -> bool {
+    fn is_none(&self) -> bool {
         self.before == 0 && self.after == 0
     }
 
     /// The number a segment is sent on with, from the one its sender gave it.
-    pub fn sent(&self, sequence: u32) -> u32 {
+    fn sent(&self, sequence: u32) -> u32 {
         let offset = if is_after(sequence, self.position) { self.after } else { self.before };
         sequence.wrapping_add(offset)
     }
 
     /// An acknowledgement from the other side, in the count of him whose bytes are acknowledged.
-    pub fn acknowledged(&self, number: u32) -> u32 {
+    fn acknowledged(&self, number: u32) -> u32 {
         let is_behind = is_after(number.wrapping_sub(self.before), self.position);
         number.wrapping_sub(if is_behind { self.after } else { self.before })
     }

@@ -2,30 +2,57 @@
 //! stay small. There is at most one entry for each connection of the table, whose bound is this one's too.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 
 use crate::connection::ConnectionId;
-use crate::helper::sequence::Offsets;
-use crate::helper::{Helper, Notes};
+use crate::helper::sequence::Counts;
+use crate::helper::{Edit, Helper, Notes};
 use crate::rng::Seed;
+use crate::verdict::Direction;
 
 /// A connection's helper, what it remembers, and how far the two sides' counts are apart.
 #[derive(Clone)]
 pub(crate) struct Helped {
     pub helper: Arc<dyn Helper>,
     pub notes: Notes,
-    /// What was added to the client's bytes.
-    pub requests: Offsets,
-    /// What was added to the server's bytes.
-    pub replies: Offsets,
+    pub counts: Counts,
+    /// The segment that was changed last, for a helper that repeats itself.
+    pub changed: Option<Arc<Changed>>,
+}
+
+/// A segment that was changed: which, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Changed {
+    pub direction: Direction,
+    /// The number its sender gave it.
+    pub sequence: u32,
+    pub edit: Edit,
+    /// What stood there before.
+    pub original: Vec<u8>,
+}
+
+impl Changed {
+    /// `None` if the edit is not inside the payload.
+    pub fn new(direction: Direction, sequence: u32, edit: &Edit, payload: &[u8]) -> Option<Self> {
+        let original = payload.get(edit.range.clone())?.to_vec();
+        Some(Self { direction, sequence, edit: edit.clone(), original })
+    }
+
+    /// The same change, if this is the same segment again.
+    pub fn again(&self, direction: Direction, sequence: u32, payload: &[u8]) -> Option<Edit> {
+        let is_same = (self.direction, self.sequence) == (direction, sequence)
+            && payload.get(self.edit.range.clone()) == Some(&self.original[..]);
+        is_same.then(|| self.edit.clone())
+    }
 }
 
 impl Helped {
     pub fn by(helper: Arc<dyn Helper>) -> Self {
-        Self { helper, notes: Notes::default(), requests: Offsets::default(), replies: Offsets::default() }
+        Self { helper, notes: Notes::default(), counts: Counts::default(), changed: None }
     }
 }
 

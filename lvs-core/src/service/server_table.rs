@@ -152,6 +152,11 @@ impl ServerTable {
         (self.slots.len() - self.free.len()) as u32
     }
 
+    /// How many deleted servers are not forgotten yet.
+    pub fn deleted_len(&self) -> u32 {
+        self.trash.len() as u32
+    }
+
     pub fn get(&self, id: ServerId) -> Option<&ServerRecord> {
         self.slots.get(id.0 as usize)?.as_ref()
     }

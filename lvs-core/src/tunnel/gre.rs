@@ -1,6 +1,7 @@
 //! Generic routing encapsulation, version 0, with or without checksum (RFC 2784).
 
-use super::{Found, Partial, sum_when_sent};
+use super::decapsulate::Found;
+use super::{Partial, sum_when_sent};
 use crate::drop_reason::DropReason;
 use crate::flow::AddressFamily;
 use crate::service::TunnelKind;

@@ -12,7 +12,8 @@
 
 use core::net::IpAddr;
 
-use super::{Found, IPV4_IN_IP, IPV6_IN_IP, Partial, UDP, inner_protocol, sum_when_sent};
+use super::decapsulate::Found;
+use super::{IPV4_IN_IP, IPV6_IN_IP, Partial, UDP, inner_protocol, sum_when_sent};
 use crate::drop_reason::DropReason;
 use crate::flow::AddressFamily;
 use crate::service::TunnelKind;

@@ -53,11 +53,8 @@ impl EdgeConfig {
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sending {
-    /// The buffer now holds the frame: send it. Its header has so many bytes.
-    Ready {
-        /// Length of the Ethernet header before the packet.
-        header_len: usize,
-    },
+    /// The buffer now holds the frame: send it.
+    Ready,
     /// A copy is kept until the neighbour has answered; it leaves through [`Edge::poll_transmit`].
     Waits,
 }
@@ -189,8 +186,8 @@ impl Edge {
         };
         match self.neighbours.resolve(now, neighbour) {
             Resolution::Known(mac) => {
-                let header_len = self.writer.frame(packet, mac).ok_or(SendError::NoHeadroom)?;
-                Ok(Sending::Ready { header_len })
+                self.writer.frame(packet, mac).ok_or(SendError::NoHeadroom)?;
+                Ok(Sending::Ready)
             }
             Resolution::Asked if self.neighbours.wait(neighbour, packet.bytes(), packet.offload) => Ok(Sending::Waits),
             Resolution::Asked => Err(SendError::WaitingFull),

@@ -57,9 +57,8 @@ pub(super) fn strip(frame: &mut PacketBuf<'_>, tag: Option<u16>) -> Option<Frame
     Some(FrameHeader { destination, source, kind, vlan })
 }
 
-/// Puts a header before the packet and returns its length: the window then begins with it.
-/// `None`, and no change, without room.
-pub(super) fn prepend(packet: &mut PacketBuf<'_>, header: &FrameHeader) -> Option<usize> {
+/// Puts a header before the packet: the window then begins with it. `None`, and no change, without room.
+pub(super) fn prepend(packet: &mut PacketBuf<'_>, header: &FrameHeader) -> Option<()> {
     let (bytes, len) = encode(header);
     packet.grow_front(len)?;
     packet.bytes_mut()[..len].copy_from_slice(&bytes[..len]);
@@ -67,7 +66,7 @@ pub(super) fn prepend(packet: &mut PacketBuf<'_>, header: &FrameHeader) -> Optio
         let start = start.saturating_add(len as u16);
         packet.offload.checksum = ChecksumOffload::Partial { start, offset };
     }
-    Some(len)
+    Some(())
 }
 
 fn encode(header: &FrameHeader) -> ([u8; LINK_HEADER_MAX], usize) {
@@ -101,7 +100,7 @@ mod tests {
         assert_eq!((header.vlan, header.kind), (Some(7), TYPE_IPV4));
         assert_eq!(frame.bytes(), [0x45, 0, 0, 0x14]);
         assert_eq!(frame.offload.checksum, ChecksumOffload::Partial { start: 20, offset: 16 });
-        assert_eq!(prepend(&mut frame, &header), Some(18));
+        assert_eq!(prepend(&mut frame, &header), Some(()));
         assert_eq!(frame.offload.checksum, ChecksumOffload::Partial { start: 38, offset: 16 });
         let mut expected = TAGGED;
         expected[14] = 0;

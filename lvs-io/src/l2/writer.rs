@@ -22,8 +22,8 @@ pub(super) struct FrameWriter {
 
 // Each function but the first writes into an empty buffer; `None` if it is too small.
 impl FrameWriter {
-    /// Puts the Ethernet header before a packet and returns its length; `None`, and no change, without room.
-    pub(super) fn frame(&self, packet: &mut PacketBuf<'_>, destination: MacAddress) -> Option<usize> {
+    /// Puts the Ethernet header before a packet; `None`, and no change, without room.
+    pub(super) fn frame(&self, packet: &mut PacketBuf<'_>, destination: MacAddress) -> Option<()> {
         let is_ipv6 = packet.bytes().first().is_some_and(|first| first >> 4 == 6);
         self.prepend(packet, destination, if is_ipv6 { frame::TYPE_IPV6 } else { frame::TYPE_IPV4 })
     }
@@ -38,8 +38,7 @@ impl FrameWriter {
     ) -> Option<()> {
         fill(into, packet)?;
         into.offload = offload;
-        self.frame(into, destination)?;
-        Some(())
+        self.frame(into, destination)
     }
 
     /// Who has `target`? Asked of everybody, or of the station that had it.
@@ -94,17 +93,15 @@ impl FrameWriter {
 
     fn arp(&self, into: &mut PacketBuf<'_>, to: MacAddress, message: &Arp) -> Option<()> {
         fill(into, &message.emit())?;
-        self.prepend(into, to, frame::TYPE_ARP)?;
-        Some(())
+        self.prepend(into, to, frame::TYPE_ARP)
     }
 
     fn ndp(&self, into: &mut PacketBuf<'_>, to: Option<MacAddress>, message: &Ndp) -> Option<()> {
         fill(into, &message.emit())?;
-        self.frame(into, to.unwrap_or(MacAddress::of_group(message.destination)))?;
-        Some(())
+        self.frame(into, to.unwrap_or(MacAddress::of_group(message.destination)))
     }
 
-    fn prepend(&self, packet: &mut PacketBuf<'_>, destination: MacAddress, kind: u16) -> Option<usize> {
+    fn prepend(&self, packet: &mut PacketBuf<'_>, destination: MacAddress, kind: u16) -> Option<()> {
         frame::prepend(packet, &FrameHeader { destination, source: self.mac, kind, vlan: self.vlan })
     }
 }

@@ -33,19 +33,19 @@ pub(crate) fn checksum_is_valid(packet: &PacketBuf<'_>, headers: &Headers) -> bo
         || checksum::transport_checksum(headers.source, headers.destination, Protocol::Tcp.number(), segment) == 0
 }
 
-/// Writes new numbers: `sequence` replaces the segment's own, `acknowledged` is applied to the acknowledgement number and,
-/// because they count the same bytes, to the edges of SACK blocks.
+/// Writes new numbers: `sent` is applied to the segment's own, `acknowledged` to the acknowledgement number and, because
+/// they count the same bytes, to the edges of SACK blocks.
 pub(crate) fn renumber(
     packet: &mut PacketBuf<'_>,
     headers: &Headers,
-    sequence: u32,
+    sent: impl Fn(u32) -> u32,
     acknowledged: impl Fn(u32) -> u32,
 ) {
-    let Some((_, acknowledgement)) = numbers(packet.bytes(), headers) else { return };
+    let Some((sequence, acknowledgement)) = numbers(packet.bytes(), headers) else { return };
     let mut delta = Delta::new();
     let options = options(packet.bytes(), headers);
     let bytes = packet.bytes_mut();
-    write_number(bytes, headers.transport + SEQUENCE, sequence, &mut delta);
+    write_number(bytes, headers.transport + SEQUENCE, sent(sequence), &mut delta);
     if let Some(number) = acknowledgement {
         write_number(bytes, headers.transport + ACKNOWLEDGEMENT, acknowledged(number), &mut delta);
         for edge in sack_edges(bytes, options) {

@@ -1,0 +1,235 @@
+//! An Ethernet device, opened for a director: two sockets, one with the receive ring and one to send by, and the
+//! Ethernet edge between them and the packets.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use lvs_io::l2::{Edge, EdgeConfig, FrameReader, MacAddress, Routes};
+use lvs_io::{Arm, netdev};
+use rustix::event::epoll;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
+
+use crate::error::{AfPacketError, Step};
+use crate::ring::Ring;
+use crate::sink::{Sink, SinkCountersHandle};
+use crate::socket::{self, Membership};
+use crate::source::{FRAME_HEADROOM, Source};
+
+/// How to open a device, and who the director is on its link.
+#[derive(Clone, Debug)]
+pub struct AfPacketOptions {
+    /// Addresses to answer for: the virtual ones. The host must not own them (see [`crate::check`]).
+    pub answers_for: Vec<IpAddr>,
+    /// Who is on the link, and by whom others are reached.
+    pub routes: Routes,
+    /// The address to ask for IPv4 neighbours from; without one it asks as a station does that has none yet.
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// The same for IPv6; without one it asks from the device's link-local address.
+    pub source_ipv6: Option<Ipv6Addr>,
+    /// Neighbours that are never asked and never forgotten.
+    pub static_neighbours: Vec<(IpAddr, MacAddress)>,
+    /// The VLAN to work in (1 to 4094); `None` for untagged frames.
+    pub vlan: Option<u16>,
+    /// Whether `answers_for` is announced at the start: a take-over. Default true.
+    pub announces: bool,
+    /// Whether frames for other stations are let in: for virtual switches that do not learn. Default false.
+    pub is_promiscuous: bool,
+    /// Whether frames leave past the device's queueing discipline. Default true.
+    pub bypasses_qdisc: bool,
+    /// Size of the receive ring, in bytes; at least 512 KiB. Default 8 MiB: 6 ms at 10 Gbit/s.
+    pub ring_bytes: usize,
+}
+
+impl Default for AfPacketOptions {
+    fn default() -> Self {
+        Self {
+            answers_for: Vec::new(),
+            routes: Routes::all_direct(),
+            source_ipv4: None,
+            source_ipv6: None,
+            static_neighbours: Vec::new(),
+            vlan: None,
+            announces: true,
+            is_promiscuous: false,
+            bypasses_qdisc: true,
+            ring_bytes: 8 << 20,
+        }
+    }
+}
+
+impl AfPacketOptions {
+    /// Options by which the director finds its way as the host does: asks from the host's addresses on the device, and
+    /// follows the host's routes over it, as they are now.
+    ///
+    /// # Errors
+    /// If the kernel does not say, or there is no such device.
+    pub fn of_host(device: &str) -> Result<Self, AfPacketError> {
+        let error = |source| AfPacketError::new(device, Step::Host, source);
+        let mut options = Self { routes: Routes::new(), ..Self::default() };
+        for (address, _) in netdev::addresses(device).map_err(error)? {
+            match address {
+                IpAddr::V4(address) => _ = options.source_ipv4.get_or_insert(address),
+                // Neighbours are asked from the link-local address anyway.
+                IpAddr::V6(address) if address.is_unicast_link_local() => {}
+                IpAddr::V6(address) => _ = options.source_ipv6.get_or_insert(address),
+            }
+        }
+        for (network, gateway) in netdev::routes(device).map_err(error)? {
+            match gateway {
+                Some(gateway) => options.routes.add_gateway(network, gateway),
+                None => options.routes.add_direct(network),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// An Ethernet device, ready for a worker.
+///
+/// ```no_run
+/// use lvs_core::{Director, DirectorConfig, Seed};
+/// use lvs_io::Worker;
+/// use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
+///
+/// let options = AfPacketOptions {
+///     answers_for: vec!["192.0.2.80".parse().unwrap()],
+///     ..AfPacketOptions::of_host("eth0")?
+/// };
+/// let device = AfPacketDevice::open("eth0", &options)?;
+/// let director = Director::new(DirectorConfig::default(), Seed::new(1));
+/// Worker::new(director, device.into_arm(), None)?.run()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct AfPacketDevice {
+    name: String,
+    mac: MacAddress,
+    mtu: u32,
+    source: Source,
+    sink: Sink,
+}
+
+impl AfPacketDevice {
+    /// Opens the device. It must be up to receive anything.
+    ///
+    /// # Errors
+    /// [`AfPacketError`] says which step was denied and what to do.
+    pub fn open(name: &str, options: &AfPacketOptions) -> Result<Self, AfPacketError> {
+        let error = |step| move |source| AfPacketError::new(name, step, source);
+        let receiver = packet_socket().map_err(error(Step::Socket))?;
+        let sender = packet_socket().map_err(error(Step::Socket))?;
+        let index = netdevice::name_to_index(&receiver, name).map_err(|errno| error(Step::Device)(errno.into()))?;
+        let mac = socket::hardware_address(receiver.as_fd(), name).map_err(error(Step::Device))?;
+        let mtu = socket::mtu(receiver.as_fd(), name).map_err(error(Step::Device))?;
+
+        let ring = Ring::new(receiver.as_fd(), options.ring_bytes, FRAME_HEADROOM).map_err(error(Step::Ring))?;
+        prepare_receiver(&receiver, index, options).map_err(error(Step::Options))?;
+        prepare_sender(&sender, options).map_err(error(Step::Options))?;
+        // Only now, so that nothing is received that another device or this one's director sent.
+        socket::bind(receiver.as_fd(), index, libc::ETH_P_ALL).map_err(error(Step::Bind))?;
+        socket::bind(sender.as_fd(), index, 0).map_err(error(Step::Bind))?;
+
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
+            .map_err(|errno| error(Step::Socket)(errno.into()))?;
+        let readiness = readable_with(&receiver, &timer).map_err(|errno| error(Step::Socket)(errno.into()))?;
+        let (messages, heard) = sync_channel(MESSAGES_MAX);
+        let reader = FrameReader::new(mac, options.vlan);
+        let mut sink = Sink::new(sender, Edge::new(edge_config(mac, options)), heard, Arc::new(timer));
+        if options.announces {
+            sink.announce();
+        }
+        let slots = Source::slots();
+        let source = Source { ring, socket: receiver, reader, messages, readiness, slots, lost: 0 };
+        Ok(Self { name: name.to_owned(), mac, mtu, source, sink })
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The device's Ethernet address.
+    pub fn mac(&self) -> MacAddress {
+        self.mac
+    }
+
+    /// The longest packet the link takes, in bytes, IP header included.
+    pub fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    /// The sending half's counters, to be read while a worker has the device.
+    pub fn counters(&self) -> SinkCountersHandle {
+        self.sink.counters()
+    }
+
+    /// The two halves, for a worker.
+    pub fn into_arm(self) -> Arm {
+        Arm::new(self.source, self.sink)
+    }
+}
+
+impl std::fmt::Debug for AfPacketDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AfPacketDevice").field("name", &self.name).field("mac", &self.mac).finish_non_exhaustive()
+    }
+}
+
+/// Most messages about the link that wait between the halves; more are lost, and come again.
+const MESSAGES_MAX: usize = 256;
+
+/// Bytes that may be on their way out: a batch of super-packets.
+const SEND_BUFFER: i32 = 4 << 20;
+
+/// A socket that receives nothing until it is bound to a protocol.
+fn packet_socket() -> std::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?)
+}
+
+fn prepare_receiver(receiver: &OwnedFd, index: u32, options: &AfPacketOptions) -> std::io::Result<()> {
+    let set = |option, value: i32| socket::set_option(receiver.as_fd(), option, value);
+    set(libc::PACKET_IGNORE_OUTGOING, 1)?;
+    let join = |kind: i32, group: Option<MacAddress>| {
+        let mut address = [0; 8];
+        address[..6].copy_from_slice(&group.map_or([0; 6], |group| group.0));
+        let membership = Membership { index: index as i32, kind: kind as u16, address_len: 6, address };
+        socket::set_option(receiver.as_fd(), libc::PACKET_ADD_MEMBERSHIP, membership)
+    };
+    if options.is_promiscuous {
+        join(libc::PACKET_MR_PROMISC, None)?;
+    }
+    for address in options.answers_for.iter().filter(|address| address.is_ipv6()) {
+        join(libc::PACKET_MR_MULTICAST, Some(MacAddress::to_be_heard_for(*address)))?;
+    }
+    Ok(())
+}
+
+fn prepare_sender(sender: &OwnedFd, options: &AfPacketOptions) -> std::io::Result<()> {
+    socket::set_option(sender.as_fd(), libc::PACKET_VNET_HDR, 1)?;
+    socket::set_option(sender.as_fd(), libc::PACKET_QDISC_BYPASS, i32::from(options.bypasses_qdisc))?;
+    socket::set_send_buffer(sender.as_fd(), SEND_BUFFER)
+}
+
+fn edge_config(mac: MacAddress, options: &AfPacketOptions) -> EdgeConfig {
+    EdgeConfig {
+        mac,
+        vlan: options.vlan,
+        source_ipv4: options.source_ipv4,
+        source_ipv6: options.source_ipv6,
+        answers_for: options.answers_for.clone(),
+        routes: options.routes.clone(),
+        static_neighbours: options.static_neighbours.clone(),
+    }
+}
+
+/// A descriptor that is readable when one of the two is.
+fn readable_with(one: &OwnedFd, other: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for fd in [one, other] {
+        epoll::add(&both, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    }
+    Ok(both)
+}

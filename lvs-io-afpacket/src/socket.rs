@@ -1,0 +1,139 @@
+//! The system calls of AF_PACKET sockets that rustix does not have: binding, options, interface requests and sending
+//! many frames at once. Every function takes and returns safe types and reports the kernel's error as it is.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::{c_int, c_uint, c_void, socklen_t};
+use lvs_io::l2::MacAddress;
+
+/// Values that may be handed to the kernel as bytes, and filled by it.
+///
+/// # Safety
+/// The type has no padding, and any bytes are a value of it.
+pub(crate) unsafe trait OptionValue: Copy {}
+
+// SAFETY: integers.
+unsafe impl OptionValue for c_int {}
+// SAFETY: seven integers of four bytes.
+unsafe impl OptionValue for libc::tpacket_req3 {}
+// SAFETY: three integers of four bytes.
+unsafe impl OptionValue for libc::tpacket_stats_v3 {}
+// SAFETY: 4 + 2 + 2 + 8 bytes, aligned to four, without holes.
+unsafe impl OptionValue for Membership {}
+
+/// `struct packet_mreq`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Membership {
+    pub index: c_int,
+    pub kind: u16,
+    pub address_len: u16,
+    pub address: [u8; 8],
+}
+
+/// Sets an option of level SOL_PACKET.
+pub(crate) fn set_option<T: OptionValue>(socket: BorrowedFd<'_>, option: c_int, value: T) -> io::Result<()> {
+    let len = size_of::<T>() as socklen_t;
+    let pointer = (&raw const value).cast::<c_void>();
+    // SAFETY: `pointer` is good for reading `len` initialised bytes (`OptionValue`: no padding) during the call.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, pointer, len) })
+}
+
+/// Reads, and thereby resets, the socket's counters of packets and drops.
+pub(crate) fn take_statistics(socket: BorrowedFd<'_>) -> io::Result<libc::tpacket_stats_v3> {
+    let mut statistics = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
+    let mut len = size_of_val(&statistics) as socklen_t;
+    let pointer = (&raw mut statistics).cast::<c_void>();
+    // SAFETY: `pointer` is good for writing `len` bytes, any of which are a value, during the call.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, pointer, &raw mut len)
+    })?;
+    Ok(statistics)
+}
+
+/// Room for so many bytes on their way out; more than the system's limit if this process is privileged.
+pub(crate) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
+    let set = |option| {
+        let pointer = (&raw const bytes).cast::<c_void>();
+        // SAFETY: as in `set_option`, with an integer.
+        check(unsafe {
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, pointer, size_of::<c_int>() as socklen_t)
+        })
+    };
+    set(libc::SO_SNDBUFFORCE).or_else(|_| set(libc::SO_SNDBUF))
+}
+
+/// Binds the socket to a device; it receives frames of `protocol` (`ETH_P_…`; 0: none).
+pub(crate) fn bind(socket: BorrowedFd<'_>, index: u32, protocol: c_int) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a `sockaddr_ll`.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (protocol as u16).to_be();
+    address.sll_ifindex = index as c_int;
+    let len = size_of_val(&address) as socklen_t;
+    // SAFETY: the pointer is good for reading `len` bytes during the call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })
+}
+
+/// The device's Ethernet address; `Unsupported` if it is no Ethernet device.
+pub(crate) fn hardware_address(socket: BorrowedFd<'_>, name: &str) -> io::Result<MacAddress> {
+    let request = interface_request(socket, name, libc::SIOCGIFHWADDR)?;
+    // SAFETY: SIOCGIFHWADDR filled `ifru_hwaddr`; any bytes are a value of it.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    if address.sa_family != libc::ARPHRD_ETHER {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "it is no Ethernet device"));
+    }
+    let [a, b, c, d, e, f, ..] = address.sa_data;
+    Ok(MacAddress([a, b, c, d, e, f].map(|byte| byte as u8)))
+}
+
+/// The device's MTU, in bytes.
+pub(crate) fn mtu(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    let request = interface_request(socket, name, libc::SIOCGIFMTU)?;
+    // SAFETY: SIOCGIFMTU filled `ifru_mtu`, an integer.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu }.max(0) as u32)
+}
+
+fn interface_request(socket: BorrowedFd<'_>, name: &str, request: libc::c_ulong) -> io::Result<libc::ifreq> {
+    // SAFETY: all-zero bytes are an `ifreq`.
+    let mut interface: libc::ifreq = unsafe { mem::zeroed() };
+    if name.len() >= interface.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in interface.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: these requests read and write one `ifreq` at the pointer, which is exclusively borrowed.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), request as _, &raw mut interface) })?;
+    Ok(interface)
+}
+
+/// Most frames [`send_many`] takes at once.
+pub(crate) const SEND_MAX: usize = 32;
+
+/// Sends frames, each given in two parts, in order. Returns how many the kernel took, at least one.
+///
+/// # Errors
+/// The first frame could not be sent, for this reason; none was.
+pub(crate) fn send_many(socket: BorrowedFd<'_>, frames: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
+    let count = frames.len().min(SEND_MAX);
+    // SAFETY: all-zero bytes are an `mmsghdr`: null pointers and lengths of zero.
+    let mut messages: [libc::mmsghdr; SEND_MAX] = unsafe { mem::zeroed() };
+    for (message, parts) in messages.iter_mut().zip(frames) {
+        // An `IoSlice` is an `iovec` by its documentation; the kernel only reads what is to be sent.
+        message.msg_hdr.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
+        message.msg_hdr.msg_iovlen = parts.len() as _;
+    }
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: the first `count` messages point to slices borrowed through `frames` during the call; nothing else in
+    // them is set.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count as c_uint, flags as _) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+}
+
+fn check(outcome: c_int) -> io::Result<()> {
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
