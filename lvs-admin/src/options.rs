@@ -347,10 +347,10 @@ static OPTIONS: [Spec; 64] = [
     valued("mcast-group", None, Meaning::Plain(Group::McastAddress)),
     valued("mcast-port", None, Meaning::Plain(Group::McastPort)),
     valued("mcast-ttl", None, Meaning::Plain(Group::McastTtl)),
-    // Ours.
+    // Ours. No short forms: DPVS's -z and -b are unknown or taken in ipvsadm.
     flag("add-laddr", None, Meaning::AddLocalAddress),
     flag("del-laddr", None, Meaning::DeleteLocalAddress),
-    valued("local-address", Some('z'), Meaning::Plain(Group::LocalAddress)),
+    valued("local-address", None, Meaning::Plain(Group::LocalAddress)),
     flag("fullnat", None, Meaning::FullNat),
     valued("client-address", None, Meaning::Plain(Group::ClientAddress)),
     flag("keep-sequence", None, Meaning::Plain(Group::KeepSequence)),

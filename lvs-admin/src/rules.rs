@@ -107,7 +107,7 @@ pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> St
         let key = service_option(service.key, &labels);
         write_service(&mut text, &key, service);
         for address in &service.local_addresses {
-            let _ = writeln!(text, "--add-laddr {key} -z {address}");
+            let _ = writeln!(text, "--add-laddr {key} --local-address {address}");
         }
         for server in servers {
             write_server(&mut text, &key, service.key, server, options, &labels);

@@ -19,6 +19,31 @@ fn recorded_refusals_have_their_words_and_exit_status() {
     check(&RECORDED);
 }
 
+#[test]
+fn options_of_our_own_are_refused_in_the_same_words() {
+    check(&[
+        ("--add-laddr -t 1.2.3.4:80", 2, "You need to supply the 'local-address' option for the 'add-laddr' command"),
+        (
+            "--del-laddr --local-address 10.0.0.1",
+            2,
+            "You need to supply the 'service-address' option for the 'del-laddr' command",
+        ),
+        ("--add-laddr -t 1.2.3.4:80 --local-address 10.0.0", 2, "illegal local address specified"),
+        (
+            "-A -t 1.2.3.4:80 --local-address 10.0.0.1",
+            2,
+            "Illegal 'local-address' option with the 'add-service' command",
+        ),
+        ("-A -t 1.2.3.4:80 --client-address dns", 2, "illegal client address specified"),
+        ("-a -t 1.2.3.4:80 -r 10.0.0.1 --fullnat -m", 2, "multiple 'forwarding-method' options specified"),
+        (
+            "-a -t 1.2.3.4:80 -r 10.0.0.1 --keep-sequence",
+            2,
+            "Illegal 'keep-sequence' option with the 'add-server' command",
+        ),
+    ]);
+}
+
 /// Seen by running ipvsadm 1.31 itself, with its kernel calls answered by a stand-in.
 #[test]
 fn the_first_of_several_mistakes_is_the_one_ipvsadm_names() {

@@ -120,11 +120,11 @@ fn thresholds_are_saved_only_when_asked_for() {
 fn full_nat_is_saved_in_options_of_our_own() {
     let saved = concat!(
         "-A -t 192.0.2.80:80 -s rr --client-address toa --keep-timestamps\n",
-        "--add-laddr -t 192.0.2.80:80 -z 10.0.0.201\n",
-        "--add-laddr -t 192.0.2.80:80 -z 10.0.0.200\n",
+        "--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.201\n",
+        "--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.200\n",
         "-a -t 192.0.2.80:80 -r 10.0.0.2:8080 --fullnat -w 3\n",
         "-A -t [2001:db8::80]:80 -s rr --client-address proxy-v2 --keep-sequence\n",
-        "--add-laddr -t [2001:db8::80]:80 -z 10.0.0.200\n",
+        "--add-laddr -t [2001:db8::80]:80 --local-address 10.0.0.200\n",
         "-a -t [2001:db8::80]:80 -r 10.0.0.2:8080 --fullnat -w 1\n",
     );
     check(saved, NUMERIC, saved);

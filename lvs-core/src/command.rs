@@ -38,9 +38,9 @@ pub enum Command {
     /// Deletes a real server. Its connections stay. ipvsadm: `-d`.
     DeleteServer(ServiceKey, ServerKey),
     /// Adds one of the director's own addresses for FullNAT towards a service's servers of that family: requests leave
-    /// with it as their source. At most [`crate::local_address::LOCAL_ADDRESSES_MAX`]. DPVS: `--add-laddr -z`.
+    /// with it as their source. At most [`crate::local_address::LOCAL_ADDRESSES_MAX`]. An addition to IPVS: `--add-laddr`, as DPVS.
     AddLocalAddress(ServiceKey, IpAddr),
-    /// Takes a local address from a service. Its connections keep it. DPVS: `--del-laddr -z`.
+    /// Takes a local address from a service. Its connections keep it. An addition to IPVS: `--del-laddr`.
     DeleteLocalAddress(ServiceKey, IpAddr),
     /// Zeroes the statistics of one service and its servers, or of everything. ipvsadm: `-Z`.
     Zero(Option<ServiceKey>),

@@ -1,6 +1,7 @@
 //! Why a packet goes where it goes: the steps a director takes for it, to be read by people and programs.
 //! Made by [`crate::Director::explain`], which changes nothing.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -269,9 +270,10 @@ impl fmt::Display for Row<'_> {
         let view = self.0;
         write!(
             f,
-            "{} -> {} -> {} {} {}, {} s left",
+            "{} -> {}{} -> {} {} {}, {} s left",
             view.client,
             view.virtual_endpoint,
+            view.local.map_or_else(String::new, |local| format!(" -> {local}")),
             view.real,
             view.forward.name(),
             view.state,

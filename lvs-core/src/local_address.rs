@@ -438,6 +438,17 @@ mod tests {
     }
 
     #[test]
+    fn the_port_that_has_rested_longest_is_used_first() {
+        let mut pool = pool(2000, 2002);
+        let ports: Vec<_> = (0..3).filter_map(|_| lease(&mut pool, Instant::ZERO, 1)).collect();
+        for (second, port) in (10..).zip([ports[1], ports[2], ports[0]]) {
+            pool.release(Instant::from_secs(second), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        }
+        let later = |_| lease(&mut pool, Instant::from_secs(20), 1);
+        assert_eq!((0..3).filter_map(later).collect::<Vec<_>>(), [ports[1], ports[2], ports[0]]);
+    }
+
+    #[test]
     fn idle_servers_make_room_when_the_memory_for_ports_is_full() {
         let mut pool = LocalAddressPool::new(LocalPorts { remembered_max: 2, ..LocalPorts::default() }, Seed::new(7));
         let port = lease(&mut pool, Instant::ZERO, 1).unwrap();

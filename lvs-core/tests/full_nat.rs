@@ -18,7 +18,7 @@ const REAL: &str = "10.0.0.2:8080";
 
 /// One service, one server, one local address.
 const WEB: &str = "-A -t 192.0.2.80:80 -s rr\n\
-    --add-laddr -t 192.0.2.80:80 -z 10.0.0.200\n\
+    --add-laddr -t 192.0.2.80:80 --local-address 10.0.0.200\n\
     -a -t 192.0.2.80:80 -r 10.0.0.2:8080 --fullnat";
 
 fn with_options(options: &str) -> String {
@@ -27,12 +27,12 @@ fn with_options(options: &str) -> String {
 
 /// The same over IPv6.
 const WEB6: &str = "-A -t [2001:db8::80]:80 -s rr\n\
-    --add-laddr -t [2001:db8::80]:80 -z fd00::200\n\
+    --add-laddr -t [2001:db8::80]:80 --local-address fd00::200\n\
     -a -t [2001:db8::80]:80 -r [fd00::2]:8080 --fullnat";
 
 /// IPv6 in front, IPv4 behind.
 const WEB64: &str = "-A -t [2001:db8::80]:80 -s rr\n\
-    --add-laddr -t [2001:db8::80]:80 -z 10.0.0.200\n\
+    --add-laddr -t [2001:db8::80]:80 --local-address 10.0.0.200\n\
     -a -t [2001:db8::80]:80 -r 10.0.0.2:8080 --fullnat";
 
 const CLIENT6: &str = "[2001:db8:c::7]:1024";
@@ -621,7 +621,7 @@ fn another_server_another_local_address_and_another_protocol_have_ports_of_their
     forwarded(desk.send(&syn_from(1)));
     forwarded(desk.send(&syn_from(2)));
     assert!(matches!(desk.send(&syn_from(3)).verdict, Verdict::Reply { .. }));
-    desk.ipvsadm("--add-laddr -t 192.0.2.80:80 -z 10.0.0.201");
+    desk.ipvsadm("--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.201");
     forwarded(desk.send(&syn_from(4)));
     forwarded(desk.send(&syn_from(5)));
     assert!(matches!(desk.send(&syn_from(6)).verdict, Verdict::Reply { .. }));
@@ -649,7 +649,7 @@ fn services_that_share_server_and_local_address_share_its_ports() {
 #[test]
 fn a_service_without_local_addresses_is_not_silent_either() {
     let mut desk = Desk::new(WEB);
-    desk.ipvsadm("--del-laddr -t 192.0.2.80:80 -z 10.0.0.200");
+    desk.ipvsadm("--del-laddr -t 192.0.2.80:80 --local-address 10.0.0.200");
     let answer = desk.send(&syn_from(1));
     assert!(answer.line().contains("ICMP 3/3"), "{}", answer.line());
     assert_eq!(desk.director.drops(DropReason::LocalPortsExhausted), 1);
@@ -659,8 +659,8 @@ fn a_service_without_local_addresses_is_not_silent_either() {
 #[test]
 fn a_deleted_local_address_serves_its_connections_to_the_end() {
     let mut talk = Conversation::open(WEB, CLIENT, VIRTUAL, REAL);
-    talk.desk.ipvsadm("--add-laddr -t 192.0.2.80:80 -z 10.0.0.201");
-    talk.desk.ipvsadm("--del-laddr -t 192.0.2.80:80 -z 10.0.0.200");
+    talk.desk.ipvsadm("--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.201");
+    talk.desk.ipvsadm("--del-laddr -t 192.0.2.80:80 --local-address 10.0.0.200");
     let reply = talk.reply().numbers(5001, talk.shifted(1001));
     let expected = talk.at_client().numbers(5001, 1001);
     check(&mut talk.desk, &reply, &expected);
@@ -738,7 +738,8 @@ fn marked_and_any_port_services_have_full_nat_too() {
     let sent = forwarded(desk.send(&tcp(CLIENT, "192.0.2.80:443").syn().build()));
     assert!(describe(&sent).contains("> 10.0.0.2.443 TCP S"), "{}", describe(&sent));
 
-    let mut desk = Desk::new("-A -f 7 -s rr\n--add-laddr -f 7 -z 10.0.0.200\n-a -f 7 -r 10.0.0.2 --fullnat");
+    let mut desk =
+        Desk::new("-A -f 7 -s rr\n--add-laddr -f 7 --local-address 10.0.0.200\n-a -f 7 -r 10.0.0.2 --fullnat");
     let sent = desk.send_storage(Storage::with_room(&tcp(CLIENT, VIRTUAL).syn().build(), 64, 64).mark(7));
     assert!(describe(&forwarded(sent)).contains("> 10.0.0.2.80 TCP S"));
 }

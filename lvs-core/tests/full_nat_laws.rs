@@ -13,15 +13,15 @@ use proptest::prelude::*;
 
 /// Three services of two families and protocols; two of them share server and local addresses.
 const RULES: &str = "-A -t 192.0.2.80:80 -s rr\n\
-    --add-laddr -t 192.0.2.80:80 -z 10.0.0.200\n\
-    --add-laddr -t 192.0.2.80:80 -z 10.0.0.201\n\
+    --add-laddr -t 192.0.2.80:80 --local-address 10.0.0.200\n\
+    --add-laddr -t 192.0.2.80:80 --local-address 10.0.0.201\n\
     -a -t 192.0.2.80:80 -r 10.0.0.2:8080 --fullnat\n\
     -a -t 192.0.2.80:80 -r 10.0.0.3:8080 --fullnat\n\
     -A -t [2001:db8::80]:80 -s rr\n\
-    --add-laddr -t [2001:db8::80]:80 -z 10.0.0.200\n\
+    --add-laddr -t [2001:db8::80]:80 --local-address 10.0.0.200\n\
     -a -t [2001:db8::80]:80 -r 10.0.0.2:8080 --fullnat\n\
     -A -u 192.0.2.80:53 -s rr\n\
-    --add-laddr -u 192.0.2.80:53 -z 10.0.0.200\n\
+    --add-laddr -u 192.0.2.80:53 --local-address 10.0.0.200\n\
     -a -u 192.0.2.80:53 -r 10.0.0.2:53 --fullnat\n";
 
 /// What happens to the director.
@@ -98,10 +98,10 @@ impl Run {
             }
             Step::Pass { seconds } => self.desk.pass(Duration::from_secs((*seconds).into())),
             Step::Delete if self.has_second_address() => {
-                self.desk.ipvsadm("--del-laddr -t 192.0.2.80:80 -z 10.0.0.201");
+                self.desk.ipvsadm("--del-laddr -t 192.0.2.80:80 --local-address 10.0.0.201");
             }
             Step::Add if !self.has_second_address() => {
-                self.desk.ipvsadm("--add-laddr -t 192.0.2.80:80 -z 10.0.0.201");
+                self.desk.ipvsadm("--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.201");
             }
             Step::Delete | Step::Add => {}
         }

@@ -18,6 +18,12 @@ const RULES: &str = "
 -a -t 192.0.2.1:83 -r 10.0.0.3:83 -i --tun-type gue --tun-port 6080 --tun-csum
 -A -t [2001:db8::1]:80 -s rr
 -a -t [2001:db8::1]:80 -r [fd00::2]:8080 -m
+-A -t 192.0.2.1:84 -s rr --client-address toa
+--add-laddr -t 192.0.2.1:84 --local-address 10.0.0.200
+-a -t 192.0.2.1:84 -r 10.0.0.4:84 --fullnat
+-A -t [2001:db8::1]:84 -s rr --client-address proxy-v1
+--add-laddr -t [2001:db8::1]:84 --local-address 10.0.0.200
+-a -t [2001:db8::1]:84 -r 10.0.0.4:84 --fullnat
 ";
 
 /// Opens the flow with the first packet, then counts what the others allocate.
@@ -49,6 +55,27 @@ fn known_tcp_flows_allocate_nothing() {
             request.fin().ack().build(),
         ],
     );
+}
+
+#[test]
+fn known_full_nat_flows_allocate_nothing() {
+    for (client, to) in [("198.51.100.7:1024", "192.0.2.1:84"), ("[2001:db8:c::7]:1024", "[2001:db8::1]:84")] {
+        let request = tcp(client, to);
+        // The director's seed is the same in each test: so is the local port.
+        let mut desk = Desk::new(RULES);
+        let _ = desk.send(&request.clone().syn().build());
+        let local = desk.connections()[0].local.expect("a FullNAT connection has one");
+        let reply = tcp("10.0.0.4:84", local);
+        check(
+            request.clone().syn().build(),
+            &[
+                reply.clone().syn().ack().numbers(4, 1001).build(),
+                request.clone().ack().numbers(1001, 5).payload(b"GET /").build(),
+                reply.ack().payload_len(1400).build(),
+                request.clone().fin().ack().build(),
+            ],
+        );
+    }
 }
 
 #[test]
