@@ -73,36 +73,39 @@ impl HashIndex {
         self.links[node as usize] = Link::OUT;
     }
 
-    /// Reads what [`HashIndex::with_hash`] reads first. The answer only keeps the read from being left out.
+    /// Reads what [`HashIndex::first`] reads first. The answer only keeps the read from being left out.
     #[inline]
     pub(crate) fn touch(&self, hash: u64) -> u32 {
         self.heads[self.chain_of(hash as u32)].tag
     }
 
-    /// The nodes that were inserted with this hash, newest first (and, once in 2³², one with another hash).
+    /// The newest node that was inserted with this hash (or, once in 2³², one with another hash).
     #[inline]
-    pub(crate) fn with_hash(&self, hash: u64) -> impl Iterator<Item = u32> {
+    pub(crate) fn first(&self, hash: u64) -> Option<u32> {
         let tag = hash as u32;
-        let mut next = self.heads[self.chain_of(tag)];
-        let mut returned = NONE;
-        core::iter::from_fn(move || {
-            // The link of a node that was returned is read only if the caller asks for more.
-            if returned != NONE {
-                next = self.head_from(self.links[returned as usize].next);
+        match self.heads[self.chain_of(tag)] {
+            Head { node: NONE, .. } => None,
+            head if head.tag == tag => Some(head.node),
+            head => self.after(head.node, hash),
+        }
+    }
+
+    /// The next older node with this hash in the chain of `node`.
+    pub(crate) fn after(&self, mut node: u32, hash: u64) -> Option<u32> {
+        loop {
+            node = self.links.get(node as usize)?.next;
+            if self.links.get(node as usize)?.tag == hash as u32 {
+                return Some(node);
             }
-            while next.node != NONE {
-                if next.tag == tag {
-                    returned = next.node;
-                    return Some(returned);
-                }
-                next = self.head_from(self.links[next.node as usize].next);
-            }
-            None
-        })
+        }
+    }
+
+    /// All of them, newest first.
+    pub(crate) fn with_hash(&self, hash: u64) -> impl Iterator<Item = u32> {
+        core::iter::successors(self.first(hash), move |&node| self.after(node, hash))
     }
 
     /// `node`, which may be `NONE`, as the first of its chain.
-    #[inline]
     fn head_from(&self, node: u32) -> Head {
         self.links.get(node as usize).map_or(Head::EMPTY, |link| Head { tag: link.tag, node })
     }

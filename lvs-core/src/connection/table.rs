@@ -76,7 +76,7 @@ impl ConnectionTable {
     /// keeps the reads from being left out. Comes some time after [`ConnectionTable::touch_index`].
     #[inline]
     pub(crate) fn touch_record(&self, hash: u64) -> Option<(Instant, u64)> {
-        let node = self.index.with_hash(hash).next()?;
+        let node = self.index.first(hash)?;
         let (_, connection) = self.store.at(node / 2)?;
         Some((connection.deadline, connection.in_packets))
     }
@@ -91,20 +91,26 @@ impl ConnectionTable {
         client: Endpoint,
         virtual_endpoint: Endpoint,
     ) -> Option<ConnectionId> {
-        let find = |hash, client: Endpoint| {
-            self.find(hash, now, by_client(0), |connection| {
-                connection.protocol == protocol
-                    && connection.client == client
-                    && connection.virtual_endpoint == virtual_endpoint
-                    && connection.no_client_port == (client.port == 0)
-            })
-        };
-        find(self.hash_request(protocol, client), client).or_else(|| {
-            if self.no_client_port_count == 0 {
-                return None;
-            }
-            let unknown_port = Endpoint::new(client.address, 0);
-            find(self.hash_request(protocol, unknown_port), unknown_port)
+        let found = self.find_exactly(now, protocol, client, virtual_endpoint);
+        if found.is_none() && self.no_client_port_count > 0 {
+            return self.find_exactly(now, protocol, Endpoint::new(client.address, 0), virtual_endpoint);
+        }
+        found
+    }
+
+    /// The same by the whole client endpoint; port 0 is a port that is not known yet.
+    fn find_exactly(
+        &self,
+        now: Instant,
+        protocol: Protocol,
+        client: Endpoint,
+        virtual_endpoint: Endpoint,
+    ) -> Option<ConnectionId> {
+        self.find(self.hash_request(protocol, client), now, by_client(0), |connection| {
+            connection.protocol == protocol
+                && connection.client == client
+                && connection.virtual_endpoint == virtual_endpoint
+                && connection.no_client_port == (client.port == 0)
         })
     }
 
@@ -281,12 +287,16 @@ impl ConnectionTable {
         first_node: u32,
         matches: impl Fn(&Connection) -> bool,
     ) -> Option<ConnectionId> {
-        self.index
-            .with_hash(hash)
-            .filter(|&node| node % 2 == first_node)
-            .filter_map(|node| self.store.at(node / 2))
-            .find(|(_, connection)| connection.deadline > now && matches(connection))
-            .map(|(handle, _)| ConnectionId(handle))
+        let mut next = self.index.first(hash);
+        while let Some(node) = next {
+            if let Some((handle, connection)) = self.store.at(node / 2) {
+                if node % 2 == first_node && connection.deadline > now && matches(connection) {
+                    return Some(ConnectionId(handle));
+                }
+            }
+            next = self.index.after(node, hash);
+        }
+        None
     }
 
     fn has_too_many(&self, hash: u64, now: Instant, new: &Connection) -> bool {

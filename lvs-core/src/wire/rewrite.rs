@@ -78,8 +78,8 @@ fn rewrite_common(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewri
     let transport = transport.get_mut(..header_len)?;
     let checksum = u16::from_be_bytes([transport[offset], transport[offset + 1]]);
     let is_udp = headers.protocol == UDP;
-    let is_of_family = |end: &Endpoint| AddressFamily::of(end.address) == headers.family;
-    let has_other_family = !rewrite.source.iter().chain(&rewrite.destination).all(is_of_family);
+    let is_other = |end: &Option<Endpoint>| end.is_some_and(|end| AddressFamily::of(end.address) != headers.family);
+    let has_other_family = is_other(&rewrite.source) || is_other(&rewrite.destination);
     let changes_nothing = rewrite.source.is_none() && rewrite.destination.is_none();
     let has_no_checksum = is_udp && checksum == 0 && !is_partial;
     if headers.fragment.is_some() || has_other_family || changes_nothing || has_no_checksum {
