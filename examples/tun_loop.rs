@@ -17,7 +17,14 @@ use lvs_core::{Command, Director, DirectorConfig, Instant, Protocol, Seed, Serve
 use lvs_io::{Host, HostConfig, OnPass, Worker};
 use lvs_io_tun::{TunOptions, TunQueue};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: tun_loop DEVICE VIRTUAL:PORT SERVER:PORT…";
     let device = arguments.next().ok_or(usage)?;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use lvs_admin::{ListOptions, Listing, Names, Request, SaveOptions, proc, split_words};
 use lvs_core::view::ConnectionView;
-use lvs_core::{Command, Director, Instant};
+use lvs_core::{Command, Director, Instant, Protocol, ServiceKey};
 
 use crate::sysctl::Remembered;
 
@@ -73,11 +73,13 @@ impl Administrator {
         now: Instant,
         sysctls: &[(String, String)],
     ) -> Result<(), String> {
-        let mut settings = director.settings().clone();
+        // One write at a time, in the recording's order: what one of them sets off sees the others as they were then.
         for (name, value) in sysctls {
+            let mut settings = director.settings().clone();
             self.sysctls.set(&mut settings, name, value)?;
+            director.apply(now, &Command::SetSettings(settings)).map_err(|error| error.to_string())?;
         }
-        director.apply(now, &Command::SetSettings(settings)).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// `ipvsadm -R`: goes on when a rule is refused, stops at a line that is no rule.
@@ -101,7 +103,7 @@ impl Administrator {
 
     fn perform(&self, director: &mut Director, now: Instant, request: Request) -> Printed {
         match request {
-            Request::Apply(command) => match director.apply(now, &command) {
+            Request::Apply(command) => match director.apply(now, &with_ftp_helper(command)) {
                 Ok(()) => Printed::default(),
                 Err(error) => Printed::refused(REFUSED, error),
             },
@@ -149,10 +151,22 @@ impl Printed {
     }
 }
 
+/// The recorded kernel had `ip_vs_ftp` loaded, which listens on every service on TCP port 21; here services ask for it.
+fn with_ftp_helper(mut command: Command) -> Command {
+    if let Command::AddService(key, config) | Command::EditService(key, config) = &mut command
+        && matches!(key, ServiceKey::Address { protocol: Protocol::Tcp, port: FTP_PORT, .. })
+    {
+        config.helper = Some("ftp".into());
+    }
+    command
+}
+
 fn connections(director: &Director, now: Instant) -> Vec<ConnectionView> {
     director.connections(now).collect()
 }
 
+/// The default of the module's parameter `ports`.
+const FTP_PORT: u16 = 21;
 /// ipvsadm's exit status for what the kernel refuses.
 const REFUSED: i64 = 255;
 /// ipvsadm's exit status when the service to be listed does not exist.

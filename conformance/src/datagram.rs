@@ -147,9 +147,7 @@ fn split_v6(emission: &Emission) -> Option<(Vec<u8>, Piece)> {
     let fragment: [u8; 8] = *(bytes[next_header_at] == 44).then(|| bytes.get(at..)?.first_chunk())??;
     let field = u16::from_be_bytes([fragment[2], fragment[3]]);
     let (offset, has_more) = (usize::from(field & 0xfff8), field & 1 != 0);
-    if offset == 0 && !has_more {
-        return None; // an atomic fragment (RFC 6946) is whole
-    }
+    // An atomic fragment (RFC 6946) is a datagram cut into one part: Linux sends one around what it put together.
     let mut header = part(emission, 0, at);
     header.bytes[next_header_at] = fragment[0];
     let identity = [&bytes[8..40], &fragment[4..8]].concat();
@@ -227,6 +225,12 @@ mod tests {
         assert_eq!(whole(1), whole(2));
         assert_eq!(whole(1).bytes.len(), 51);
         assert_eq!((whole(1).bytes[5], whole(1).bytes[6]), (11, 17));
+    }
+
+    #[test]
+    fn a_datagram_in_one_fragment_is_compared_without_its_fragment_header() {
+        let whole = Datagrams::default().complete(fragment_v6(1, 0, false, &[1; 5])).expect("complete");
+        assert_eq!((whole.bytes.len(), whole.bytes[5], whole.bytes[6]), (45, 5, 17));
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Lab {
             self.broken.push(format!("{verdict:?} changed the packet"));
         }
         let came = if from == Link::Client { Direction::Request } else { Direction::Reply };
-        self.surroundings.carry_out(self.now, came, verdict, &mut packet);
+        self.surroundings.carry_out(&mut self.director, self.now, came, verdict, &mut packet);
         self.collect_transmits();
         self.surroundings.take()
     }
@@ -131,7 +131,7 @@ impl Lab {
         for _ in 0..CALLS_MAX {
             let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, 0);
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return };
-            self.surroundings.carry_out(self.now, Direction::Request, verdict, &mut packet);
+            self.surroundings.carry_out(&mut self.director, self.now, Direction::Request, verdict, &mut packet);
         }
         self.broken.push("poll_transmit never ends".into());
     }
@@ -149,13 +149,28 @@ impl Surroundings {
     }
 
     /// Does with a packet what its verdict says. `came` tells the host by which side it arrived.
-    fn carry_out(&mut self, now: Instant, came: Direction, verdict: Verdict, packet: &mut PacketBuf<'_>) {
+    fn carry_out(
+        &mut self,
+        director: &mut Director,
+        now: Instant,
+        came: Direction,
+        verdict: Verdict,
+        packet: &mut PacketBuf<'_>,
+    ) {
         match verdict {
             Verdict::Forward { next_hop, mtu, .. } => self.send(next_hop, mtu, packet.bytes()),
             Verdict::Reply { next_hop } => self.send(next_hop, u16::MAX, packet.bytes()),
-            Verdict::Pass | Verdict::Local => {
+            Verdict::Pass => {
                 if let Some(transmit) = self.host.handle_packet(now, came, packet) {
                     self.send(transmit.next_hop, transmit.mtu, packet.bytes());
+                }
+            }
+            Verdict::Local => {
+                let Some(transmit) = self.host.handle_packet(now, came, packet) else { return };
+                // What a server on the host itself answers passes the director on its way out, as in Linux.
+                match director.handle_packet(now, packet) {
+                    Verdict::Pass => self.send(transmit.next_hop, transmit.mtu, packet.bytes()),
+                    verdict => self.carry_out(director, now, Direction::Reply, verdict, packet),
                 }
             }
             Verdict::Held | Verdict::Drop(_) => {}
@@ -208,6 +223,7 @@ fn host_config(net: &Net) -> HostConfig {
         server_side: core_side(&net.server_side),
         local_addresses: net.vips.clone(),
         servers: net.servers.iter().map(host_route).collect(),
+        answers_only: false,
     }
 }
 

@@ -544,10 +544,13 @@ fn daemons_have_a_line_each() {
 
 // ctl_list
 #[test]
-fn usage_and_version_are_ipvsadm_s() {
+fn the_version_is_ipvsadm_s_and_the_usage_names_every_command() {
     assert_eq!(lvs_admin::version(), "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n");
     assert!(lvs_admin::usage().starts_with(lvs_admin::version()));
-    assert!(lvs_admin::usage().ends_with("  --mcast-ttl ttl                     Multicast TTL (default=1)\n"));
+    // The words are ours; ipvsadm's help text is not copied.
+    for command in ["-A", "-E", "-D", "-C", "-a", "-e", "-d", "-L", "-Z", "-S", "-R", "--set", "--start-daemon", "-h"] {
+        assert!(lvs_admin::usage().lines().any(|line| line.trim_start().starts_with(command)), "{command}");
+    }
 }
 
 /// The services of ctl_list.

@@ -59,6 +59,31 @@ pub enum Command {
         /// The factor in 1/1024ths, 0 to 1024 × 1024.
         factor: u32,
     },
+    /// Takes a server out of service with an end: from now on it gets no new connections, neither by its scheduler nor by
+    /// persistence. [`crate::Event::Drained`] tells when its last connection is gone, or when the deadline has passed;
+    /// what remains then is closed. Until it is edited or deleted the server gets nothing more. Editing it (also to the
+    /// same weight) puts it back into service and calls the drain off. Repeating the command sets a new deadline.
+    Drain {
+        /// The service.
+        service: ServiceKey,
+        /// The server.
+        server: ServerKey,
+        /// How long its connections may go on.
+        deadline: Duration,
+        /// What happens to those that remain.
+        then: AfterDrain,
+    },
+}
+
+/// What happens to the connections a drained server still has at its deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AfterDrain {
+    /// TCP: the next segment of either side is answered with a RST, and the other side gets one too. SCTP: silence.
+    /// UDP: the next datagram goes to another server.
+    Reset,
+    /// TCP and SCTP: packets are dropped ([`crate::DropReason::ServerDrained`]) until the connection times out.
+    /// UDP: the next datagram goes to another server.
+    Silence,
 }
 
 impl Command {
@@ -72,7 +97,8 @@ impl Command {
             | Self::EditServer(key, _)
             | Self::DeleteServer(key, _)
             | Self::Zero(Some(key))
-            | Self::SetServerFactor { service: key, .. } => Some(key.family()),
+            | Self::SetServerFactor { service: key, .. }
+            | Self::Drain { service: key, .. } => Some(key.family()),
             Self::Flush | Self::Zero(None) | Self::SetTimeouts { .. } | Self::SetSettings(_) => None,
         }
     }

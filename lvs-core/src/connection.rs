@@ -2,6 +2,7 @@
 //! A connection is what the director remembers of one flow: who talks to whom, by which method, and how far they are.
 //! This file holds the record; what happens to it is decided in `director/`.
 
+pub(crate) mod half_open;
 pub(crate) mod index;
 pub mod sctp;
 pub(crate) mod store;
@@ -69,6 +70,8 @@ pub(crate) struct Connection {
     pub parent: Option<ConnectionId>,
     /// The persistence template it was made from.
     pub template: Option<TemplateId>,
+    /// A protocol helper listens to it.
+    pub has_helper: bool,
 }
 
 impl Connection {
@@ -100,6 +103,7 @@ impl Connection {
             children: 0,
             parent: None,
             template: None,
+            has_helper: false,
         }
     }
 
@@ -161,6 +165,11 @@ impl State {
             Self::Udp => false,
             Self::Sctp(state) => state.is_active(),
         }
+    }
+
+    /// Whether the connection has begun and not come about yet: TCP before ESTABLISHED, as a SYN flood leaves it.
+    pub const fn is_half_open(self) -> bool {
+        matches!(self, Self::Tcp(TcpState::None | TcpState::SynRecv | TcpState::SynAck))
     }
 
     /// Its number within the protocol, as on the sync wire.

@@ -1,30 +1,45 @@
 //! The director: one struct, owned by one thread. Packets, commands and the time go in; verdicts, events and views come out.
 
 mod accounting;
+mod closing;
 mod control;
+mod defend;
+mod drain;
 mod explain;
 mod first_packet;
 mod fragments;
+mod help;
 mod known_flow;
 mod look;
+mod outbox;
 mod related;
+mod server_first;
+mod server_timers;
+mod super_packet;
 mod timeout;
+mod tunnel_error;
 mod view;
+mod weights;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::accounting::EventQueue;
 use self::fragments::FragmentTable;
 use self::look::Outcome;
+use self::outbox::Outbox;
+use self::server_timers::ServerTimers;
 use self::timeout::Sweep;
 use crate::command::Command;
 use crate::connection::table::ConnectionTable;
 use crate::connection::timeouts::Timeouts;
+use crate::defence::Defence;
 use crate::drop_reason::DropReason;
 use crate::error::ControlError;
 use crate::event::Event;
 use crate::explanation::Explanation;
 use crate::flow::AddressFamily;
+use crate::helper::HelperRegistry;
+use crate::helper::table::HelpedTable;
 use crate::packet::PacketBuf;
 use crate::persistence::TemplateTable;
 use crate::rng::Seed;
@@ -35,6 +50,7 @@ use crate::service::table::ServiceTable;
 use crate::settings::Settings;
 use crate::time::Instant;
 use crate::verdict::Verdict;
+use crate::view::{DefenceCounters, Gauges};
 use crate::wire::parse::{self, Headers};
 
 /// One side of the director: the link towards the clients, or the one towards the real servers.
@@ -64,6 +80,18 @@ impl Default for Side {
     }
 }
 
+/// What happens to a TCP connection's first packet when there are as many half-open ones as there may be.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum HalfOpenPolicy {
+    /// It is refused ([`DropReason::HalfOpenFull`]). Half-open connections keep their places for a minute, so a flood
+    /// shuts new clients out, but none that has begun is lost.
+    #[default]
+    Refuse,
+    /// The half-open connection that came first makes room for it. A client that answers sooner than a flood fills
+    /// `half_open_max` places gets through. Counted: [`crate::view::DefenceCounters::half_open_evicted`].
+    EvictOldest,
+}
+
 /// What a director is made with. Every bound is fixed for its life; what changes at run time is a [`Command`].
 #[derive(Clone, Debug)]
 pub struct DirectorConfig {
@@ -71,20 +99,36 @@ pub struct DirectorConfig {
     pub client_side: Side,
     /// The link towards the real servers.
     pub server_side: Side,
-    /// Most connections at once. Memory for them is reserved at the start. Default 65,536.
+    /// Most services at once. One more is refused with [`ControlError::TableFull`]. Default 65,536.
+    pub services_max: u32,
+    /// Most real servers at once, of all services together, deleted ones included until they are forgotten. One more is
+    /// refused with [`ControlError::TableFull`]. Default 262,144.
+    pub servers_max: u32,
+    /// Most connections at once. New ones are refused while they are used up ([`DropReason::ConnectionTableFull`]); known
+    /// ones go on. Memory for them is reserved at the start. Default 65,536.
     pub connections_max: u32,
-    /// Most persistence templates at once. Default 16,384.
+    /// Most persistence templates at once. New clients of persistent services are refused while they are used up
+    /// ([`DropReason::TemplateTableFull`]); known clients stay with their servers. Default 16,384.
     pub templates_max: u32,
     /// Most connections one client address and port may have at once (to many virtual ports). Default 1,024.
     pub client_endpoint_max: u32,
+    /// Most half-open TCP connections at once (states NONE, SYN_RECV and SYNACK): what a SYN flood leaves behind.
+    /// Set it below `connections_max`, so that a flood leaves room for connections that come about. Default `u32::MAX`:
+    /// no bound of their own, as in Linux.
+    pub half_open_max: u32,
+    /// What happens to a SYN once `half_open_max` is reached. Default: it is refused.
+    pub half_open_policy: HalfOpenPolicy,
     /// Most fragmented datagrams remembered at once. Default 1,024.
     pub fragments_max: u32,
-    /// Most bytes of fragments kept back at once. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
+    /// Most bytes of fragments kept back at once, and as many again of those that wait for `poll_transmit`.
+    /// Default 4 MiB, as Linux's `ipfrag_high_thresh`.
     pub fragment_bytes_max: u32,
-    /// Most events kept until they are polled. Default 1,024.
+    /// Most events kept until they are polled; what comes after is counted ([`Event::Lost`]). Default 1,024.
     pub events_max: u32,
     /// Which schedulers there are. Default: every built-in one.
     pub schedulers: SchedulerRegistry,
+    /// Which protocol helpers there are, for services that ask for one. Default: `ftp`.
+    pub helpers: HelperRegistry,
     /// How least-connection schedulers weigh connections. Default: as Linux 6.1.183 and later.
     pub load_formula: LoadFormula,
     /// The settings to start with. Default: Linux's.
@@ -96,13 +140,18 @@ impl Default for DirectorConfig {
         Self {
             client_side: Side::default(),
             server_side: Side::default(),
+            services_max: 65_536,
+            servers_max: 262_144,
             connections_max: 65_536,
             templates_max: 16_384,
             client_endpoint_max: 1_024,
+            half_open_max: u32::MAX,
+            half_open_policy: HalfOpenPolicy::default(),
             fragments_max: 1_024,
             fragment_bytes_max: 4 << 20,
             events_max: 1_024,
             schedulers: SchedulerRegistry::default(),
+            helpers: HelperRegistry::default(),
             load_formula: LoadFormula::default(),
             settings: Settings::default(),
         }
@@ -129,8 +178,13 @@ pub struct Director {
     services: ServiceTable,
     servers: ServerTable,
     connections: ConnectionTable,
+    /// What protocol helpers keep of some of them.
+    helped: HelpedTable,
     templates: TemplateTable,
     fragments: FragmentTable,
+    /// Packets on their way to `poll_transmit`.
+    outbox: Outbox,
+    defence: Defence,
     timeouts: Timeouts,
     totals: Meter,
     drops: [u64; DropReason::ALL.len()],
@@ -138,6 +192,7 @@ pub struct Director {
     told_full: [bool; 4],
     seed: Seed,
     scheduler_count: u64,
+    server_timers: ServerTimers,
     /// The latest time anybody told; time never runs backwards inside.
     now: Instant,
     estimator_due: Option<Instant>,
@@ -151,12 +206,15 @@ impl Director {
     /// A director without services. `seed` decides every random choice; memory for `connections_max` connections is
     /// reserved here.
     pub fn new(config: DirectorConfig, seed: Seed) -> Self {
-        Self {
+        let mut director = Self {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
+            helped: HelpedTable::new(seed.derive(8)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
+            outbox: Outbox::new(config.fragment_bytes_max),
+            defence: Defence::new(seed.derive(7)),
             timeouts: Timeouts::default(),
             totals: Meter::default(),
             drops: [0; DropReason::ALL.len()],
@@ -164,19 +222,32 @@ impl Director {
             told_full: [false; 4],
             seed: seed.derive(6),
             scheduler_count: 0,
+            server_timers: ServerTimers::default(),
             now: Instant::ZERO,
             estimator_due: None,
             sweep: None,
             answers: 0,
             config,
-        }
+        };
+        director.evaluate_defence(Instant::ZERO);
+        director
     }
 
     /// Decides about one packet and rewrites it in place. The verdict says what to do with it; `Pass` and `Drop`
     /// leave the bytes as they came.
     pub fn handle_packet(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
         let now = self.advance(now);
-        let verdict = match parse::parse(packet.bytes()) {
+        let headers = parse::parse(packet.bytes());
+        self.handle_parsed(now, packet, headers)
+    }
+
+    fn handle_parsed(
+        &mut self,
+        now: Instant,
+        packet: &mut PacketBuf<'_>,
+        headers: Result<Headers, DropReason>,
+    ) -> Verdict {
+        let verdict = match headers {
             Ok(headers) => self.dispatch(now, packet, &headers),
             Err(reason) => Verdict::Drop(reason),
         };
@@ -194,10 +265,30 @@ impl Director {
         packets: &mut [PacketBuf<'_>],
         mut each: impl FnMut(usize, &mut PacketBuf<'_>, Verdict),
     ) {
-        for (index, packet) in packets.iter_mut().enumerate() {
-            let verdict = self.handle_packet(now, packet);
-            each(index, packet, verdict);
+        let now = self.advance(now);
+        let mut start = 0;
+        for chunk in packets.chunks_mut(BATCH) {
+            let prepared = self.prepare(chunk);
+            for (index, (packet, headers)) in chunk.iter_mut().zip(prepared).enumerate() {
+                let verdict = self.handle_parsed(now, packet, headers);
+                each(start + index, packet, verdict);
+            }
+            start += BATCH;
         }
+    }
+
+    /// Parses the packets of a chunk and reads the index lines their lookups will need, so that by the time each is
+    /// handled its memory is in the cache.
+    fn prepare(&self, chunk: &[PacketBuf<'_>]) -> [Result<Headers, DropReason>; BATCH] {
+        core::array::from_fn(|index| {
+            let bytes = chunk.get(index).map_or(&[][..], PacketBuf::bytes);
+            let headers = parse::parse(bytes)?;
+            if let Some((protocol, source, destination)) = look::flow_of(bytes, &headers) {
+                let client = if self.services.is_virtual(headers.destination) { source } else { destination };
+                core::hint::black_box(self.connections.touch(self.connections.hash_request(protocol, client)));
+            }
+            Ok(headers)
+        })
     }
 
     /// When `handle_timeout` next has something to do; `None` while nothing is timed.
@@ -229,7 +320,7 @@ impl Director {
     /// The next packet the director itself owes the wire (a fragment that waited for its datagram's first one),
     /// written into `into`, with the verdict it would have had. Call until `None` after each packet, batch and timeout.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
-        let verdict = self.fragments.poll_transmit(into)?;
+        let verdict = self.outbox.pop(into)?;
         if let Verdict::Drop(reason) = verdict {
             self.count_drop(reason);
         }
@@ -241,7 +332,27 @@ impl Director {
         self.explain_packet(now.max(self.now), packet)
     }
 
-    /// The settings in force.
+    /// How full the tables are.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            connections: self.connections.len(),
+            half_open: self.connections.half_open_len(),
+            templates: self.templates.len(),
+            fragments: self.fragments.memory.len(),
+            transmits: self.outbox.len(),
+            deleted_servers: self.servers.deleted_len(),
+        }
+    }
+
+    /// What the defences have done to entries that were already there.
+    pub fn defence_counters(&self) -> DefenceCounters {
+        DefenceCounters {
+            entries_removed: self.defence.drop_entry.removed,
+            half_open_evicted: self.defence.half_open_evicted,
+        }
+    }
+
+    /// The settings in force. A mode that switches itself (`drop_entry`, `drop_packet`, `secure_tcp`) reads as it is now.
     pub fn settings(&self) -> &Settings {
         &self.config.settings
     }
@@ -249,6 +360,12 @@ impl Director {
     /// Packets refused so far, for one reason.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize]
+    }
+
+    /// Whether this is one of the director's own addresses, on either side.
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        let sides = [&self.config.client_side, &self.config.server_side];
+        sides.iter().any(|side| side.address(AddressFamily::of(address)) == Some(address))
     }
 
     fn advance(&mut self, now: Instant) -> Instant {
@@ -279,8 +396,12 @@ impl Director {
             Outcome::Reply(id) => self.known_reply(now, id, packet, headers),
             Outcome::RelatedRequest(id, related) => (self.related_request(id, packet, headers, &related), None),
             Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
+            Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
+            Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
+            Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),
             Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
             Outcome::First(first) => self.first_packet(now, &first, packet, headers),
+            Outcome::ServerFirst(opened) => self.server_first(now, *opened, packet, headers),
         };
         if let Some(id) = look.given_up {
             self.give_up(now, id);
@@ -299,6 +420,9 @@ impl core::fmt::Debug for Director {
             .finish_non_exhaustive()
     }
 }
+
+/// Packets whose lookups are prepared together.
+const BATCH: usize = 32;
 
 /// Most entries one call of [`Director::handle_timeout`] looks at.
 pub const TIMEOUT_WORK_MAX: u32 = 4_096;

@@ -38,6 +38,8 @@ drop_reasons! {
     SourceRouted => "source_routed", "source-routed packets are refused, as Linux does by default";
     /// The connection's real server was deleted and `expire_nodest_conn` is off.
     ServerGone => "server_gone", "the connection's real server was deleted; add it back, or set expire_nodest_conn";
+    /// The connection's real server was drained and its deadline has passed.
+    ServerDrained => "server_drained", "the connection's real server was drained; edit it to put it back into service";
     /// The packet arrived with a TTL or hop limit too low to forward and no error may be sent about it.
     TtlExceeded => "ttl_exceeded", "the hop limit was used up";
     /// Longer than the way out takes, and no error may be sent about it.
@@ -76,14 +78,28 @@ drop_reasons! {
     LocalPortsExhausted => "local_ports_exhausted", "no local address and port is free; add local addresses";
     /// A super-packet's offload context contradicts its bytes.
     BadOffload => "bad_offload", "the offload context contradicts the packet";
+    /// The headers of a tunnel that ends here are cut off or contradict each other.
+    MalformedTunnel => "malformed_tunnel", "the GRE or GUE header of a tunnel packet is malformed";
+    /// The GRE checksum or the UDP checksum around GUE is wrong.
+    BadTunnelChecksum => "bad_tunnel_checksum", "the checksum of a tunnel packet is wrong: it was damaged on its way";
+    /// Congestion was marked on the outside of a tunnel packet whose inside cannot carry the mark (RFC 6040 §4.2).
+    CongestionLost => "congestion_lost", "a router marked congestion on a tunnel packet whose sender does not know ECN";
+    /// A router told the path MTU of a tunnel: it was remembered, and the client, whose packets may be fragmented, is told
+    /// nothing.
+    PathMtuLearned => "path_mtu_learned", "an ICMP error told the path MTU of a tunnel, which is remembered for 10 minutes";
+    /// Too many bytes wait for [`crate::Director::poll_transmit`].
+    TransmitQueueFull => "transmit_queue_full", "packets wait for poll_transmit; poll it more often, or raise fragment_bytes_max";
     /// The forward method cannot carry this packet (for example a tunnel without a server).
     NotForwardable => "not_forwardable", "the forward method cannot carry this packet";
     /// The worker loop was told to drop what is not ours.
     NotOurs => "not_ours", "no virtual service matches and the device leads nowhere else";
     /// An IPv6 extension-header chain is endless or malformed.
     MalformedExtensionHeader => "malformed_extension_header", "the IPv6 extension headers are malformed";
-    /// The FTP helper needed to change the payload and could not.
-    HelperFailed => "helper_failed", "the protocol helper could not rewrite the payload";
+    /// A protocol helper needed to change the payload and could not: too little room in the packet's buffer, or
+    /// `conntrack` is off and the two sides count differently since the helper changed a length.
+    HelperFailed => "helper_failed", "the protocol helper could not rewrite the segment; set conntrack";
+    /// A segment that a protocol helper would read has a wrong TCP checksum.
+    BadTransportChecksum => "bad_transport_checksum", "the TCP checksum is wrong: the segment was damaged on its way";
 }
 
 impl fmt::Display for DropReason {

@@ -27,13 +27,16 @@ pub enum ControlError {
     /// No scheduler or persistence engine has this name (`ENOENT`).
     #[error("Scheduler or persistence engine not found")]
     NoSuchScheduler(String),
+    /// No protocol helper has this name.
+    #[error("Helper not found")]
+    NoSuchHelper(String),
     /// An argument the kernel refuses (`EINVAL`); the field says which and why.
     #[error("Invalid operation.  Possibly wrong module version, address not unicast, ...")]
     Invalid(&'static str),
     /// A number out of range (`ERANGE`), such as a lower threshold above the upper one; the field says which.
     #[error("Numerical result out of range")]
     OutOfRange(&'static str),
-    /// A table has reached its configured bound (`ENOMEM`).
+    /// A table has reached its configured bound (`ENOMEM`); the field names the bound in [`crate::DirectorConfig`].
     #[error("Cannot allocate memory")]
     TableFull(&'static str),
 }

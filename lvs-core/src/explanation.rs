@@ -36,8 +36,6 @@ pub enum PassReason {
     UnknownFragment,
     /// The port is unreadable and the destination not virtual.
     NoPorts,
-    /// Source-routed, and no flow of ours.
-    SourceRouted,
 }
 
 impl fmt::Display for PassReason {
@@ -52,7 +50,6 @@ impl fmt::Display for PassReason {
             Self::FtpDataPort => "the FTP service has no server for this data port",
             Self::UnrelatedIcmp => "an ICMP message about nothing we track",
             Self::UnknownFragment => "a fragment of a datagram that is not ours",
-            Self::SourceRouted => "source-routed, and no flow of ours",
             Self::NoPorts => "its ports cannot be read and its destination is not virtual",
         })
     }
@@ -108,6 +105,8 @@ pub enum Step {
     FollowsFirstFragment,
     /// The connection is given up and the packet scheduled anew, because it opens a connection again.
     Rescheduled,
+    /// The connection's server was deleted or drained, and its sender is told.
+    ServerGone,
     /// The service that takes the packet.
     Service(ServiceKey),
     /// A persistence template already says which server.
@@ -133,6 +132,13 @@ pub enum Step {
         after: &'static str,
         /// The timeout that now runs.
         timeout: Duration,
+    },
+    /// What the connection's protocol helper made of the segment.
+    Helped {
+        /// The connection that was announced and will be opened.
+        expected: Option<ConnectionView>,
+        /// What was said, and what is said instead.
+        said: Option<(String, String)>,
     },
     /// A header field that changes.
     Changed {
@@ -164,6 +170,7 @@ impl fmt::Display for Step {
             }
             Self::FollowsFirstFragment => f.write_str("later fragment: follows its datagram's first fragment"),
             Self::Rescheduled => f.write_str("opens a connection again: the old one is given up"),
+            Self::ServerGone => f.write_str("its server was deleted or drained: the sender is told"),
             Self::Service(key) => match key {
                 ServiceKey::Address { protocol, address, port } => {
                     write!(f, "service: {protocol} {}", Endpoint::new(*address, *port))
@@ -195,6 +202,16 @@ impl fmt::Display for Step {
             Self::NewConnection(connection) => write!(f, "new connection: {}", Row(connection)),
             Self::State { before, after, timeout } => {
                 write!(f, "state: {before} -> {after}, timeout {} s", timeout.as_secs())
+            }
+            Self::Helped { expected, said } => {
+                f.write_str("helper:")?;
+                if let Some((before, after)) = said {
+                    write!(f, " says {after:?} for {before:?}")?;
+                }
+                match expected {
+                    Some(expected) => write!(f, " expects {}", Row(expected)),
+                    None => Ok(()),
+                }
             }
             Self::Changed { field, before, after } => write!(f, "{field}: {before} -> {after}"),
             Self::Dropped(reason) => write!(f, "dropped ({reason}): {}", reason.advice()),

@@ -3,17 +3,21 @@
 //! (spec datapath §2.1). Methods know a [`Path`], never a service.
 
 pub(crate) mod direct_routing;
+mod local;
 pub(crate) mod nat;
+pub(crate) mod tunnel;
 
 use core::net::IpAddr;
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::tunnel::TunnelPath;
 use crate::packet::{GsoKind, PacketBuf};
-use crate::service::{ForwardMethod, TunnelConfig};
+use crate::service::ForwardMethod;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError};
 use crate::wire::ipv4::fill_record_route;
+use crate::wire::mss;
 use crate::wire::parse::Headers;
 use crate::wire::rewrite::decrement_hop_limit;
 
@@ -21,32 +25,38 @@ use crate::wire::rewrite::decrement_hop_limit;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
     pub method: ForwardMethod,
+    /// The server is the director's own host.
+    pub is_local: bool,
     pub client: Endpoint,
     pub virtual_endpoint: Endpoint,
     pub real: Endpoint,
-    pub tunnel: TunnelConfig,
+    pub tunnel: TunnelPath,
     /// Longest packet the way out takes.
     pub mtu: u16,
+    /// Highest MSS a SYN may announce (MSS clamping).
+    pub mss_clamp: Option<u16>,
     /// Source of ICMP errors about packets on this path; `None` where the director has no address to speak from.
     pub error_source: Option<IpAddr>,
-    /// Identification for a packet the director makes itself.
-    pub identification: u16,
+    /// Identification for a packet the director makes itself; ICMP errors take the lower half.
+    pub identification: u32,
 }
 
 /// Sends a packet from a client to the path's real server.
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
+        _ if path.is_local => local::request(packet, headers, path),
         ForwardMethod::Nat => nat::request(packet, headers, path),
         ForwardMethod::DirectRouting => direct_routing::request(packet, headers, path.real.address, path),
         ForwardMethod::Bypass => direct_routing::request(packet, headers, headers.destination, path),
-        ForwardMethod::Local => Verdict::Pass,
-        ForwardMethod::Tunnel | ForwardMethod::FullNat => Verdict::Drop(DropReason::NotForwardable),
+        ForwardMethod::Tunnel => tunnel::request(packet, headers, path),
+        ForwardMethod::FullNat | ForwardMethod::Local => Verdict::Drop(DropReason::NotForwardable),
     }
 }
 
 /// Sends a packet from a real server to the path's client.
 pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
+        _ if path.is_local => local::reply(packet, headers, path),
         ForwardMethod::Nat => nat::reply(packet, headers, path),
         _ => direct_routing::reply(packet, headers, path),
     }
@@ -85,7 +95,7 @@ pub(crate) fn answer(
 ) -> Verdict {
     match path.error_source {
         Some(source) if may_answer(packet, headers, path) => {
-            match icmp::make_error(packet, headers, error, source, path.identification) {
+            match icmp::make_error(packet, headers, error, source, path.identification as u16) {
                 Ok(()) => Verdict::Reply { next_hop: headers.source },
                 Err(reason) => Verdict::Drop(reason),
             }
@@ -98,9 +108,15 @@ pub(crate) fn may_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path)
     path.error_source.is_some() && icmp::may_answer(headers, packet.bytes())
 }
 
-/// Writes the virtual address into a record-route option that has room (RFC 791 §3.1), as Linux does both ways.
-pub(crate) fn record_route(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
+/// What every method does to a packet that goes on. Writes the virtual address into a record-route option that has room
+/// (RFC 791 §3.1), as Linux does both ways; lowers the MSS of a SYN where the service asks for it; takes one from the
+/// hop limit.
+pub(crate) fn pass_through(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
     fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
+    if let Some(most) = path.mss_clamp {
+        mss::clamp(packet, headers, most);
+    }
+    decrement_hop_limit(packet.bytes_mut(), headers.family);
 }
 
 /// Longer than `mtu` and not to be fragmented on its way. Super-packets are judged by their segments; relayed ICMP

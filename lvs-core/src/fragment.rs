@@ -160,6 +160,11 @@ impl<F: Copy> FragmentMemory<F> {
         Ok(DatagramId(handle))
     }
 
+    /// How many datagrams are remembered.
+    pub fn len(&self) -> u32 {
+        self.store.len()
+    }
+
     /// Whether a part may be added, without adding it.
     ///
     /// # Errors

@@ -52,7 +52,9 @@
 //! | [`service`], [`command`], [`settings`], [`error`] | what an operator configures, in ipvsadm's words |
 //! | [`scheduler`] | which server gets a new connection; bring your own |
 //! | [`connection`] | protocol states and timeouts |
+//! | [`persistence`], [`helper`] | engines and helpers that read payloads: SIP, FTP; bring your own helper |
 //! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
+//! | [`tunnel`] | IPIP, GRE and GUE, both ends: a real server without kernel tunnels can use it |
 //! | [`wire`] | parsing, rewriting and checksums, useful by themselves |
 //! | [`time`], [`rng`], [`flow`], [`hash`] | the words they all share |
 #![no_std]
@@ -63,6 +65,7 @@ extern crate alloc;
 
 pub mod command;
 pub mod connection;
+mod defence;
 pub mod director;
 pub mod drop_reason;
 pub mod error;
@@ -72,6 +75,7 @@ pub mod flow;
 mod forward;
 mod fragment;
 pub mod hash;
+pub mod helper;
 pub mod packet;
 pub mod persistence;
 pub mod rng;
@@ -79,21 +83,25 @@ pub mod scheduler;
 pub mod service;
 pub mod settings;
 pub mod time;
+pub mod tunnel;
 pub mod verdict;
 pub mod view;
 pub mod wire;
 
-pub use command::Command;
-pub use director::{Director, DirectorConfig, Side};
+pub use command::{AfterDrain, Command};
+pub use director::{Director, DirectorConfig, HalfOpenPolicy, Side};
 pub use drop_reason::DropReason;
 pub use error::ControlError;
 pub use event::Event;
 pub use explanation::Explanation;
 pub use flow::{AddressFamily, Endpoint, Protocol};
+pub use helper::{Helper, HelperRegistry};
 pub use packet::{ChecksumOffload, Gso, GsoKind, HEADROOM, Offload, PacketBuf};
 pub use rng::Seed;
 pub use scheduler::{Scheduler, SchedulerRegistry};
-pub use service::{ForwardMethod, Netmask, ServerConfig, ServerKey, ServiceConfig, ServiceKey};
+pub use service::{
+    ForwardMethod, Netmask, OnServerGone, ServerConfig, ServerKey, ServiceConfig, ServiceKey, ServiceTimeouts,
+};
 pub use settings::Settings;
 pub use time::Instant;
 pub use verdict::{Direction, Verdict};

@@ -1,6 +1,8 @@
 //! Persistence templates: which server a client stays with, and until when.
 //! This file stores them; when one is made, consulted or refused is decided in `director/`.
 
+pub mod sip;
+
 use alloc::boxed::Box;
 use core::net::IpAddr;
 use core::time::Duration;

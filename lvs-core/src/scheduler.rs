@@ -37,20 +37,56 @@
 //!
 //! Nanoseconds for one connection as a scheduler sees it (the choice, and four counts that move: opened, active, not
 //! active, closed), by number of servers; in brackets the plain linear scan of the same run, where there is one.
-//! Servers of weight 1 to 5; "steep" is one of weight 1,000 among 1s.
+//! Servers have weights 1 to 5, in "steep" one has 1,000 and the others 1.
 //!
-//! <!-- choices -->
+//! | | 10 | 100 | 1,000 | 10,000 | scan ÷ choice at 1,000 |
+//! |---|---|---|---|---|---|
+//! | `rr` | 29 (23) | 37 (54) | 39 (390) | 37 (4,147) | 10.0 |
+//! | `wrr` | 45 (23) | 42 (22) | 38 (23) | 40 (21) | 0.6 |
+//! | `wrr steep` | 84 (38) | 60 (104) | 61 (561) | 41 (881) | 9.2 |
+//! | `lc` | 68 (53) | 246 (484) | 260 (2,996) | 471 (43,802) | 11.5 |
+//! | `wlc` | 80 (81) | 231 (682) | 349 (6,590) | 518 (63,751) | 18.9 |
+//! | `sed` | 69 (82) | 137 (553) | 163 (4,699) | 264 (52,259) | 28.8 |
+//! | `nq` | 92 (70) | 150 (705) | 140 (4,266) | 278 (56,646) | 30.4 |
+//! | `fo` | 79 (58) | 44 (365) | 51 (2,762) | 45 (33,846) | 54.1 |
+//! | `ovf` | 76 (30) | 50 (176) | 99 (1,731) | 113 (16,205) | 17.5 |
+//! | `dh` | 27 | 20 | 22 | 25 | |
+//! | `sh` | 27 | 20 | 25 | 21 | |
+//! | `mh` | 37 | 49 | 28 | — | |
+//! | `lblc` | 161 | 220 | 158 | 578 | |
+//! | `lblcr` | 138 | 228 | 165 | 862 | |
+//! | `twos` | 125 (100) | 91 (271) | 102 (2,316) | 191 (28,330) | 22.6 |
 //!
-//! Microseconds for adding a server at the head and deleting it again, and for editing a weight:
+//! Microseconds for adding a server at the head and deleting it again / for editing a weight:
 //!
-//! <!-- changes -->
+//! | | 10 | 100 | 1,000 | 10,000 |
+//! |---|---|---|---|---|
+//! | `rr` | 0.05 / 0.009 | 1.65 / 0.016 | 11.74 / 0.018 | 160.70 / 0.013 |
+//! | `wrr` | 0.12 / 0.068 | 2.14 / 1.183 | 27.83 / 12.955 | 354.20 / 167.816 |
+//! | `lc` | 0.04 / 0.010 | 3.04 / 0.016 | 21.96 / 0.015 | 316.19 / 0.014 |
+//! | `wlc` | 0.04 / 0.009 | 2.01 / 0.055 | 21.57 / 0.098 | 317.27 / 0.123 |
+//! | `sed` | 0.04 / 0.011 | 2.49 / 0.063 | 24.84 / 0.104 | 350.42 / 0.132 |
+//! | `nq` | 0.05 / 0.010 | 2.82 / 0.092 | 13.41 / 0.139 | 393.34 / 0.142 |
+//! | `fo` | 0.05 / 0.010 | 1.52 / 0.015 | 18.45 / 0.024 | 334.55 / 0.032 |
+//! | `ovf` | 0.04 / 0.010 | 2.80 / 0.046 | 23.87 / 0.061 | 340.11 / 0.086 |
+//! | `dh` | 1.70 / 0.004 | 1.99 / 0.005 | 5.09 / 0.003 | 37.63 / 0.005 |
+//! | `sh` | 1.64 / 0.784 | 2.46 / 0.772 | 4.13 / 0.918 | 28.91 / 0.888 |
+//! | `mh` | 82.47 / 44.875 | 182.37 / 50.696 | 270.50 / 121.197 | — |
+//! | `lblc` | 0.12 / 0.021 | 7.22 / 0.102 | 58.75 / 0.179 | 921.59 / 0.301 |
+//! | `lblcr` | 0.13 / 0.020 | 8.83 / 0.155 | 72.67 / 0.233 | 947.79 / 0.262 |
+//! | `twos` | 0.04 / 0.005 | 1.18 / 0.029 | 11.85 / 0.030 | 176.29 / 0.056 |
 //!
-//! Made by `cargo bench -p lvs-core --bench schedule`.
+//! Made by `cargo bench -p lvs-core --bench schedule`, on a busy two-core virtual machine (AMD EPYC): single figures are
+//! good to a third or so, the growth along a row and the ratio to the scan beside it are what counts. A dash: more servers
+//! than `mh` has slots.
 //!
-//! * `rr`, `sh`, `dh`, `mh` take constant time. (`rr` walks over servers that are quiesced or overloaded.)
+//! * `rr`, `sh`, `dh`, `mh` take constant time; `rr` is logarithmic where it has to pass over a run of servers that are
+//!   quiesced or overloaded.
 //! * `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf` and the general choice of `lblc` and `lblcr` keep a tournament tree from 64
-//!   servers on: a choice reads the root, a count that moves replays one path. The plain scan stays their oracle in `tests/schedulers.rs`.
-//! * `wrr` and `twos` search a tree of weights from 64 servers on.
+//!   servers on: a choice reads the root, a count that moves replays one path. The plain scan stays their oracle in
+//!   `tests/schedulers.rs`.
+//! * `rr`, `wrr` and `twos` search a tree of weights from 64 servers on. Where Linux's walk for `wrr` is short anyway (weights
+//!   1 to 5) the tree costs some 20 ns; it bounds the long walks.
 //! * `mh` builds its 4,093 slots anew when a server is added or deleted, or an edit changes somebody's number of turns. This
 //!   is done in the caller's [`Scheduler::servers_changed`], where configuration is changed, never in a packet's
 //!   [`Scheduler::schedule`]; on a shard it delays the packets behind that one command by as much as the table above says.

@@ -130,8 +130,22 @@ pub struct ServiceConfig {
     pub one_packet: bool,
     /// Persistence engine; only `sip` exists. ipvsadm: `--pe`.
     pub persistence_engine: Option<String>,
+    /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. An
+    /// addition to IPVS for tunnels, which make the way shorter than hosts believe; default none.
+    pub mss_clamp: Option<u16>,
+    /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
+    /// configuration adds. Default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on port 21.
+    pub helper: Option<String>,
     /// Slow start of servers that were just added or came back. An addition to IPVS; default none.
     pub slow_start: Option<SlowStart>,
+    /// Timeouts of this service's connections where they differ from the director's. An addition to IPVS; default none.
+    pub timeouts: Option<ServiceTimeouts>,
+    /// What happens to connections whose server was deleted from this service. An addition to IPVS; default Linux's.
+    pub on_server_gone: OnServerGone,
+    /// A SYN that reuses the port of a finished connection is scheduled anew also where the old connection was persistent,
+    /// and a SYN of any connection whose server was deleted is too: no SYN is lost on a server that is gone.
+    /// Linux's `conn_reuse_mode` leaves both out. An addition to IPVS; default off.
+    pub reuse_reschedules: bool,
 }
 
 impl ServiceConfig {
@@ -144,7 +158,12 @@ impl ServiceConfig {
             netmask: None,
             one_packet: false,
             persistence_engine: None,
+            helper: None,
             slow_start: None,
+            mss_clamp: None,
+            timeouts: None,
+            on_server_gone: OnServerGone::Default,
+            reuse_reschedules: false,
         }
     }
 
@@ -154,6 +173,13 @@ impl ServiceConfig {
         self.persistence_timeout_s = Some(timeout_s);
         self
     }
+
+    /// A helper listens to the service's connections: see [`crate::helper`].
+    #[must_use]
+    pub fn helper(mut self, name: impl Into<String>) -> Self {
+        self.helper = Some(name.into());
+        self
+    }
 }
 
 impl Default for ServiceConfig {
@@ -161,6 +187,46 @@ impl Default for ServiceConfig {
     fn default() -> Self {
         Self::new("wlc")
     }
+}
+
+/// Timeouts of one service's connections; `None` leaves one to the director ([`crate::Command::SetTimeouts`]).
+/// Connections take them with their next packet; those of a deleted server or service have the director's.
+///
+/// ```
+/// use core::time::Duration;
+/// use lvs_core::{ServiceConfig, ServiceTimeouts};
+///
+/// let mut ssh = ServiceConfig::new("wlc");
+/// let patient = Some(Duration::from_secs(86_400));
+/// ssh.timeouts = Some(ServiceTimeouts { tcp: patient, ..ServiceTimeouts::default() });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct ServiceTimeouts {
+    /// TCP ESTABLISHED. At most 8,589,934 s, not zero.
+    pub tcp: Option<Duration>,
+    /// TCP FIN_WAIT. Bounds as `tcp`.
+    pub tcp_fin: Option<Duration>,
+    /// UDP. Bounds as `tcp`.
+    pub udp: Option<Duration>,
+}
+
+/// What the next packet of a connection meets whose real server was deleted from its service. A SYN or INIT opens a new
+/// connection to another server, except with `Default` and `Drop`. Deleting the whole service leaves Linux's rule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum OnServerGone {
+    /// As Linux: dropped silently until the connection times out or the server is added back; with
+    /// `expire_nodest_conn` the connection ends at once.
+    #[default]
+    Default,
+    /// The packet goes to another server, which knows nothing of the flow: right for datagrams that stand by themselves;
+    /// a TCP segment will be answered by that server's RST.
+    Reschedule,
+    /// TCP: both sides get a RST, numbered by that packet. Others: as `IcmpUnreachable`.
+    Reset,
+    /// The client gets ICMP port unreachable, for every packet until the connection times out.
+    IcmpUnreachable,
+    /// Dropped until the connection times out, also with `expire_nodest_conn` (whose sweep is not held up).
+    Drop,
 }
 
 /// How a new server's effective weight grows: `weight · max(min_share, (t / window)^(1 / aggression))`.

@@ -13,15 +13,19 @@ use core::time::Duration;
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// Threshold of the automatic defence modes, in free connection slots (Linux: free memory pages). Default 1024.
+    /// Threshold of the automatic defence modes: fewer free places in the connection table than this are too few.
+    /// Linux counts free memory pages instead; a director's memory is its table. A table smaller than the threshold is
+    /// always short of places. Default 1024.
     pub amemthresh: u32,
     /// `drop_packet` = 3: one in this many new connections is dropped. Default 10.
     pub am_droprate: u32,
-    /// Random early removal of connections: 0 off, 1 and 2 automatic, 3 always. Default 0.
+    /// Random early removal of half-open and idle connections, every second: 0 off, 1 automatic (off), 2 automatic
+    /// (on), 3 always. 1 and 2 change places by themselves, once a second. Default 0.
     pub drop_entry: u8,
-    /// Refusal of new connections: 0 off, 1 and 2 automatic, 3 always. Default 0.
+    /// Refusal of new connections: 0 off, 1 and 2 automatic as `drop_entry`, 3 always (one in `am_droprate`).
+    /// Default 0.
     pub drop_packet: u8,
-    /// The stricter TCP table: 0 off, 1 and 2 automatic, 3 always. Default 0.
+    /// The stricter TCP table: 0 off, 1 and 2 automatic as `drop_entry`, 3 always. Default 0.
     pub secure_tcp: u8,
     /// A fwmark service without a usable server sends the packet on to its own destination. Default off.
     pub cache_bypass: bool,
@@ -48,7 +52,9 @@ pub struct Settings {
     pub snat_reroute: bool,
     /// While this node is a sync backup, requests pass untouched. Default off.
     pub backup_only: bool,
-    /// Keep netfilter's connection tracking. There is none here; kept for scripts that set it. Default off.
+    /// Keep netfilter's connection tracking. There is none here, but as in Linux protocol helpers depend on it: without,
+    /// a connection on which a helper has changed the length of what was said is not kept in step, and its client's
+    /// further packets are dropped. Set it where a service has a helper. Default off.
     pub conntrack: bool,
     /// Publish statistics and rates every 2 s. Default on.
     pub run_estimation: bool,

@@ -69,6 +69,32 @@ pub struct ConnectionView {
     pub persistence_key: Option<(String, Vec<u8>)>,
 }
 
+/// How full the tables are, at the cost of reading six numbers. What has ended counts until it is cleared away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gauges {
+    /// Connections; at most `connections_max`.
+    pub connections: u32,
+    /// Those of them that are half-open TCP; at most `half_open_max`.
+    pub half_open: u32,
+    /// Persistence templates; at most `templates_max`.
+    pub templates: u32,
+    /// Fragmented datagrams in progress; at most `fragments_max`.
+    pub fragments: u32,
+    /// Packets that wait for `poll_transmit`.
+    pub transmits: u32,
+    /// Servers that were deleted and are not forgotten yet.
+    pub deleted_servers: u32,
+}
+
+/// What the defences have done to entries that were already there. Refused packets are counted by their drop reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DefenceCounters {
+    /// Connections and templates `drop_entry` removed.
+    pub entries_removed: u64,
+    /// Half-open connections ended to make room for new ones ([`crate::HalfOpenPolicy::EvictOldest`]).
+    pub half_open_evicted: u64,
+}
+
 /// The timeouts `ipvsadm -L --timeout` shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimeoutsView {

@@ -8,10 +8,14 @@ pub mod fragment;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mss;
 pub mod parse;
 pub mod reassembly;
+pub mod reset;
 pub mod rewrite;
 pub mod sctp;
+pub mod segment;
+pub(crate) mod stream;
 pub mod tcp;
 pub mod udp;
 

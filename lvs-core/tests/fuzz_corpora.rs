@@ -21,6 +21,11 @@ fn every_seed_of_handle_packet_passes() {
 }
 
 #[test]
+fn every_seed_of_decapsulate_passes() {
+    check("decapsulate", lvs_testkit::fuzz::decapsulate);
+}
+
+#[test]
 fn every_seed_of_commands_and_packets_passes() {
     check("commands_and_packets", lvs_testkit::fuzz::commands_and_packets);
 }

@@ -12,6 +12,10 @@ const RULES: &str = "
 -a --sctp-service 192.0.2.1:36412 -r 10.0.0.2:36413 -m
 -A -t 192.0.2.1:81 -s rr
 -a -t 192.0.2.1:81 -r 10.0.0.3:81 -g
+-A -t 192.0.2.1:82 -s rr
+-a -t 192.0.2.1:82 -r 10.0.0.3:82 -i
+-A -t 192.0.2.1:83 -s rr
+-a -t 192.0.2.1:83 -r 10.0.0.3:83 -i --tun-type gue --tun-port 6080 --tun-csum
 -A -t [2001:db8::1]:80 -s rr
 -a -t [2001:db8::1]:80 -r [fd00::2]:8080 -m
 ";
@@ -78,4 +82,12 @@ fn known_ipv6_and_directly_routed_flows_allocate_nothing() {
         tcp("198.51.100.7:1024", "192.0.2.1:81").syn().build(),
         &[tcp("198.51.100.7:1024", "192.0.2.1:81").ack().build()],
     );
+}
+
+#[test]
+fn known_tunnelled_flows_allocate_nothing() {
+    for vip in ["192.0.2.1:82", "192.0.2.1:83"] {
+        let request = tcp("198.51.100.7:1024", vip);
+        check(request.clone().syn().build(), &[request.clone().ack().build(), request.ack().payload_len(1400).build()]);
+    }
 }

@@ -71,6 +71,11 @@ fn the_tournament_of_least_load_chooses_as_the_plain_scan() {
 }
 
 #[test]
+fn round_robin_follows_its_last_choice_as_if_by_name() {
+    check_against_plain("rr", 0..3u32);
+}
+
+#[test]
 fn weighted_round_robin_chooses_as_the_plain_walk() {
     check_against_plain("wrr", 0..6u32);
     check_against_plain("wrr", prop_oneof![1 => Just(0u32), 9 => 0..300u32]);

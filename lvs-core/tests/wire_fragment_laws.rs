@@ -41,9 +41,11 @@ proptest! {
     fn fragments_of_fragments_still_make_up_the_packet(len in 200usize..900, outer in 10usize..40, mtu in 100usize..200, v6: bool) {
         let packet = if v6 { udp("[fd00::1]:1", "[fd00::2]:2") } else { udp("10.0.0.1:1", "10.0.0.2:2") }.payload_len(len);
         let mut fragments = vec![];
-        for fragment in packet.fragments(outer * 8) {
+        for fragment in packet.clone().identification(77).fragments(outer * 8) {
             fragments.extend(split(&fragment, mtu).unwrap());
         }
+        // One datagram still: the identification it came with stays, in IPv6 too.
+        prop_assert!(fragments.iter().all(|fragment| parse(fragment).unwrap().fragment.unwrap().id == 77));
         let whole = packet.build();
         let datagram = reassembled(&fragments).expect("no gap, no overlap");
         prop_assert_eq!(&datagram, oracle::parse(&whole).unwrap().segment);

@@ -4,8 +4,8 @@
 use lvs_core::wire::icmp::{self, IcmpError};
 use lvs_core::wire::parse::parse;
 use lvs_core::wire::rewrite::Rewrite;
-use lvs_core::{DropReason, Endpoint};
-use lvs_testkit::{Storage, icmp as message, icmp_error, raw, tcp, udp};
+use lvs_core::{ChecksumOffload, DropReason, Endpoint, Gso, GsoKind, Offload};
+use lvs_testkit::{Storage, icmp as message, icmp_error, oracle, raw, tcp, udp};
 
 #[test]
 fn ordinary_packets_may_be_answered() {
@@ -96,6 +96,34 @@ fn a_quote_without_ports_cannot_be_translated() {
     let refused = icmp::rewrite_error(&mut storage.packet(), &headers, &related, &to, &to);
     assert_eq!(refused, Err(DropReason::TruncatedIcmp));
     assert_eq!(storage.packet().bytes(), bytes);
+}
+
+#[test]
+fn a_translated_quote_has_a_right_header_checksum_even_if_it_had_a_wrong_one() {
+    let quoted = udp("192.0.2.1:2", "203.0.113.7:1").bad_ip_checksum().build();
+    let mut storage = Storage::new(&icmp_error("203.0.113.7", 3, 3, 0, &quoted).build());
+    storage.offload.checksum = ChecksumOffload::Partial { start: 20, offset: 2 };
+    let mut packet = storage.packet();
+    let headers = parse(packet.bytes()).unwrap();
+    let related = icmp::related(packet.bytes(), &headers).unwrap().expect("an error about a flow");
+    let server = Some(Endpoint::new([10, 0, 0, 2].into(), 80));
+    let (outer, quoted) =
+        (Rewrite { source: None, destination: server }, Rewrite { source: server, destination: None });
+    icmp::rewrite_error(&mut packet, &headers, &related, &outer, &quoted).unwrap();
+    assert_eq!(oracle::checksum_errors(packet.bytes()), Vec::<&str>::new());
+    assert_eq!(oracle::checksum(&packet.bytes()[28..48]), 0);
+    assert_eq!(packet.offload, Offload::default());
+}
+
+#[test]
+fn an_answer_to_a_super_packet_is_an_ordinary_packet() {
+    let request = tcp("203.0.113.7:1", "192.0.2.1:2").partial_checksum().payload_len(3000);
+    let gso = Some(Gso { kind: GsoKind::TcpV4, size: 1460, ecn: false });
+    let mut storage = Storage::new(&request.build()).offload(Offload { checksum: request.offload(), gso });
+    let mut packet = storage.packet();
+    let headers = parse(packet.bytes()).unwrap();
+    icmp::make_error(&mut packet, &headers, IcmpError::TooBig { mtu: 1400 }, headers.destination, 0).unwrap();
+    assert_eq!((packet.offload, packet.len()), (Offload::default(), 576));
 }
 
 #[test]

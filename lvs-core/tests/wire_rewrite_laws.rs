@@ -132,9 +132,48 @@ fn an_offload_context_that_names_no_checksum_is_refused() {
     let packet = tcp("10.0.0.1:1", "10.0.0.2:2").payload_len(10).build();
     let change = Rewrite { source: None, destination: Some(Endpoint::new([10, 0, 0, 3].into(), 4)) };
     for (start, offset) in [(20, 6), (0, 10), (22, 16), (20, 60), (45, 4), (u16::MAX, u16::MAX)] {
-        let offload = ChecksumOffload::Partial { start, offset };
-        assert_eq!(rewritten(&packet, offload, &change), Err(DropReason::BadOffload), "{start} {offset}");
+        let mut storage = Storage::new(&packet);
+        storage.offload.checksum = ChecksumOffload::Partial { start, offset };
+        let headers = parse(&packet).unwrap();
+        assert_eq!(rewrite(&mut storage.packet(), &headers, &change), Err(DropReason::BadOffload), "{start} {offset}");
     }
+    for (start, offset) in [(45, 4), (50, 0), (51, 0), (u16::MAX, u16::MAX)] {
+        let mut storage = Storage::new(&packet);
+        storage.offload.checksum = ChecksumOffload::Partial { start, offset };
+        assert_eq!(complete_checksum(&mut storage.packet()), Err(DropReason::BadOffload), "{start} {offset}");
+    }
+}
+
+#[test]
+fn an_sctp_crc_left_to_the_device_is_computed() {
+    let packet = sctp("10.0.0.1:1", "10.0.0.2:2").chunk(0, &[7; 100]).bad_checksum().build();
+    let mut storage = Storage::new(&packet);
+    storage.offload.checksum = ChecksumOffload::Partial { start: 20, offset: 8 };
+    let mut packet = storage.packet();
+    let headers = parse(packet.bytes()).unwrap();
+    let change = Rewrite { source: None, destination: Some(Endpoint::new([10, 0, 0, 3].into(), 2)) };
+    rewrite(&mut packet, &headers, &change).unwrap();
+    assert_eq!(packet.offload.checksum, ChecksumOffload::Full);
+    assert_eq!(oracle::checksum_errors(packet.bytes()), Vec::<&str>::new());
+}
+
+#[test]
+fn a_udp_checksum_never_becomes_none() {
+    let packet = udp("10.0.0.1:1", "10.0.0.2:2").payload(b"abc").build();
+    let mut all_ones = 0;
+    for port in 0..=u16::MAX {
+        let change = Rewrite { source: None, destination: Some(Endpoint::new([10, 0, 0, 3].into(), port)) };
+        let sent = rewritten(&packet, ChecksumOffload::Full, &change).unwrap();
+        assert_ne!(sent[26..28], [0, 0], "port {port}");
+        all_ones += usize::from(sent[26..28] == [0xff, 0xff]);
+    }
+    assert!(all_ones > 0, "some port makes the sum zero");
+}
+
+#[test]
+fn a_packet_in_which_nothing_changes_keeps_its_transport_header() {
+    let packet = udp("10.0.0.1:1", "10.0.0.2:2").no_checksum().payload(b"abc").build();
+    assert_eq!(rewritten(&packet, ChecksumOffload::Full, &Rewrite::default()), Ok(packet));
 }
 
 #[test]

@@ -178,7 +178,8 @@ fn recall(memory: &Path) -> Result<Vec<Change>, String> {
 
 fn remember(changes: &[Change], memory: &Path) -> Result<(), String> {
     let outcome = if changes.is_empty() {
-        fs::remove_file(memory).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        fs::remove_file(memory)
+            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
     } else {
         fs::write(memory, changes.iter().map(line).collect::<String>())
     };
@@ -196,11 +197,9 @@ fn parse(line: &str) -> Option<Change> {
     let words: Vec<&str> = line.split(' ').collect();
     match words.as_slice() {
         ["address", vip] => vip.parse().ok().map(Change::Address),
-        ["setting", name, before, after] => Some(Change::Setting {
-            name: (*name).to_owned(),
-            before: (*before).to_owned(),
-            after: (*after).to_owned(),
-        }),
+        ["setting", name, before, after] => {
+            Some(Change::Setting { name: (*name).to_owned(), before: (*before).to_owned(), after: (*after).to_owned() })
+        }
         _ => None,
     }
 }

@@ -30,7 +30,9 @@ fn device(options: &TunOptions) -> Result<TunQueue, TunError> {
     netdev::set_mtu(name, 1400).expect("the MTU is set");
     netdev::set_up(name).expect("the device comes up");
     netdev::add_address(name, IpAddr::from([10, 9, 0, 1]), 24).expect("IPv4 is added");
-    netdev::add_address(name, "fd09::1".parse().unwrap(), 64).expect("IPv6 is added");
+    if netdev::has_ipv6() {
+        netdev::add_address(name, "fd09::1".parse().unwrap(), 64).expect("IPv6 is added");
+    }
     Ok(queue)
 }
 
@@ -62,7 +64,9 @@ fn wait_readable(fd: impl AsFd) {
 fn a_datagram_sent_by_the_kernel_is_received_and_its_echo_arrives() {
     isolated("a_datagram_sent_by_the_kernel_is_received_and_its_echo_arrives", || {
         for offloads in [true, false] {
-            for (own, peer) in [("10.9.0.1:700", "10.9.0.2:900"), ("[fd09::1]:700", "[fd09::2]:900")] {
+            let versions = if netdev::has_ipv6() { 2 } else { 1 };
+            let both = [("10.9.0.1:700", "10.9.0.2:900"), ("[fd09::1]:700", "[fd09::2]:900")];
+            for (own, peer) in &both[..versions] {
                 let mut arm = device(&TunOptions { offloads, ..TunOptions::default() })?.into_arm();
                 let socket = UdpSocket::bind(own).expect("the address is there at once");
                 socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -210,7 +214,9 @@ fn what_the_kernel_refuses_is_said_with_the_name() {
         let error = netdev::add_address(queue.name(), IpAddr::from([10, 9, 0, 1]), 24).expect_err("it is there");
         assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
         netdev::add_route(IpAddr::from([192, 0, 2, 0]), 24, queue.name()).expect("a route is added");
-        netdev::add_route("2001:db8::".parse().unwrap(), 32, queue.name()).expect("a route is added");
+        if netdev::has_ipv6() {
+            netdev::add_route("2001:db8::".parse().unwrap(), 32, queue.name()).expect("a route is added");
+        }
         let error = netdev::add_route(IpAddr::from([192, 0, 2, 0]), 24, queue.name()).expect_err("it is there");
         assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
         Ok(())

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use lvs_core::wire::fragment::fragment;
 use lvs_core::wire::rewrite::complete_checksum;
+use lvs_core::wire::segment::segment;
 use lvs_core::{ChecksumOffload, DropReason, GsoKind, HEADROOM, PacketBuf};
 
 use crate::device::PacketSink;
-use crate::segment::segment;
 
 /// What sending one packet came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -74,7 +74,7 @@ impl Egress {
         }
         if is_too_long && ready.is_ok() {
             let Self { piece, outgoing } = self;
-            // Only IPv4 gets here, which keeps its own identification.
+            // What gets here has an identification already: IPv4, or IPv6 with a fragment header.
             ready = fragment(packet.bytes(), mtu.into(), 0, piece, |bytes| {
                 send_piece(sink, outgoing, bytes, next_hop, &mut sent);
             });

@@ -1,7 +1,14 @@
-//! What every I/O backend of LVS in Rust shares: the traits a device implements ([`PacketSource`], [`PacketSink`]),
-//! the [`Worker`] loop that joins devices to a director, clocks, and an in-memory device for tests.
+//! What every I/O backend of LVS in Rust shares. Nothing here knows a kind of device; `lvs-io-tun` and
+//! `lvs-io-afpacket` do.
 //!
-//! Nothing here knows a kind of device; `lvs-io-tun` and `lvs-io-afpacket` do.
+//! | part | what it is |
+//! |---|---|
+//! | [`PacketSource`], [`PacketSink`], [`Arm`] | the two halves of a device, and both together |
+//! | [`Worker`], [`WorkerHandle`] | the loop that joins one or two devices to a director, and its remote control |
+//! | [`Host`] | answers and routes where no host stands behind the director |
+//! | [`Steering`], [`share()`] | several workers on one device, each client with one of them |
+//! | [`tap`], [`pcap`], [`faults`], [`classify`] | `Arm::with_…`: see, keep, spoil and mark what a device carries |
+//! | [`segment()`], [`BatchBuffers`], [`MemoryPort`] | for those who write devices, and their tests |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -22,7 +29,6 @@ pub mod netdev;
 mod netlink;
 pub mod pcap;
 pub mod prefix;
-pub mod segment;
 pub mod share;
 pub mod steer;
 pub mod tap;
@@ -37,7 +43,6 @@ pub use device::{Arm, BATCH, PacketSink, PacketSource, SinkOffloads};
 pub use host::{Host, HostConfig, HostCounters, Transmit};
 pub use memory::MemoryPort;
 pub use prefix::Prefix;
-pub use segment::segment;
 pub use share::share;
 pub use steer::Steering;
 pub use worker::{ArmCounters, Counters, OnPass, Worker};

@@ -13,6 +13,12 @@ use crate::netlink::{self, HEADER_LEN, Message};
 pub use crate::host_network::{addresses, routes};
 pub use crate::links::{add_bridge, add_veth, set_bridge};
 
+/// Whether the kernel has IPv6 and lets new devices of this namespace use it. Containers often do not.
+pub fn has_ipv6() -> bool {
+    let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    disabled.is_ok_and(|disabled| disabled.trim() == "0")
+}
+
 /// Brings the device up.
 ///
 /// # Errors

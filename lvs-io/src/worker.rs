@@ -12,7 +12,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Inbox, WorkerHandle};
 use crate::device::{Arm, PacketSink, PacketSource};
 use crate::egress::Egress;
-use crate::host::Host;
+use crate::host::{Host, HostCounters};
 
 /// What becomes of packets that belong to no virtual service.
 #[derive(Default)]
@@ -56,6 +56,8 @@ pub struct Counters {
     pub passed: u64,
     /// Of these and of `Local` ones, those dropped because nothing stands behind the director.
     pub pass_dropped: u64,
+    /// What the host stand-in did with them ([`OnPass::Route`]).
+    pub host: HostCounters,
     /// Packets the director refused.
     pub dropped: u64,
     /// Packets the director kept for later.
@@ -193,15 +195,13 @@ impl Worker {
 
     /// Sleeps until a device is readable, a timer is due or a handle calls.
     fn wait(&mut self) -> io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3);
-        fds.push(PollFd::from_borrowed_fd(self.inbox.poll_fd(), PollFlags::IN));
-        let mut asks_again = false;
-        for source in &self.sources {
-            match source.poll_fd() {
-                Some(fd) => fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-                None => asks_again = true,
-            }
-        }
+        let inbox = self.inbox.poll_fd();
+        let asks_again = self.sources.iter().any(|source| source.poll_fd().is_none());
+        // The inbox, and at most two devices; in their place, where there are fewer, the inbox again.
+        let mut fds: [PollFd<'_>; 3] = std::array::from_fn(|index| {
+            let device = index.checked_sub(1).and_then(|index| self.sources.get(index)?.poll_fd());
+            PollFd::from_borrowed_fd(device.unwrap_or(inbox), PollFlags::IN)
+        });
         let until_due = self.director.poll_timeout().map(|due| due.duration_since(self.clock.now()));
         let longest = if asks_again { Some(ASK_AGAIN_AFTER) } else { None };
         let timeout = match (until_due, longest) {
@@ -216,7 +216,6 @@ impl Worker {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        drop(fds);
         self.inbox.clear_wake_ups();
         Ok(())
     }
@@ -305,7 +304,9 @@ impl Exits {
             }
             OnPass::Route(host) => {
                 let came = if arm == 0 { Direction::Request } else { Direction::Reply };
-                if let Some(transmit) = host.handle_packet(now, came, packet) {
+                let transmit = host.handle_packet(now, came, packet);
+                self.counters.host = *host.counters();
+                if let Some(transmit) = transmit {
                     self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
                 }
             }

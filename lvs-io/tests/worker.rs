@@ -175,6 +175,7 @@ fn what_is_not_ours_goes_where_on_pass_says() {
     bench.worker = bench.worker.with_on_pass(OnPass::Route(Box::new(Host::new(config, Seed::new(1)))));
     bench.send_from_client(stray());
     let answer = bench.client.pop().expect("the stand-in answers");
+    assert_eq!(bench.worker.counters().host.answered, 1);
     assert!(describe(&answer.bytes).starts_with("192.0.2.9 > 203.0.113.7 ICMP 3/3"), "{}", describe(&answer.bytes));
 }
 

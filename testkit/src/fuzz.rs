@@ -4,9 +4,12 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 
+use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::tunnel::{self, Accepts, Tunnel};
+use lvs_core::wire::parse::parse;
 use lvs_core::{
-    AddressFamily, Command, Director, DirectorConfig, ForwardMethod, Instant, Protocol, Seed, ServerConfig,
-    ServiceConfig, ServiceKey, Settings, Side, Verdict,
+    AddressFamily, ChecksumOffload, Command, Director, DirectorConfig, ForwardMethod, Instant, Offload, Protocol, Seed,
+    ServerConfig, ServiceConfig, ServiceKey, Settings, Side, Verdict,
 };
 
 use crate::{Storage, sctp, tcp, udp};
@@ -29,6 +32,44 @@ pub fn handle_packet(data: &[u8]) {
     // Twice: the second one meets whatever the first one left.
     offer(&mut director, Instant::from_secs(2), packet, u32::from(choice >> 6));
     drain(&mut director);
+}
+
+/// Any bytes as a packet at the far end of a tunnel, and as one that enters a tunnel: no panic, a packet that is not taken
+/// is left alone, and what goes in comes out. The first byte chooses the tunnel, the second the offload context.
+pub fn decapsulate(data: &[u8]) {
+    let [choice, offload, bytes @ ..] = data else { return };
+    let checksum = match offload {
+        0 => ChecksumOffload::Full,
+        _ => ChecksumOffload::Partial { start: u16::from(offload >> 4) * 4 + 20, offset: u16::from(offload & 15) * 2 },
+    };
+    let offload = Offload { checksum, gso: None };
+    let accepts = Accepts { ipip: true, gre: true, gue_port: Some(TUNNEL_PORT) };
+    let mut storage = Storage::new(bytes).offload(offload);
+    let mut packet = storage.packet();
+    match tunnel::decapsulate(&mut packet, &accepts) {
+        Ok(Some(_)) => assert!(parse(packet.bytes()).is_ok(), "what comes out is a packet"),
+        Ok(None) | Err(_) => assert_eq!((packet.bytes(), packet.offload), (bytes, offload), "left alone"),
+    }
+
+    let mut storage = Storage::new(bytes).offload(offload);
+    let mut packet = storage.packet();
+    let Ok(headers) = parse(bytes) else { return };
+    let tunnel = any_tunnel(*choice);
+    match tunnel::encapsulate(&mut packet, &headers, &tunnel) {
+        Err(_) => assert_eq!((packet.bytes(), packet.offload), (bytes, offload), "left alone"),
+        Ok(()) => {
+            assert_eq!(tunnel::decapsulate(&mut packet, &accepts), Ok(Some(tunnel.config.kind)));
+            assert_eq!((packet.bytes(), packet.offload), (&bytes[..headers.packet_len], offload), "it comes out again");
+        }
+    }
+}
+
+fn any_tunnel(choice: u8) -> Tunnel {
+    let kind = [TunnelKind::Ipip, TunnelKind::Gre, TunnelKind::Gue][usize::from(choice % 3)];
+    let checksum = [TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote][usize::from(choice / 3 % 3)];
+    let ends = if choice & 128 != 0 { ["fd00::ff", "fd00::2"] } else { ["10.0.0.254", "10.0.0.2"] };
+    let [source, destination] = ends.map(|address| address.parse().expect("a constant"));
+    Tunnel::new(TunnelConfig { kind, port: TUNNEL_PORT, checksum }, source, destination)
 }
 
 /// A script: commands, well-formed and broken packets, waiting. At the end everything must run out by itself.
@@ -94,6 +135,7 @@ fn drain(director: &mut Director) {
 }
 
 const STEPS_MAX: usize = 200;
+const TUNNEL_PORT: u16 = 6080;
 
 const VIPS: [&str; 4] = ["192.0.2.1:80", "192.0.2.1:0", "[2001:db8::1]:80", "192.0.2.2:53"];
 const CLIENTS: [&str; 4] = ["198.51.100.1:1024", "198.51.100.1:1025", "[2001:db8:c::1]:1024", "198.51.100.2:20"];
@@ -120,6 +162,13 @@ fn director() -> Director {
             let server = ServerConfig::nat(server.parse().expect("a constant"));
             apply(&mut director, &Command::AddServer(key, server));
         }
+    }
+    for (vip, server, choice) in [(VIPS[3], SERVERS[1], 0), ("[2001:db8::2]:53", SERVERS[1], 5)] {
+        let key = ServiceKey::address(Protocol::Udp, vip.parse().expect("a constant"));
+        apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr")));
+        let mut server = ServerConfig::new(server.parse().expect("a constant"), ForwardMethod::Tunnel);
+        server.tunnel = any_tunnel(choice).config;
+        apply(&mut director, &Command::AddServer(key, server));
     }
     director
 }
@@ -179,6 +228,9 @@ impl Script<'_> {
             ForwardMethod::Local,
         ]);
         let mut server = ServerConfig::new(at, forward).weight(u32::from(self.byte() % 4));
+        if forward == ForwardMethod::Tunnel {
+            server.tunnel = any_tunnel(self.byte()).config;
+        }
         server.upper_threshold = u32::from(self.byte() % 4);
         server.lower_threshold = u32::from(self.byte() % 3);
         server
@@ -190,8 +242,8 @@ impl Script<'_> {
             0 | 1 => {
                 let mut config = ServiceConfig::new(self.pick(&SCHEDULERS));
                 config.persistence_timeout_s = self.pick(&[None, Some(1), Some(300)]);
-                config.one_packet = self.byte() % 4 == 0;
-                let is_new = self.byte() % 2 == 0;
+                config.one_packet = self.byte().is_multiple_of(4);
+                let is_new = self.byte().is_multiple_of(2);
                 if is_new { Command::AddService(service, config) } else { Command::EditService(service, config) }
             }
             2 => Command::DeleteService(service),
@@ -219,7 +271,7 @@ impl Script<'_> {
     /// A packet from a client to a virtual address, or from a server to a client, sometimes a fragment.
     fn packet(&mut self) -> Vec<u8> {
         let (client, vip, server) = (self.address(&CLIENTS), self.address(&VIPS), self.address(&SERVERS));
-        let is_reply = self.byte() % 3 == 0;
+        let is_reply = self.byte().is_multiple_of(3);
         let (source, destination) = if is_reply { (server, client) } else { (client, vip) };
         if source.is_ipv4() != destination.is_ipv4() {
             return Vec::new();

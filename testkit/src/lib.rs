@@ -1,7 +1,7 @@
 //! Packet builder, generators and naive oracles for the tests of LVS in Rust.
 //!
 //! Packets are built on `etherparse`, which shares no code with `lvs-core`; [`oracle`] checks what comes out by the
-//! plainest arithmetic there is; [`strategy`] makes packets for property tests; [`describe()`] prints one in a line.
+//! plainest arithmetic there is; [`rig`] is a director with a clock; [`strategy`] makes packets for property tests; [`describe()`] prints one in a line.
 //!
 //! ```
 //! use lvs_testkit::{describe, tcp};
@@ -15,8 +15,10 @@
 mod describe;
 mod desk;
 pub mod fuzz;
+pub mod model;
 pub mod oracle;
 mod packet;
+pub mod rig;
 pub mod scheduler;
 mod storage;
 pub mod strategy;

@@ -153,33 +153,39 @@ enum Step {
     Sleep { seconds: u64 },
 }
 
+/// A service is built up, and then is either much edited or left in peace for long.
 fn history(
     initial: std::ops::Range<usize>,
     weights: impl Strategy<Value = u32> + Clone,
 ) -> impl Strategy<Value = Vec<Step>> {
     let additions = vec(weights.clone().prop_map(|weight| Step::Add { weight }), initial);
-    let which = || 0..1_000usize;
-    let connections = || prop_oneof![6 => 0..20u32, 1 => 0..3_000_000_000u32];
-    let step = prop_oneof![
-        2 => weights.clone().prop_map(|weight| Step::Add { weight }),
-        2 => which().prop_map(|which| Step::Remove { which }),
-        2 => (which(), weights).prop_map(|(which, weight)| Step::Edit { which, weight }),
-        8 => (which(), connections(), 0..20u32, prop::bool::weighted(0.3)).prop_map(
-            |(which, active, inactive, is_overloaded)| Step::Load { which, active, inactive, is_overloaded }
-        ),
-        20 => (0..40u16, 0..40u16, any::<bool>())
-            .prop_map(|(client, destination, is_tcp)| Step::Request { client, destination, is_tcp }),
-        1 => (0..100_000u64).prop_map(|seconds| Step::Sleep { seconds }),
-    ];
-    (additions, vec(step, 1..200)).prop_map(|(mut additions, steps)| {
+    let steps = prop_oneof![vec(step(6, weights.clone()), 1..200), vec(step(300, weights), 1..600)];
+    (additions, steps).prop_map(|(mut additions, steps)| {
         additions.extend(steps);
         additions
     })
 }
 
+/// One step; `requests` of them come to each addition, deletion and edit.
+fn step(requests: u32, weights: impl Strategy<Value = u32> + Clone) -> impl Strategy<Value = Step> + Clone {
+    let which = || 0..1_000usize;
+    let connections = || prop_oneof![6 => 0..20u32, 1 => 0..3_000_000_000u32];
+    prop_oneof![
+        1 => weights.clone().prop_map(|weight| Step::Add { weight }),
+        1 => which().prop_map(|which| Step::Remove { which }),
+        1 => (which(), weights).prop_map(|(which, weight)| Step::Edit { which, weight }),
+        requests / 2 => (which(), connections(), 0..20u32, prop::bool::weighted(0.3)).prop_map(
+            |(which, active, inactive, is_overloaded)| Step::Load { which, active, inactive, is_overloaded }
+        ),
+        requests => (0..40u16, 0..40u16, any::<bool>())
+            .prop_map(|(client, destination, is_tcp)| Step::Request { client, destination, is_tcp }),
+        1 => (0..100_000u64).prop_map(|seconds| Step::Sleep { seconds }),
+    ]
+}
+
 /// Runs a property on histories from a fixed seed.
 fn run<S: Strategy>(strategy: &S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    let config = Config { cases: 96, rng_seed: RngSeed::Fixed(0x1f5), failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 64, rng_seed: RngSeed::Fixed(0x1f5), failure_persistence: None, ..Config::default() };
     if let Err(error) = TestRunner::new(config).run(strategy, property) {
         panic!("{error}");
     }
@@ -290,5 +296,99 @@ impl Stage {
         prop_assert!(self.servers[index].weight > 0, "chose a quiesced server");
         prop_assert!(!promises.respects_thresholds || !self.servers[index].is_overloaded, "chose an overloaded server");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Chooses by a rule that may well be wrong.
+    #[derive(Clone)]
+    struct Faulty(fn(&Request<'_>, &[RealServer]) -> Option<usize>);
+
+    impl Scheduler for Faulty {
+        fn name(&self) -> &'static str {
+            "faulty"
+        }
+
+        fn schedule(&mut self, request: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
+            self.0(request, servers)
+        }
+
+        fn boxed_clone(&self) -> Box<dyn Scheduler> {
+            Box::new(self.clone())
+        }
+    }
+
+    fn check(rule: fn(&Request<'_>, &[RealServer]) -> Option<usize>, promises: Promises) {
+        check_scheduler(|_| Box::new(Faulty(rule)), promises);
+    }
+
+    fn by_client(request: &Request<'_>, candidates: Vec<usize>) -> Option<usize> {
+        let IpAddr::V4(client) = request.client.address else { return None };
+        candidates.get(client.to_bits() as usize % candidates.len().max(1)).copied()
+    }
+
+    fn eligible(servers: &[RealServer]) -> Vec<usize> {
+        (0..servers.len()).filter(|index| servers[*index].is_eligible()).collect()
+    }
+
+    #[test]
+    fn a_faultless_scheduler_passes() {
+        check(|request, servers| by_client(request, eligible(servers)), Promises::ALL);
+    }
+
+    #[test]
+    #[should_panic(expected = "chose a quiesced server")]
+    fn choosing_a_quiesced_server_is_found() {
+        let anybody = |request: &Request<'_>, servers: &[RealServer]| by_client(request, (0..servers.len()).collect());
+        check(anybody, Promises::ALL.may_pass_thresholds());
+    }
+
+    #[test]
+    #[should_panic(expected = "chose an overloaded server")]
+    fn choosing_an_overloaded_server_is_found() {
+        let not_quiesced = |request: &Request<'_>, servers: &[RealServer]| {
+            by_client(request, (0..servers.len()).filter(|index| servers[*index].weight > 0).collect())
+        };
+        check(not_quiesced, Promises::ALL);
+    }
+
+    #[test]
+    #[should_panic(expected = "no choice, though a server is eligible")]
+    fn refusing_while_somebody_is_eligible_is_found() {
+        check(|request, servers| by_client(request, eligible(servers)).filter(|index| *index != 1), Promises::ALL);
+    }
+
+    #[test]
+    #[should_panic(expected = "starves")]
+    fn starving_a_server_is_found() {
+        check(|_, servers| eligible(servers).first().copied(), Promises::ALL);
+    }
+
+    #[test]
+    #[should_panic(expected = "remembers a server that never was")]
+    fn remembering_strangers_is_found() {
+        #[derive(Clone)]
+        struct Dreamer;
+        impl Scheduler for Dreamer {
+            fn name(&self) -> &'static str {
+                "dreamer"
+            }
+
+            fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
+                servers.iter().position(RealServer::is_eligible)
+            }
+
+            fn remembers(&self, _: ServerId) -> bool {
+                true
+            }
+
+            fn boxed_clone(&self) -> Box<dyn Scheduler> {
+                Box::new(self.clone())
+            }
+        }
+        check_scheduler(|_| Box::new(Dreamer), Promises::ALL);
     }
 }

@@ -9,9 +9,10 @@ use core::time::Duration;
 
 use ahash::RandomState;
 
+use crate::connection::half_open::HalfOpenList;
 use crate::connection::index::HashIndex;
 use crate::connection::store::Store;
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::{Connection, ConnectionId, State};
 use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
 use crate::service::ForwardMethod;
@@ -26,6 +27,7 @@ pub(crate) struct ConnectionTable {
     per_client_endpoint_max: u32,
     /// Connections whose client port is not known yet; without any, the second lookup is saved.
     no_client_port_count: u32,
+    half_open: HalfOpenList,
 }
 
 /// Why a connection was not inserted.
@@ -49,6 +51,7 @@ impl ConnectionTable {
             hasher: RandomState::with_seeds(key(0), key(1), key(2), key(3)),
             per_client_endpoint_max,
             no_client_port_count: 0,
+            half_open: HalfOpenList::new(capacity),
         }
     }
 
@@ -157,7 +160,9 @@ impl ConnectionTable {
         connection.deadline = now + connection.timeout;
         let full_nat = connection.local.map(|local| self.local_hash(connection.protocol, connection.real, local));
         self.no_client_port_count += u32::from(connection.no_client_port);
+        let is_half_open = connection.state.is_half_open();
         let handle = self.store.insert(connection).ok_or(TableFull::Capacity)?;
+        self.half_open.set(handle.index, is_half_open);
         self.index.insert(by_client(handle.index), hash);
         if let Some(hash) = full_nat {
             self.index.insert(by_local(handle.index), hash);
@@ -182,6 +187,7 @@ impl ConnectionTable {
             self.index.remove(by_local(id.0.index));
         }
         self.no_client_port_count -= u32::from(connection.no_client_port);
+        self.half_open.set(id.0.index, false);
         Some(connection)
     }
 
@@ -203,9 +209,27 @@ impl ConnectionTable {
         self.store.get(id.0)
     }
 
-    /// The connection, unless it is gone. The fields of its key and its timer are not for the caller to write.
+    /// The connection, unless it is gone. The fields of its key, its state and its timer are not for the caller to write.
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.store.get_mut(id.0)
+    }
+
+    /// Moves a connection to its next state. Returns whether it is still there.
+    pub(crate) fn set_state(&mut self, id: ConnectionId, state: State) -> bool {
+        let Some(connection) = self.store.get_mut(id.0) else { return false };
+        connection.state = state;
+        self.half_open.set(id.0.index, state.is_half_open());
+        true
+    }
+
+    /// Half-open connections, those that have ended and were not removed yet included.
+    pub(crate) fn half_open_len(&self) -> u32 {
+        self.half_open.len()
+    }
+
+    /// The half-open connection that came first.
+    pub(crate) fn oldest_half_open(&self) -> Option<ConnectionId> {
+        self.at(self.half_open.oldest()?).map(|(id, _)| id)
     }
 
     /// Restarts a connection's timer with this timeout. Returns whether it is still there.
@@ -285,7 +309,7 @@ impl ConnectionTable {
     /// Bytes reserved, to show that they never change.
     #[cfg(test)]
     fn reserved_len(&self) -> usize {
-        self.store.reserved_len() + self.index.reserved_len()
+        self.store.reserved_len() + self.index.reserved_len() + self.half_open.reserved_len()
     }
 
     fn local_hash(&self, protocol: Protocol, real: Endpoint, local: Endpoint) -> u64 {

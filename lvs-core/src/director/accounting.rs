@@ -88,6 +88,7 @@ impl Director {
                 server.total_connections -= 1;
             }
         });
+        self.note_count_down(id, count);
     }
 
     fn change_counts(&mut self, id: ServerId, change: impl FnOnce(&mut RealServer)) {

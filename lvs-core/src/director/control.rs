@@ -2,33 +2,35 @@
 //! so a refused command has changed nothing. Source: spec control §1.4–1.5, 2.5–2.6.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::Director;
 use super::accounting::thresholds;
+use super::weights::FACTOR_ONE;
 use crate::command::Command;
 use crate::error::ControlError;
 use crate::event::Event;
 use crate::flow::{AddressFamily, Endpoint};
+use crate::helper::Helper;
 use crate::scheduler::{Change, Scheduler, SchedulerInit};
 use crate::service::server_table::{Place, ServerRecord};
 use crate::service::stats::Meter;
 use crate::service::table::{Service, ServiceIndex};
 use crate::service::{
-    ForwardMethod, Netmask, RealServer, ServerConfig, ServerKey, ServiceConfig, ServiceKey, TunnelKind,
+    ForwardMethod, Netmask, RealServer, ServerConfig, ServerKey, ServiceConfig, ServiceKey, ServiceTimeouts, TunnelKind,
 };
 use crate::settings::Settings;
 use crate::time::Instant;
 
 /// The only persistence engine there is.
 const SIP: &str = "sip";
-/// Neutral load factor.
-const FACTOR_ONE: u32 = 1024;
 
 impl Director {
     pub(super) fn carry_out(&mut self, now: Instant, command: &Command) -> Result<(), ControlError> {
         match command {
             Command::AddService(key, config) => self.add_service(now, key, config),
-            Command::EditService(key, config) => self.edit_service(key, config),
+            Command::EditService(key, config) => self.edit_service(now, key, config),
             Command::DeleteService(key) => {
                 let index = self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
                 self.delete_service(now, index);
@@ -51,8 +53,9 @@ impl Director {
                 self.timeouts.set(*tcp, *tcp_fin, *udp);
                 Ok(())
             }
-            Command::SetSettings(settings) => self.set_settings(settings),
+            Command::SetSettings(settings) => self.set_settings(now, settings),
             Command::SetServerFactor { service, server, factor } => self.set_factor(now, service, server, *factor),
+            Command::Drain { service, server, deadline, then } => self.drain(now, service, server, *deadline, *then),
         }
     }
 
@@ -77,11 +80,16 @@ impl Director {
         }
         self.check_names(config)?;
         check_netmask(key, config)?;
+        check_timeouts(config)?;
+        if self.services.len() >= self.config.services_max {
+            return Err(ControlError::TableFull("services_max"));
+        }
         let scheduler = self.new_scheduler(&config.scheduler, key)?;
         self.services.insert(Service {
             key: *key,
             config: config.clone(),
             scheduler,
+            helper: self.helper(config),
             servers: alloc::vec::Vec::new(),
             meter: Meter::default(),
             is_unavailable: false,
@@ -90,18 +98,25 @@ impl Director {
         Ok(())
     }
 
-    fn edit_service(&mut self, key: &ServiceKey, config: &ServiceConfig) -> Result<(), ControlError> {
+    fn edit_service(&mut self, now: Instant, key: &ServiceKey, config: &ServiceConfig) -> Result<(), ControlError> {
         let index = self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
         self.check_names(config)?;
         check_netmask(key, config)?;
+        check_timeouts(config)?;
         let is_same = self.services.get(index).is_some_and(|service| service.config.scheduler == config.scheduler);
         let scheduler = if is_same { None } else { Some(self.new_scheduler(&config.scheduler, key)?) };
+        let helper = self.helper(config);
         let service = self.services.get_mut(index).expect("the index was just found");
+        let slow_start_changed = service.config.slow_start != config.slow_start;
         service.config = config.clone();
+        service.helper = helper;
         // The same scheduler keeps its state; another one starts afresh with the servers there are.
         if let Some(scheduler) = scheduler {
             service.scheduler = scheduler;
             service.scheduler.servers_changed(Change::Reset, &service.servers);
+        }
+        if slow_start_changed {
+            self.refresh_weights(now, index);
         }
         Ok(())
     }
@@ -110,15 +125,23 @@ impl Director {
         if !self.config.schedulers.contains(&config.scheduler) {
             return Err(ControlError::NoSuchScheduler(config.scheduler.clone()));
         }
+        if let Some(name) = config.helper.as_ref().filter(|name| self.config.helpers.get(name).is_none()) {
+            return Err(ControlError::NoSuchHelper(name.clone()));
+        }
         match &config.persistence_engine {
             Some(engine) if !engine.is_empty() && engine != SIP => Err(ControlError::NoSuchScheduler(engine.clone())),
             _ => Ok(()),
         }
     }
 
+    fn helper(&self, config: &ServiceConfig) -> Option<Arc<dyn Helper>> {
+        self.config.helpers.get(config.helper.as_ref()?)
+    }
+
     fn delete_service(&mut self, now: Instant, index: ServiceIndex) {
         let Some(service) = self.services.remove(index) else { return };
         for server in service.servers {
+            self.server_timers.clear(server.id);
             self.servers.bury(server.id, server, now, true);
         }
         self.servers_left(now);
@@ -132,25 +155,29 @@ impl Director {
             return Err(ControlError::ServerExists(config.key));
         }
         let server = match self.servers.find_buried(key, config) {
-            Some(id) => {
-                let counts = self.servers.revive(id, *key, config.clone(), index, now).expect("it was just found");
-                RealServer { weight: config.weight, last_weight: config.weight, ..counts }
-            }
+            Some(id) => self.servers.revive(id, *key, config.clone(), index).expect("it was just found"),
             None => {
                 check_unicast(&config.key)?;
+                if self.servers.len() >= self.config.servers_max {
+                    return Err(ControlError::TableFull("servers_max"));
+                }
                 let id = self.servers.insert(ServerRecord {
                     service: *key,
                     config: config.clone(),
                     place: Place::Listed { service: index, position: 0 },
                     meter: Meter::default(),
                     service_was_deleted: false,
-                    added_at: now,
+                    ramp_since: None,
+                    drain: None,
                     factor: FACTOR_ONE,
+                    route_mtu: None,
                 });
                 RealServer::new(id, config.key, config.weight)
             }
         };
-        self.list_server(index, server);
+        self.start_ramp(now, server.id);
+        let weight = self.effective_weight(now, server.id);
+        self.list_server(index, RealServer { weight, last_weight: weight, ..server });
         Ok(())
     }
 
@@ -181,9 +208,15 @@ impl Director {
         check_server(key, config)?;
         let service = self.services.get(index).expect("the index was just found");
         let position = service.position(&config.key).ok_or(ControlError::NoSuchServer(config.key))?;
-        let id = service.servers[position].id;
+        let (id, weight_before) = (service.servers[position].id, service.servers[position].weight);
         let before = self.servers.get(id).map(|record| record.config.clone());
         self.servers.edit(id, config.clone());
+        self.call_off_drain(id);
+        if weight_before == 0 && self.effective_weight(now, id) != 0 {
+            self.start_ramp(now, id);
+        } else {
+            self.time_ramp(now, id);
+        }
         let weight = self.effective_weight(now, id);
         let service = self.services.get_mut(index).expect("the index was just found");
         let server = &mut service.servers[position];
@@ -210,6 +243,7 @@ impl Director {
         let change = Change::Removed { index: position, id: removed.id };
         service.scheduler.servers_changed(change, &service.servers);
         self.renumber(index);
+        self.server_timers.clear(removed.id);
         self.servers.bury(removed.id, removed, now, false);
         self.servers_left(now);
         Ok(())
@@ -235,60 +269,18 @@ impl Director {
         Ok(())
     }
 
-    fn set_settings(&mut self, settings: &Settings) -> Result<(), ControlError> {
+    fn set_settings(&mut self, now: Instant, settings: &Settings) -> Result<(), ControlError> {
         if [settings.drop_entry, settings.drop_packet, settings.secure_tcp].iter().any(|mode| *mode > 3) {
             return Err(ControlError::Invalid("drop_entry, drop_packet and secure_tcp take 0 to 3"));
         }
+        let modes = |settings: &Settings| [settings.drop_entry, settings.drop_packet, settings.secure_tcp];
+        let modes_changed = modes(&self.config.settings) != modes(settings);
         self.config.settings = settings.clone();
+        // As in Linux, thresholds and rates alone wait for the next second.
+        if modes_changed {
+            self.evaluate_defence(now);
+        }
         Ok(())
-    }
-
-    fn set_factor(
-        &mut self,
-        now: Instant,
-        key: &ServiceKey,
-        server: &ServerKey,
-        factor: u32,
-    ) -> Result<(), ControlError> {
-        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
-        if factor > FACTOR_ONE * FACTOR_ONE {
-            return Err(ControlError::OutOfRange("factor"));
-        }
-        let service = self.services.get(index).expect("the index was just found");
-        let position = service.position(server).ok_or(ControlError::NoSuchServer(*server))?;
-        let id = service.servers[position].id;
-        if let Some(record) = self.servers.get_mut(id) {
-            record.factor = factor;
-        }
-        self.refresh_weight(now, index, position);
-        Ok(())
-    }
-
-    /// The weight schedulers use: the operator's, moved by the reported factor.
-    fn effective_weight(&self, _now: Instant, id: crate::service::ServerId) -> u32 {
-        self.servers.get(id).map_or(0, |record| {
-            let weight = u64::from(record.config.weight) * u64::from(record.factor) / u64::from(FACTOR_ONE);
-            u32::try_from(weight).unwrap_or(u32::MAX)
-        })
-    }
-
-    /// Brings a server's effective weight up to date and tells the scheduler if it moved.
-    pub(super) fn refresh_weight(&mut self, now: Instant, index: ServiceIndex, position: usize) {
-        let Some(id) = self.services.get(index).and_then(|service| service.servers.get(position)).map(|s| s.id) else {
-            return;
-        };
-        let weight = self.effective_weight(now, id);
-        let service = self.services.get_mut(index).expect("the index was just found");
-        let server = &mut service.servers[position];
-        if server.weight == weight {
-            return;
-        }
-        server.weight = weight;
-        if weight != 0 {
-            server.last_weight = weight;
-        }
-        service.is_unavailable = false;
-        service.scheduler.servers_changed(Change::Edited { index: position }, &service.servers);
     }
 
     /// Forgets what has waited in the trash long enough, and tells of it.
@@ -299,6 +291,15 @@ impl Director {
         for record in forgotten {
             self.events.push(Event::ServerForgotten { service: record.service, server: record.config.key });
         }
+    }
+}
+
+fn check_timeouts(config: &ServiceConfig) -> Result<(), ControlError> {
+    let Some(ServiceTimeouts { tcp, tcp_fin, udp }) = config.timeouts else { return Ok(()) };
+    let is_wrong = |timeout: Duration| timeout.is_zero() || timeout.as_secs() > TIMEOUT_MAX_S;
+    match [tcp, tcp_fin, udp].into_iter().flatten().any(is_wrong) {
+        true => Err(ControlError::Invalid("timeout")),
+        false => Ok(()),
     }
 }
 

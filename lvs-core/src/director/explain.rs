@@ -5,24 +5,26 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Director;
+use super::closing::answer_with_reset;
+use super::defend::HalfOpenRoom;
 use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
 use super::fragments::Fate;
+use super::help::Help;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
+use super::server_first::ServerFirst;
 use super::view::connection_view;
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
-use crate::packet::{HEADROOM, PacketBuf};
+use crate::helper::table::Helped;
+use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{self, Headers};
-
-/// Room behind the copy for an ICMP answer to a short packet.
-const TAILROOM: usize = 128;
 
 /// The steps so far, and a copy of the packet to try the rewrite on.
 struct Trial<'a> {
@@ -32,9 +34,8 @@ struct Trial<'a> {
 
 impl Director {
     pub(super) fn explain_packet(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
-        let mut storage =
-            alloc::vec![0; packet.headroom().max(HEADROOM) + packet.len() + packet.tailroom().max(TAILROOM)];
-        let start = packet.headroom().max(HEADROOM);
+        let mut storage = alloc::vec![0; packet.headroom() + packet.len() + packet.tailroom()];
+        let start = packet.headroom();
         storage[start..start + packet.len()].copy_from_slice(packet.bytes());
         let mut copy = PacketBuf::new(&mut storage, start, packet.len());
         (copy.offload, copy.mark) = (packet.offload, packet.mark);
@@ -66,7 +67,7 @@ impl Director {
             Fate::Wait => Verdict::Held,
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
-                try_send(trial, headers, &end)
+                self.try_send(trial, headers, &end)
             }
         }
     }
@@ -82,14 +83,8 @@ impl Director {
                 Verdict::Pass
             }
             Outcome::Drop(reason) => Verdict::Drop(reason),
-            Outcome::Request(id) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_known(now, trial, headers, connection, Direction::Request)
-            }
-            Outcome::Reply(id) => {
-                let connection = self.connections.get(id).expect("it was just found");
-                self.try_known(now, trial, headers, connection, Direction::Reply)
-            }
+            Outcome::Request(id) => self.try_known(now, trial, headers, id, Direction::Request),
+            Outcome::Reply(id) => self.try_known(now, trial, headers, id, Direction::Reply),
             Outcome::RelatedRequest(id, related) => {
                 let connection = self.connections.get(id).expect("it was just found");
                 self.try_related(now, trial, headers, connection, &related, Direction::Request)
@@ -98,8 +93,31 @@ impl Director {
                 let connection = self.connections.get(id).expect("it was just found");
                 self.try_related(now, trial, headers, connection, &related, Direction::Reply)
             }
+            Outcome::TunnelError(id, error) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                trial.steps.push(Step::IcmpAbout { icmp_type: error.error_type, code: error.code });
+                let connection_view = connection_view(connection, now);
+                trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
+                self.tell_client(&mut trial.packet, connection, &error)
+            }
+            Outcome::Close(id, direction) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+                trial.steps.push(Step::ServerGone);
+                answer_with_reset(&mut trial.packet, headers)
+            }
+            Outcome::Unreachable(id) => {
+                let connection = self.connections.get(id).expect("it was just found");
+                let view = connection_view(connection, now);
+                trial.steps.push(Step::KnownFlow { direction: Direction::Request, connection: view });
+                trial.steps.push(Step::ServerGone);
+                let path = self.answer_path(Direction::Request, headers);
+                let error = IcmpError::PortUnreachable;
+                forward::answer(&mut trial.packet, headers, error, &path, DropReason::ServerGone)
+            }
             Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
+            Outcome::ServerFirst(opened) => self.try_server_first(now, trial, headers, &opened),
         }
     }
 
@@ -108,27 +126,40 @@ impl Director {
         now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        connection: &Connection,
+        id: ConnectionId,
         direction: Direction,
     ) -> Verdict {
+        let connection = self.connections.get(id).expect("it was just found");
+        let helped = self.helped.get(id).filter(|_| connection.has_helper);
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        self.try_forward(trial, headers, connection, direction)
+        self.try_forward(now, trial, headers, (connection, helped), direction)
     }
 
     /// The state's next step, and the way out.
     fn try_forward(
         &self,
+        now: Instant,
         trial: &mut Trial<'_>,
         headers: &Headers,
-        connection: &Connection,
+        (connection, helped): (&Connection, Option<&Helped>),
         direction: Direction,
     ) -> Verdict {
-        let state = self.next_state(connection, trial.packet.bytes(), headers, direction).map(|next| Step::State {
+        let next = self.next_state(connection, trial.packet.bytes(), headers, direction);
+        let state = next.map(|next| Step::State {
             before: connection.state.name(),
             after: next.name(),
-            timeout: self.timeouts.of(next),
+            timeout: self.timeout_of(connection.server, next),
         });
-        let verdict = try_send(trial, headers, &self.flow_end(connection, direction, headers));
+        let end = self.flow_end(now, connection, direction, headers);
+        let verdict = match helped {
+            None => self.try_send(trial, headers, &end),
+            Some(helped) => {
+                // Requests move the state before they are sent, replies afterwards.
+                let seen = next.filter(|_| direction == Direction::Request).unwrap_or(connection.state);
+                let help = self.consult(now, helped, connection, seen, &end, &trial.packet, headers);
+                self.try_helped(now, trial, headers, &end, help)
+            }
+        };
         let is_counted = direction == Direction::Request || matches!(verdict, Verdict::Forward { .. });
         trial.steps.extend(state.filter(|_| is_counted));
         verdict
@@ -145,9 +176,9 @@ impl Director {
     ) -> Verdict {
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        let end = self.flow_end(connection, direction, headers);
+        let end = self.flow_end(now, connection, direction, headers);
         if connection.forward != ForwardMethod::Nat {
-            return try_send(trial, headers, &end);
+            return self.try_send(trial, headers, &end);
         }
         if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
             return Verdict::Drop(reason);
@@ -158,6 +189,47 @@ impl Director {
         }
     }
 
+    fn try_send(&self, trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+        if let Some(reason) = self.refuses_super_packet(&trial.packet, end) {
+            return Verdict::Drop(reason);
+        }
+        match end.direction {
+            Direction::Request => forward::request(&mut trial.packet, headers, &end.path),
+            Direction::Reply => forward::reply(&mut trial.packet, headers, &end.path),
+        }
+    }
+
+    fn try_helped(
+        &self,
+        now: Instant,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        end: &FlowEnd,
+        help: Result<Help, DropReason>,
+    ) -> Verdict {
+        let help = match help {
+            Ok(help) => help,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        if help.expected.is_some() || help.edit.is_some() {
+            let expected = help.expected.as_ref().map(|connection| {
+                let ends = Connection { deadline: now + connection.timeout, ..connection.clone() };
+                connection_view(&ends, now)
+            });
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
+            trial.steps.push(Step::Helped { expected, said });
+        }
+        if let Some(reason) = help.refused {
+            return Verdict::Drop(reason);
+        }
+        let verdict = self.try_send(trial, headers, end);
+        if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
+            help.write(&mut trial.packet, headers);
+        }
+        verdict
+    }
+
     fn try_refuse_unknown_reply(&self, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         self.refuse_reply_on(&mut trial.packet, headers)
     }
@@ -165,8 +237,15 @@ impl Director {
     fn try_first(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers, first: &FirstPacket) -> Verdict {
         let service = self.services.get(first.service).expect("look found it");
         trial.steps.push(Step::Service(service.key));
+        if self.defence.drop_packet.is_due() {
+            return Verdict::Drop(DropReason::DropPacketDefence);
+        }
+        let room = self.half_open_room(first, trial.packet.bytes(), headers);
+        if matches!(room, HalfOpenRoom::Full) {
+            return Verdict::Drop(DropReason::HalfOpenFull);
+        }
         let mut scheduler = service.scheduler.boxed_clone();
-        let choice = self.choose(now, first, scheduler.as_mut());
+        let choice = self.choose(now, first, trial.packet.bytes(), headers, scheduler.as_mut());
         self.tell_choice(now, trial, first, &choice);
         let connection = match choice.decision {
             Decision::Pass(reason) => {
@@ -180,10 +259,18 @@ impl Director {
                 return forward::answer(&mut trial.packet, headers, error, &path, DropReason::NoServer);
             }
             Decision::Bypass => bypass_connection(now, first),
-            Decision::Server { server, real, forward, .. } => new_connection(now, first, real, forward, Some(server)),
+            Decision::Server { server, real, forward, template } => {
+                if let Some(reason) = self.refuses_template(&template) {
+                    return Verdict::Drop(reason);
+                }
+                new_connection(now, first, real, forward, Some(server))
+            }
         };
-        if let Some(reason) = self.refuses_insertion(now, first, &connection) {
-            return Verdict::Drop(reason);
+        match self.refuses_insertion(now, first, &connection) {
+            // The place of a half-open connection that makes room.
+            Some(DropReason::ConnectionTableFull) if matches!(room, HalfOpenRoom::After(_)) => {}
+            Some(reason) => return Verdict::Drop(reason),
+            None => {}
         }
         trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
         if first.is_quoted {
@@ -192,7 +279,28 @@ impl Director {
                 _ => Verdict::Pass,
             };
         }
-        self.try_forward(trial, headers, &connection, Direction::Request)
+        let helped = self.helper_for(first, connection.forward).map(Helped::by);
+        self.try_forward(now, trial, headers, (&connection, helped.as_ref()), Direction::Request)
+    }
+
+    fn try_server_first(
+        &self,
+        now: Instant,
+        trial: &mut Trial<'_>,
+        headers: &Headers,
+        opened: &ServerFirst,
+    ) -> Verdict {
+        let service = self.services.get(opened.first.service).expect("look found it");
+        trial.steps.push(Step::Service(service.key));
+        let connection = self.server_first_connection(now, opened);
+        if let Some(reason) = self.refuses_template(&opened.template) {
+            return Verdict::Drop(reason);
+        }
+        if let Some(reason) = self.refuses_insertion(now, &opened.first, &connection) {
+            return Verdict::Drop(reason);
+        }
+        trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
+        self.try_forward(now, trial, headers, (&connection, None), Direction::Reply)
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {
@@ -223,13 +331,6 @@ impl Director {
             candidates: candidates.collect(),
             chosen,
         });
-    }
-}
-
-fn try_send(trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
-    match end.direction {
-        Direction::Request => forward::request(&mut trial.packet, headers, &end.path),
-        Direction::Reply => forward::reply(&mut trial.packet, headers, &end.path),
     }
 }
 

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
+use super::defend::HalfOpenRoom;
 use super::look::{FirstPacket, FlowEnd};
 use crate::connection::table::TableFull;
 use crate::connection::{Connection, ConnectionId};
@@ -14,8 +15,9 @@ use crate::drop_reason::DropReason;
 use crate::event::Table;
 use crate::explanation::PassReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::helper::table::Helped;
 use crate::packet::PacketBuf;
-use crate::persistence::{Template, TemplateId, TemplateKey};
+use crate::persistence::{Template, TemplateId, TemplateKey, sip};
 use crate::scheduler::none::NeverChoose;
 use crate::scheduler::{Request, Scheduler};
 use crate::service::table::{FTP_PORT, Service};
@@ -24,6 +26,7 @@ use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError};
 use crate::wire::parse::Headers;
+use crate::wire::udp;
 
 /// FTP's active data connections come from here; such clients are never scheduled.
 const FTP_DATA_PORT: u16 = 20;
@@ -68,10 +71,19 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
+        if self.defence.drop_packet.refuses() {
+            return (Verdict::Drop(DropReason::DropPacketDefence), None);
+        }
         self.expire_some(now);
+        let room = self.half_open_room(first, packet.bytes(), headers);
+        if matches!(room, HalfOpenRoom::Full) {
+            self.tell_full(Table::HalfOpen);
+            return (Verdict::Drop(DropReason::HalfOpenFull), None);
+        }
+        self.note_half_open();
         let service = self.services.get_mut(first.service).expect("look found it");
         let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NeverChoose));
-        let choice = self.choose(now, first, scheduler.as_mut());
+        let choice = self.choose(now, first, packet.bytes(), headers, scheduler.as_mut());
         let service = self.services.get_mut(first.service).expect("look found it");
         service.scheduler = scheduler;
         if let Some(template) = choice.invalid {
@@ -91,6 +103,9 @@ impl Director {
                 self.open_and_send(now, first, connection, packet, headers)
             }
             Decision::Server { server, real, forward, template } => {
+                if let HalfOpenRoom::After(id) = room {
+                    self.evict_half_open(now, id);
+                }
                 let mut connection = new_connection(now, first, real, forward, Some(server));
                 connection.one_packet = self.is_one_packet(first);
                 match self.bind_template(now, first, server, forward, template) {
@@ -102,20 +117,33 @@ impl Director {
         }
     }
 
-    fn is_one_packet(&self, first: &FirstPacket) -> bool {
+    pub(super) fn is_one_packet(&self, first: &FirstPacket) -> bool {
         first.protocol == Protocol::Udp
             && self.services.get(first.service).is_some_and(|service| service.config.one_packet)
     }
 
     /// Which server, by the rules of the service. Changes nothing but `scheduler`'s own state.
-    pub(super) fn choose(&self, now: Instant, first: &FirstPacket, scheduler: &mut dyn Scheduler) -> Choice {
+    pub(super) fn choose(
+        &self,
+        now: Instant,
+        first: &FirstPacket,
+        bytes: &[u8],
+        headers: &Headers,
+        scheduler: &mut dyn Scheduler,
+    ) -> Choice {
         let service = self.services.get(first.service).expect("look found it");
         let only = |decision| Choice { decision, invalid: None, was_scheduled: false };
         if first.client.port == FTP_DATA_PORT {
             return only(Decision::Pass(PassReason::FtpDataSource));
         }
         if service.is_persistent() {
-            return self.choose_persistent(now, first, service, scheduler);
+            return match engine_key(service, first, bytes, headers) {
+                Ok(engine_key) => {
+                    let key = TemplateKey { engine_key, ..template_key(service, first) };
+                    self.choose_persistent(now, first, key, scheduler)
+                }
+                Err(reason) => only(Decision::Drop(reason)),
+            };
         }
         let is_fwmark = matches!(service.key, ServiceKey::FwMark { .. });
         if !is_fwmark && first.destination.port != service.key.port() {
@@ -136,10 +164,10 @@ impl Director {
         &self,
         now: Instant,
         first: &FirstPacket,
-        service: &Service,
+        key: TemplateKey,
         scheduler: &mut dyn Scheduler,
     ) -> Choice {
-        let key = template_key(service, first);
+        let service = self.services.get(first.service).expect("look found it");
         let found = self.templates.find(now, &key);
         let usable = found.filter(|id| self.is_template_usable(*id));
         let invalid = found.filter(|_| usable.is_none());
@@ -212,24 +240,24 @@ impl Director {
 
     /// Unicast, and not one of the director's own addresses.
     fn is_foreign_unicast(&self, address: IpAddr) -> bool {
-        let sides = [&self.config.client_side, &self.config.server_side];
-        let is_own = sides.iter().any(|side| side.address(AddressFamily::of(address)) == Some(address));
         let is_unicast = match address {
             IpAddr::V4(address) => !(address.is_multicast() || address.is_broadcast() || address.is_unspecified()),
             IpAddr::V6(address) => !(address.is_multicast() || address.is_unspecified()),
         };
-        is_unicast && !is_own && !self.services.is_virtual(address)
+        is_unicast && !self.is_own_address(address) && !self.services.is_virtual(address)
     }
 
-    fn is_template_usable(&self, id: TemplateId) -> bool {
+    pub(super) fn is_template_usable(&self, id: TemplateId) -> bool {
         let template = self.templates.get(id).expect("it was just found");
         let Some(server) = self.servers.get(template.server) else { return false };
         let is_quiesced = || self.weight_of(template.server) == 0;
-        server.is_listed() && !(self.config.settings.expire_quiescent_template && is_quiesced())
+        server.is_listed()
+            && server.drain.is_none()
+            && !(self.config.settings.expire_quiescent_template && is_quiesced())
     }
 
     /// Finds or makes the template a new connection hangs on.
-    fn bind_template(
+    pub(super) fn bind_template(
         &mut self,
         now: Instant,
         first: &FirstPacket,
@@ -275,26 +303,22 @@ impl Director {
         &mut self,
         now: Instant,
         first: &FirstPacket,
-        connection: Connection,
+        mut connection: Connection,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
-        let (server, template) = (connection.server, connection.template);
         if connection.one_packet {
-            return self.send_one_packet(now, &connection, packet, headers);
+            return self.send_one_packet(now, &connection, Direction::Request, packet, headers);
         }
-        let id = match self.connections.insert(now, connection) {
+        let helper = self.helper_for(first, connection.forward);
+        connection.has_helper = helper.is_some();
+        let id = match self.open(now, connection) {
             Ok(id) => id,
-            Err(full) => {
-                self.tell_full(Table::Connections);
-                return (Verdict::Drop(refusal(full)), None);
-            }
+            Err(reason) => return (Verdict::Drop(reason), None),
         };
-        if let Some(server) = server {
-            self.count_up(server, Count::Connection);
+        if let Some(helper) = helper {
+            self.helped.insert(id, Helped::by(helper));
         }
-        self.hold_template(now, template);
-        self.count_connection(server);
         if first.is_quoted {
             // A flow read from an ICMP error gets no state; it keeps its first three seconds.
             return match icmp::related(packet.bytes(), headers) {
@@ -303,6 +327,21 @@ impl Director {
             };
         }
         self.known_request(now, id, packet, headers)
+    }
+
+    /// Puts a connection into the table and counts it.
+    pub(super) fn open(&mut self, now: Instant, connection: Connection) -> Result<ConnectionId, DropReason> {
+        let (server, template) = (connection.server, connection.template);
+        let id = self.connections.insert(now, connection).map_err(|full| {
+            self.tell_full(Table::Connections);
+            refusal(full)
+        })?;
+        if let Some(server) = server {
+            self.count_up(server, Count::Connection);
+        }
+        self.hold_template(now, template);
+        self.count_connection(server);
+        Ok(id)
     }
 
     /// A new connection of a template: one more child, and the template's timer starts again.
@@ -315,26 +354,34 @@ impl Director {
     }
 
     /// One-packet scheduling: the connection lives for this packet only.
-    fn send_one_packet(
+    pub(super) fn send_one_packet(
         &mut self,
         now: Instant,
         connection: &Connection,
+        direction: Direction,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
-        let end = self.flow_end(connection, Direction::Request, headers);
+        let end = self.flow_end(now, connection, direction, headers);
         if let Some(server) = connection.server {
             self.count_up(server, Count::Connection);
         }
         self.count_connection(connection.server);
-        self.count_in(connection.server, 1, super::known_flow::datagram_len(headers));
+        if direction == Direction::Request {
+            self.count_in(connection.server, 1, super::known_flow::datagram_len(headers));
+        }
         let verdict = self.send(packet, headers, &end);
+        let is_answered = direction == Direction::Reply && matches!(verdict, Verdict::Forward { .. });
+        if is_answered {
+            self.count_out(connection.server, 1, super::known_flow::datagram_len(headers));
+        }
         if let Some(server) = connection.server {
             self.count_down(server, Count::Connection);
         }
         if let Some(id) = connection.template {
             if let Some(template) = self.templates.get_mut(id) {
-                template.in_packets += 1;
+                template.in_packets += u64::from(direction == Direction::Request);
+                template.assured |= is_answered;
                 let timeout = template.timeout;
                 self.templates.rearm(id, now, timeout);
             }
@@ -353,6 +400,12 @@ impl Director {
             return None;
         }
         self.connections.would_refuse(now, connection).map(refusal)
+    }
+
+    /// Why a template that persistence asks for would not be made now.
+    pub(super) fn refuses_template(&self, persistence: &Persistence) -> Option<DropReason> {
+        let is_full = self.templates.len() == self.templates.capacity();
+        (is_full && matches!(persistence, Persistence::New { .. })).then_some(DropReason::TemplateTableFull)
     }
 
     /// Ends a connection whose addresses and ports were just used anew, or whose server is gone.
@@ -386,11 +439,33 @@ pub(super) fn bypass_connection(now: Instant, first: &FirstPacket) -> Connection
     new_connection(now, first, Endpoint::new(nowhere, 0), ForwardMethod::Bypass, None)
 }
 
-const fn refusal(full: TableFull) -> DropReason {
+pub(super) const fn refusal(full: TableFull) -> DropReason {
     match full {
         TableFull::Capacity => DropReason::ConnectionTableFull,
         TableFull::ClientEndpoint => DropReason::ClientEndpointFull,
     }
+}
+
+/// What the service's persistence engine finds in the packet; `None` for a service without one.
+fn engine_key(
+    service: &Service,
+    first: &FirstPacket,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Result<Option<Box<[u8]>>, DropReason> {
+    if !service.has_engine() {
+        return Ok(None);
+    }
+    if first.is_quoted {
+        return Err(DropReason::NoPersistenceKey);
+    }
+    call_id_in(bytes, headers).map(|call_id| Some(call_id.into())).ok_or(DropReason::NoPersistenceKey)
+}
+
+/// The Call-ID in a packet, which must be UDP.
+pub(super) fn call_id_in<'a>(bytes: &'a [u8], headers: &Headers) -> Option<&'a [u8]> {
+    let datagram = Some(headers.payload(bytes)).filter(|_| headers.protocol == Protocol::Udp.number())?;
+    sip::call_id(datagram.get(udp::HEADER_LEN..)?).ok()
 }
 
 /// The key persistence looks a client up by (spec control §4.1).

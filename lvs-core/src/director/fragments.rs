@@ -1,9 +1,6 @@
 //! Fragments: the first one is handled like any packet and decides for the rest of its datagram. Parts that come
-//! before it wait and leave through `poll_transmit`; datagrams whose checksum needs every byte (SCTP) wait until they
-//! are complete. A datagram counts once, with its whole length. DESIGN: "Fragments are tracked, not reassembled".
-
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
+//! before it wait and leave through `poll_transmit`; datagrams that are needed whole (SCTP's checksum, tunnels) wait until
+//! they are complete. A datagram counts once, with its whole length. DESIGN: "Fragments are tracked, not reassembled".
 
 use super::Director;
 use super::look::FlowEnd;
@@ -13,16 +10,16 @@ use crate::flow::Protocol;
 use crate::fragment::{DatagramId, DatagramKey, Decision, FragmentMemory, Part};
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::rng::Seed;
+use crate::service::ForwardMethod;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::parse::{self, FragmentPart, Headers};
 use crate::wire::reassembly::join;
 
-/// Datagrams in progress, and packets on their way to `poll_transmit`.
+/// Datagrams in progress.
 #[derive(Debug)]
 pub(super) struct FragmentTable {
     pub memory: FragmentMemory<FlowEnd>,
-    outbox: VecDeque<(Vec<u8>, usize, Verdict)>,
 }
 
 /// What becomes of a fragment, before anything is changed.
@@ -42,22 +39,11 @@ pub(super) enum Fate {
 
 impl FragmentTable {
     pub fn new(capacity: u32, bytes_max: u32, seed: Seed) -> Self {
-        Self { memory: FragmentMemory::new(capacity, bytes_max, seed), outbox: VecDeque::new() }
+        Self { memory: FragmentMemory::new(capacity, bytes_max, seed) }
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
         self.memory.next_deadline()
-    }
-
-    /// Writes the next waiting packet into `into`.
-    pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
-        let (storage, len, verdict) = self.outbox.pop_front()?;
-        if into.set_len(len).is_none() {
-            return Some(Verdict::Drop(DropReason::NoTailroom));
-        }
-        into.bytes_mut().copy_from_slice(&storage[storage.len() - len..]);
-        into.offload = Default::default();
-        Some(verdict)
     }
 }
 
@@ -113,7 +99,7 @@ impl Director {
             return match part.offset {
                 _ if !is_maybe_ours && part.offset != 0 => Fate::Pass,
                 _ if !memory.has_place() => Fate::Drop(DropReason::FragmentTableFull),
-                _ if is_maybe_ours && needs_every_byte(protocol) => wait,
+                _ if is_maybe_ours && self.is_needed_whole(protocol, headers, mark) => wait,
                 0 => Fate::First,
                 _ => wait,
             };
@@ -135,6 +121,14 @@ impl Director {
         mark != 0 || self.services.is_virtual(headers.destination) || self.servers.has_address(headers.source)
     }
 
+    /// Whether a datagram of ours is put together before anything is decided. SCTP's CRC32c covers the whole packet, so
+    /// a port can only change once all of it is there. And Linux puts what goes into a tunnel together, so that the
+    /// server gets the datagram whole; which datagrams do is not known before their first fragment, so all requests wait.
+    fn is_needed_whole(&self, protocol: Protocol, headers: &Headers, mark: u32) -> bool {
+        let is_request = mark != 0 || self.services.is_virtual(headers.destination);
+        protocol == Protocol::Sctp || (is_request && self.servers.has_tunnels())
+    }
+
     fn first_fragment(
         &mut self,
         now: Instant,
@@ -142,8 +136,7 @@ impl Director {
         headers: &Headers,
         part: &FragmentPart,
     ) -> Verdict {
-        let is_tracked = part.more && Protocol::from_number(headers.protocol).is_some();
-        if !is_tracked {
+        if !is_tracked(headers, part) {
             return self.whole_packet(now, packet, headers).0;
         }
         let key = DatagramKey::of(headers, part);
@@ -185,18 +178,8 @@ impl Director {
             (Decision::Drop(reason), _) | (_, Err(reason)) => Verdict::Drop(reason),
             _ => Verdict::Drop(DropReason::FirstFragmentRefused),
         };
-        self.send_later(storage, verdict);
-    }
-
-    fn send_later(&mut self, storage: Vec<u8>, verdict: Verdict) {
-        match verdict {
-            Verdict::Drop(reason) => self.count_drop(reason),
-            verdict => {
-                // A forwarded packet may have shrunk or grown at its front only; its end is the storage's end.
-                let len = storage.len() - HEADROOM;
-                self.fragments.outbox.push_back((storage, len, verdict));
-            }
-        }
+        let (start, len) = (packet.start(), packet.len());
+        self.transmit_later(storage, start, len, verdict);
     }
 
     /// A later fragment of a datagram whose first one was forwarded.
@@ -227,17 +210,18 @@ impl Director {
         part: &FragmentPart,
     ) -> Result<(), DropReason> {
         let key = DatagramKey::of(headers, part);
-        let collects = Protocol::from_number(headers.protocol).is_some_and(needs_every_byte);
         let id = match self.fragments.memory.find(now, &key) {
             Some(id) => id,
             None => {
-                let decision = if collects { Decision::Collecting } else { Decision::Open };
+                let is_collected = Protocol::from_number(headers.protocol)
+                    .is_some_and(|protocol| self.is_needed_whole(protocol, headers, packet.mark));
+                let decision = if is_collected { Decision::Collecting } else { Decision::Open };
                 self.fragments.memory.remember(now, key, decision)?
             }
         };
         self.fragments.memory.wait(id, packet, headers, part.offset)?;
         let is_complete = self.fragments.memory.note(id, headers, part);
-        if is_complete && collects {
+        if is_complete && matches!(self.fragments.memory.decision(id), Decision::Collecting) {
             let (mut parts, longest) = self.fragments.memory.take_waiting(id);
             self.fragments.memory.forget(id);
             parts.sort_by_key(|part| part.offset);
@@ -257,22 +241,20 @@ impl Director {
         let len = storage.len() - HEADROOM;
         let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
         packet.mark = mark;
-        let verdict = match parse::parse(packet.bytes()) {
-            Ok(headers) => self.whole_packet(now, &mut packet, &headers).0,
-            Err(reason) => Verdict::Drop(reason),
+        let (verdict, flow) = match parse::parse(packet.bytes()) {
+            Ok(headers) => self.whole_packet(now, &mut packet, &headers),
+            Err(reason) => (Verdict::Drop(reason), None),
         };
         let (start, len) = (packet.start(), packet.len());
-        storage.truncate(start + len);
+        let is_tunnelled = flow.is_some_and(|flow| flow.path.method == ForwardMethod::Tunnel);
         let verdict = match verdict {
-            Verdict::Forward { next_hop, direction, mtu } => {
+            // A tunnel's packets are our own: how the client cut the datagram says nothing about their way.
+            Verdict::Forward { next_hop, direction, mtu } if !is_tunnelled => {
                 Verdict::Forward { next_hop, direction, mtu: mtu.min(u16::try_from(longest).unwrap_or(u16::MAX)) }
             }
             other => other,
         };
-        match verdict {
-            Verdict::Drop(reason) => self.count_drop(reason),
-            verdict => self.fragments.outbox.push_back((storage, len, verdict)),
-        }
+        self.transmit_later(storage, start, len, verdict);
     }
 
     /// Forgets datagrams whose parts did not come in time.
@@ -285,7 +267,7 @@ impl Director {
     }
 }
 
-/// SCTP's CRC32c covers the whole packet, so a port can only change once all of it is there.
-fn needs_every_byte(protocol: Protocol) -> bool {
-    protocol == Protocol::Sctp
+/// Whether the rest of this first fragment's datagram will follow it.
+fn is_tracked(headers: &Headers, part: &FragmentPart) -> bool {
+    part.more && Protocol::from_number(headers.protocol).is_some()
 }

@@ -2,6 +2,7 @@
 //! Requests are counted before anything can refuse them, replies only once they are on their way (spec datapath §1.8).
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
@@ -9,11 +10,14 @@ use super::look::FlowEnd;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::{Connection, ConnectionId, Role, State};
+use crate::defence::is_on;
 use crate::drop_reason::DropReason;
-use crate::flow::Endpoint;
+use crate::flow::{AddressFamily, Endpoint};
+use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
-use crate::service::ForwardMethod;
+use crate::service::server_table::Place;
+use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -30,11 +34,18 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
-        let end = self.flow_end(connection, Direction::Request, headers);
+        let (server, has_helper) = (connection.server, connection.has_helper);
+        let end = self.flow_end(now, connection, Direction::Request, headers);
+        if connection.no_client_port {
+            self.learn_client_port(id, packet.bytes(), headers);
+        }
         self.count_in(server, 1, datagram_len(headers));
         self.move_state(id, packet.bytes(), headers, Direction::Request);
-        let verdict = self.send(packet, headers, &end);
+        let verdict = if has_helper {
+            self.send_helped(now, id, packet, headers, &end)
+        } else {
+            self.send(packet, headers, &end)
+        };
         let connection = self.connections.get_mut(id).expect("nothing removed it");
         connection.in_packets += 1;
         let timeout = connection.timeout;
@@ -51,11 +62,16 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
-        let server = connection.server;
-        let end = self.flow_end(connection, Direction::Reply, headers);
-        let verdict = self.send(packet, headers, &end);
+        let (server, has_helper) = (connection.server, connection.has_helper);
+        let end = self.flow_end(now, connection, Direction::Reply, headers);
+        let verdict = if has_helper {
+            self.send_helped(now, id, packet, headers, &end)
+        } else {
+            self.send(packet, headers, &end)
+        };
         if matches!(verdict, Verdict::Forward { .. }) {
-            self.count_out(server, 1, datagram_len(headers));
+            let counted_len = if has_helper { resized_len(headers, packet) } else { datagram_len(headers) };
+            self.count_out(server, 1, counted_len);
             self.move_state(id, packet.bytes(), headers, Direction::Reply);
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
             self.connections.rearm(id, now, timeout);
@@ -63,12 +79,32 @@ impl Director {
         (verdict, Some(end))
     }
 
+    /// The first packet of an FTP data connection tells whence the client comes, even if it gets no further.
+    fn learn_client_port(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers) {
+        if let Some((port, _)) = headers.ports(bytes) {
+            self.connections.set_client_port(id, port);
+        }
+    }
+
     /// Rewrites the packet for its way out.
     pub(super) fn send(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
+        if let Some(reason) = self.refuses_super_packet(packet, end) {
+            return Verdict::Drop(reason);
+        }
+        let segments = self.later_segments(packet, end);
         let verdict = match end.direction {
             Direction::Request => forward::request(packet, headers, &end.path),
             Direction::Reply => forward::reply(packet, headers, &end.path),
         };
+        if end.direction == Direction::Request && end.path.method == ForwardMethod::Tunnel {
+            self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
+            if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
+                record.route_mtu = Some(end.path.mtu);
+            }
+            if matches!(verdict, Verdict::Forward { .. }) {
+                self.send_segments(segments, end);
+            }
+        }
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
             // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
@@ -80,23 +116,49 @@ impl Director {
     }
 
     /// Where packets of this connection go in this direction.
-    pub(super) fn flow_end(&self, connection: &Connection, direction: Direction, headers: &Headers) -> FlowEnd {
-        let record = connection.server.and_then(|id| self.servers.get(id));
+    pub(super) fn flow_end(
+        &self,
+        now: Instant,
+        connection: &Connection,
+        direction: Direction,
+        headers: &Headers,
+    ) -> FlowEnd {
         let mtu = match direction {
-            Direction::Request => record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu),
+            Direction::Request => self.request_mtu(now, connection),
             Direction::Reply => self.config.client_side.mtu,
         };
         let path = Path {
             method: connection.forward,
+            is_local: connection.forward == ForwardMethod::Local || self.is_own_address(connection.real.address),
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
-            tunnel: record.map(|record| record.config.tunnel).unwrap_or_default(),
+            tunnel: self.tunnel_path(connection),
             mtu,
+            mss_clamp: self.mss_clamp(connection),
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         };
         FlowEnd { path, direction, server: connection.server }
+    }
+
+    /// Highest MSS the connection's service lets SYNs announce.
+    fn mss_clamp(&self, connection: &Connection) -> Option<u16> {
+        let Place::Listed { service, .. } = self.servers.get(connection.server?)?.place else { return None };
+        self.services.get(service)?.config.mss_clamp
+    }
+
+    /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose errors
+    /// come to us, what routers on the way have told.
+    fn request_mtu(&self, now: Instant, connection: &Connection) -> u16 {
+        let record = connection.server.and_then(|id| self.servers.get(id));
+        let mtu = record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu);
+        match connection.forward {
+            ForwardMethod::Tunnel => {
+                self.servers.path_mtu(now, connection.real.address).map_or(mtu, |path_mtu| path_mtu.min(mtu))
+            }
+            _ => mtu,
+        }
     }
 
     /// Who an ICMP error about this packet comes from: the virtual address it was sent to, else the director's own
@@ -109,9 +171,32 @@ impl Director {
         }
     }
 
-    /// Identification of the next packet the director makes itself.
-    pub(super) fn identification(&self) -> u16 {
-        (self.seed.derive(self.answers).value() >> 48) as u16
+    /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
+    pub(super) fn identification(&self) -> u32 {
+        let secret = self.seed.derive(IDENTIFICATION).value();
+        (self.answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
+    }
+
+    /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
+    /// it already has (`tun_mixed_types`).
+    fn tunnel_path(&self, connection: &Connection) -> TunnelPath {
+        let record = connection.server.and_then(|id| self.servers.get(id));
+        let Some(record) = record.filter(|_| connection.forward == ForwardMethod::Tunnel) else {
+            return TunnelPath::default();
+        };
+        let source_port = match record.config.tunnel.kind {
+            TunnelKind::Gue => {
+                let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
+                tunnel::source_port(self.seed.derive(SOURCE_PORTS), flow)
+            }
+            TunnelKind::Ipip | TunnelKind::Gre => 0,
+        };
+        TunnelPath {
+            config: record.config.tunnel,
+            source: self.config.server_side.address(AddressFamily::of(connection.real.address)),
+            source_port,
+            discovers_mtu: self.config.settings.pmtu_disc,
+        }
     }
 
     /// The state after this packet; `None` if its transport header cannot be read or says nothing (AH, ESP).
@@ -143,16 +228,22 @@ impl Director {
         }
     }
 
-    /// Moves a connection to its next state: timeout, activity of its server, its template's assurance.
+    /// Moves a connection to its next state.
     pub(super) fn move_state(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers, direction: Direction) {
         let connection = self.connections.get(id).expect("the caller found it");
         let Some(next) = self.next_state(connection, bytes, headers, direction) else { return };
-        let timeout = self.timeouts.of(next);
-        let connection = self.connections.get_mut(id).expect("the caller found it");
+        self.enter_state(id, next, direction);
+    }
+
+    /// Puts a connection into a state: timeout, activity of its server, its template's assurance.
+    pub(super) fn enter_state(&mut self, id: ConnectionId, next: State, direction: Direction) {
+        let connection = self.connections.get(id).expect("the caller found it");
+        let timeout = self.timeout_of(connection.server, next);
         let before = connection.state;
+        self.connections.set_state(id, next);
+        let connection = self.connections.get_mut(id).expect("the caller found it");
         let (server, template) = (connection.server, connection.template);
         let (was_active, is_active) = (connection.is_active, next.is_active());
-        connection.state = next;
         connection.timeout = timeout;
         connection.is_active = is_active;
         if direction == Direction::Reply {
@@ -176,6 +267,22 @@ impl Director {
             if let Some(template) = self.templates.get_mut(template) {
                 template.assured = true;
             }
+        }
+    }
+
+    /// How long a connection of this server lives in this state: by its service, else by the director.
+    pub(super) fn timeout_of(&self, server: Option<ServerId>, state: State) -> Duration {
+        self.service_timeout(server, state).unwrap_or_else(|| self.timeouts.of(state))
+    }
+
+    fn service_timeout(&self, server: Option<ServerId>, state: State) -> Option<Duration> {
+        let Place::Listed { service, .. } = self.servers.get(server?)?.place else { return None };
+        let timeouts = self.services.get(service)?.config.timeouts?;
+        match state {
+            State::Tcp(TcpState::Established) => timeouts.tcp,
+            State::Tcp(TcpState::FinWait) => timeouts.tcp_fin,
+            State::Udp => timeouts.udp,
+            _ => None,
         }
     }
 
@@ -224,20 +331,26 @@ impl Director {
     pub(super) fn answer_path(&self, direction: Direction, headers: &Headers) -> Path {
         Path {
             method: ForwardMethod::Local,
+            is_local: false,
             client: Endpoint::new(headers.source, 0),
             virtual_endpoint: Endpoint::new(headers.destination, 0),
             real: Endpoint::new(headers.destination, 0),
             tunnel: Default::default(),
             mtu: u16::MAX,
+            mss_clamp: None,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         }
     }
 
     pub(super) fn is_secure_tcp(&self) -> bool {
-        self.config.settings.secure_tcp >= 2
+        is_on(self.config.settings.secure_tcp)
     }
 }
+
+/// What seeds are derived for: identifications, and GUE's source ports. Far from the schedulers' numbers.
+const IDENTIFICATION: u64 = u64::MAX;
+const SOURCE_PORTS: u64 = u64::MAX - 1;
 
 /// The length that is counted: of the whole packet, less an IPv6 fragment header, as if it had been reassembled.
 pub(super) fn datagram_len(headers: &Headers) -> u64 {
@@ -246,4 +359,9 @@ pub(super) fn datagram_len(headers: &Headers) -> u64 {
         _ => 0,
     };
     (headers.packet_len - fragment_header) as u64
+}
+
+/// The same for a packet that a helper may have made longer or shorter than its `headers` say.
+fn resized_len(headers: &Headers, packet: &PacketBuf<'_>) -> u64 {
+    datagram_len(headers) + packet.len() as u64 - headers.packet_len as u64
 }

@@ -1,7 +1,11 @@
 //! Looking a packet up, without changing anything: which flow it belongs to, and whether it may open one.
 //! The order of questions is Linux's (spec datapath §§1.2–1.6). `handle_packet` and `explain` both start here.
 
+use alloc::boxed::Box;
+
 use super::Director;
+use super::server_first::ServerFirst;
+use super::tunnel_error::TunnelError;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
@@ -37,10 +41,18 @@ pub(super) enum Outcome {
     Reply(ConnectionId),
     RelatedRequest(ConnectionId, Related),
     RelatedReply(ConnectionId, Related),
+    /// An ICMP error about a tunnel packet of ours.
+    TunnelError(ConnectionId, TunnelError),
+    /// Its TCP connection is closed: RST to both sides.
+    Close(ConnectionId, Direction),
+    /// Its server is gone and the client is told by ICMP.
+    Unreachable(ConnectionId),
     /// From a NAT server, without a connection, and `nat_icmp_send` is on.
     UnknownReply,
     /// May open a connection.
     First(FirstPacket),
+    /// From a server, and opens a connection.
+    ServerFirst(Box<ServerFirst>),
 }
 
 /// A packet that a service takes.
@@ -65,13 +77,24 @@ pub(super) struct FlowEnd {
 }
 
 /// What a known connection's packet may do.
-enum Fate {
+pub(super) enum Fate {
     Continue,
-    /// It opens the connection anew.
-    Reschedule,
-    ServerGone,
-    /// Its server is gone, and so is the connection (`expire_nodest_conn`).
+    /// The connection ends; the packet may open a new one.
     Ended,
+    /// The connection ends; the packet opens a new one, though it is no SYN.
+    Elsewhere,
+    /// The connection is closed by RSTs.
+    Close,
+    /// The client is told by ICMP that nobody serves the connection.
+    Unreachable,
+    Drop(DropReason),
+}
+
+/// Whether a packet may open a connection, by its protocol.
+enum Opening {
+    Yes,
+    No(PassReason),
+    Truncated,
 }
 
 impl Look {
@@ -99,66 +122,90 @@ impl Director {
             };
             return Look::of(outcome);
         };
-        if headers.source_route {
-            let is_ours = self.services.is_virtual(headers.destination)
-                || self.connections.find_reply(now, protocol, source, destination).is_some();
-            return Look::of(match is_ours {
-                true => Outcome::Drop(DropReason::SourceRouted),
-                false => Outcome::Pass(PassReason::SourceRouted),
-            });
+        // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`, `nat_ipopts`).
+        let is_ipv4 = headers.family == AddressFamily::Ipv4;
+        let is_replying = || self.connections.find_reply(now, protocol, source, destination).is_some();
+        let is_ours = || self.services.is_virtual(headers.destination) || (is_ipv4 && is_replying());
+        if headers.source_route && is_ours() {
+            return Look::of(Outcome::Drop(DropReason::SourceRouted));
         }
         // Linux looks for a reply first. A packet that is both (its client is another connection's server) is too rare
         // to make every request pay for that; only where unknown replies are refused does the order show.
         if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
             return Look::of(match self.connections.find_reply(now, protocol, source, destination) {
-                Some(id) => Outcome::Reply(id),
-                None => Outcome::UnknownReply,
+                Some(id) => self.look_reply(now, id, packet, headers),
+                None => match self.look_server_first(now, source, destination, packet.bytes(), headers) {
+                    Some(opened) => Outcome::ServerFirst(Box::new(opened)),
+                    None => Outcome::UnknownReply,
+                },
             });
         }
         if let Some(id) = self.connections.find_request(now, protocol, source, destination) {
-            return self.look_known(id, packet, headers);
+            return self.look_known(now, id, packet, headers);
         }
         if let Some(id) = self.connections.find_reply(now, protocol, source, destination) {
-            return Look::of(Outcome::Reply(id));
+            return Look::of(self.look_reply(now, id, packet, headers));
         }
-        Look::of(self.look_first(packet, headers))
+        if let Some(opened) = self.look_server_first(now, source, destination, packet.bytes(), headers) {
+            return Look::of(Outcome::ServerFirst(Box::new(opened)));
+        }
+        Look::of(self.look_first(packet, headers, false))
     }
 
-    fn look_known(&self, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
+    fn look_known(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
         let connection = self.connections.get(id).expect("it was just found");
-        let is_opening = opens_connection(packet.bytes(), headers, connection.protocol);
-        match self.fate(connection, is_opening) {
-            Fate::Continue => Look::of(Outcome::Request(id)),
-            Fate::ServerGone => Look::of(Outcome::Drop(DropReason::ServerGone)),
-            Fate::Reschedule | Fate::Ended => {
-                let given_up = (connection.children == 0).then_some(id);
-                Look { outcome: self.look_first(packet, headers), given_up, is_rescheduled: true }
-            }
+        let fate = self.fate(now, connection, packet.bytes(), headers);
+        let any_segment = match fate {
+            Fate::Continue => return Look::of(Outcome::Request(id)),
+            Fate::Drop(reason) => return Look::of(Outcome::Drop(reason)),
+            Fate::Close => return Look::of(Outcome::Close(id, Direction::Request)),
+            Fate::Unreachable => return Look::of(Outcome::Unreachable(id)),
+            Fate::Ended => false,
+            Fate::Elsewhere => true,
+        };
+        let given_up = (connection.children == 0).then_some(id);
+        Look { outcome: self.look_first(packet, headers, any_segment), given_up, is_rescheduled: true }
+    }
+
+    fn look_reply(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
+        let connection = self.connections.get(id).expect("it was just found");
+        match self.fate_of_reply(now, connection, headers.tcp_flags(packet.bytes())) {
+            Fate::Drop(reason) => Outcome::Drop(reason),
+            Fate::Close => Outcome::Close(id, Direction::Reply),
+            _ => Outcome::Reply(id),
         }
     }
 
     /// Spec §1.2 steps 9 and 10: may the packet go on with its connection?
-    fn fate(&self, connection: &Connection, is_opening: bool) -> Fate {
+    fn fate(&self, now: Instant, connection: &Connection, bytes: &[u8], headers: &Headers) -> Fate {
         let settings = &self.config.settings;
-        let server = connection.server.and_then(|id| self.servers.get(id));
+        let is_opening = opens_connection(bytes, headers, connection.protocol);
         if is_opening {
             let is_quiesced = || connection.server.is_some_and(|id| self.weight_of(id) == 0);
             if settings.expire_nodest_conn && is_quiesced() {
-                return Fate::Reschedule;
+                return Fate::Ended;
             }
             if settings.conn_reuse_mode != 0 && is_reuse_expected(connection, settings.conn_reuse_mode) {
-                return Fate::Reschedule;
+                return Fate::Ended;
+            }
+            if self.reuse_reschedules(connection) {
+                return Fate::Ended;
             }
         }
-        match server {
-            Some(server) if !server.is_listed() && settings.expire_nodest_conn => Fate::Ended,
-            Some(server) if !server.is_listed() => Fate::ServerGone,
-            _ => Fate::Continue,
-        }
+        self.fate_by_server(now, connection, headers.tcp_flags(bytes), is_opening)
+    }
+
+    /// What a service may add to `conn_reuse_mode`: persistent connections, and those whose server was deleted.
+    fn reuse_reschedules(&self, connection: &Connection) -> bool {
+        let Some(record) = connection.server.and_then(|id| self.servers.get(id)) else { return false };
+        let service = self.services.index_of(&record.service).and_then(|index| self.services.get(index));
+        service.is_some_and(|service| service.config.reuse_reschedules)
+            && (is_finished(connection, self.config.settings.conn_reuse_mode) || !record.is_listed())
     }
 
     /// A packet without a connection: may it open one, and which service takes it (spec §1.3)?
-    fn look_first(&self, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
+    /// With `any_segment`, a TCP segment need not be a SYN.
+    fn look_first(&self, packet: &PacketBuf<'_>, headers: &Headers, any_segment: bool) -> Outcome {
         let bytes = packet.bytes();
         let Some(protocol) = Protocol::from_number(headers.protocol) else {
             return Outcome::Pass(PassReason::UnknownProtocol);
@@ -167,11 +214,11 @@ impl Director {
             return Outcome::Drop(DropReason::TruncatedTransport);
         };
         let is_local = self.services.is_virtual(headers.destination) || packet.mark != 0;
-        if let Err(outcome) = self.may_open(protocol, bytes, headers) {
-            return match outcome {
-                Outcome::Drop(_) if !is_local => Outcome::Pass(PassReason::NoService),
-                outcome => outcome,
-            };
+        match self.may_open(protocol, bytes, headers, any_segment) {
+            Opening::Yes => {}
+            Opening::No(reason) => return Outcome::Pass(reason),
+            Opening::Truncated if is_local => return Outcome::Drop(DropReason::TruncatedTransport),
+            Opening::Truncated => return Outcome::Pass(PassReason::NoService),
         }
         let client = Endpoint::new(headers.source, source_port);
         let destination = Endpoint::new(headers.destination, destination_port);
@@ -194,29 +241,24 @@ impl Director {
     }
 
     /// The protocol's own rule for opening a connection.
-    fn may_open(&self, protocol: Protocol, bytes: &[u8], headers: &Headers) -> Result<(), Outcome> {
+    fn may_open(&self, protocol: Protocol, bytes: &[u8], headers: &Headers, any_segment: bool) -> Opening {
         let settings = &self.config.settings;
-        let truncated = Outcome::Drop(DropReason::TruncatedTransport);
         match protocol {
-            Protocol::Tcp => {
-                let flags = headers.tcp_flags(bytes).ok_or(truncated)?;
-                if flags.rst() || !(flags.syn() || settings.sloppy_tcp) {
-                    return Err(Outcome::Pass(PassReason::NotATcpOpening));
-                }
-            }
-            Protocol::Udp => {
-                if headers.payload(bytes).len() < 8 {
-                    return Err(truncated);
-                }
-            }
-            Protocol::Sctp => {
-                let chunks = headers.sctp_chunks(bytes).ok_or(truncated)?;
-                if chunks.first == sctp::ABORT || !(chunks.first == sctp::INIT || settings.sloppy_sctp) {
-                    return Err(Outcome::Pass(PassReason::NotAnSctpOpening));
-                }
-            }
+            Protocol::Tcp => match headers.tcp_flags(bytes) {
+                None => Opening::Truncated,
+                Some(flags) if flags.rst() => Opening::No(PassReason::NotATcpOpening),
+                Some(flags) if flags.syn() || settings.sloppy_tcp || any_segment => Opening::Yes,
+                Some(_) => Opening::No(PassReason::NotATcpOpening),
+            },
+            Protocol::Udp if headers.payload(bytes).len() < 8 => Opening::Truncated,
+            Protocol::Udp => Opening::Yes,
+            Protocol::Sctp => match headers.sctp_chunks(bytes) {
+                None => Opening::Truncated,
+                Some(chunks) if chunks.first == sctp::ABORT => Opening::No(PassReason::NotAnSctpOpening),
+                Some(chunks) if chunks.first == sctp::INIT || settings.sloppy_sctp => Opening::Yes,
+                Some(_) => Opening::No(PassReason::NotAnSctpOpening),
+            },
         }
-        Ok(())
     }
 
     /// ICMP: an error about a flow of ours in either direction, or nothing (spec §§1.5–1.6).
@@ -228,6 +270,9 @@ impl Director {
             Err(reason) if self.services.is_virtual(headers.destination) => return Outcome::Drop(reason),
             Err(_) => return unrelated,
         };
+        if let Some(outcome) = self.look_tunnel_error(now, packet, headers, &related) {
+            return outcome;
+        }
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else { return unrelated };
         // What the real server quotes is the request as it saw it: client → real server.
         if let Some(id) = self.connections.find_reply(now, protocol, destination, source) {
@@ -293,9 +338,11 @@ fn opens_connection(bytes: &[u8], headers: &Headers, protocol: Protocol) -> bool
 
 /// Whether a packet that opens a connection is expected to reuse this one's addresses and ports (`conn_reuse_mode`).
 fn is_reuse_expected(connection: &Connection, mode: u8) -> bool {
-    if connection.template.is_some() || connection.parent.is_some() {
-        return false;
-    }
+    connection.template.is_none() && connection.parent.is_none() && is_finished(connection, mode)
+}
+
+/// Whether the connection is over, by its state.
+fn is_finished(connection: &Connection, mode: u8) -> bool {
     match connection.state {
         State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
         State::Tcp(TcpState::FinWait) => mode & 2 != 0 && connection.no_output,

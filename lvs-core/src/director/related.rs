@@ -26,7 +26,7 @@ impl Director {
                 return Verdict::Drop(reason);
             }
         }
-        let end = self.flow_end(connection, Direction::Request, headers);
+        let end = self.flow_end(self.now, connection, Direction::Request, headers);
         self.count_in(server, 1, headers.packet_len as u64);
         if method == ForwardMethod::Nat {
             return forward::nat::related_request(packet, headers, related, &end.path);
@@ -46,7 +46,7 @@ impl Director {
     ) -> Verdict {
         let connection = self.connections.get(id).expect("it was just found");
         let (method, server) = (connection.forward, connection.server);
-        let end = self.flow_end(connection, Direction::Reply, headers);
+        let end = self.flow_end(self.now, connection, Direction::Reply, headers);
         let verdict = if method == ForwardMethod::Nat {
             match forward::nat::check_related(packet, headers, related) {
                 Ok(()) => forward::nat::related_reply(packet, headers, related, &end.path),

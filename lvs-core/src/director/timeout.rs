@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use super::accounting::Count;
+use super::server_timers::ServerTimer;
 use super::{Director, TIMEOUT_WORK_MAX};
 use crate::connection::ConnectionId;
 use crate::persistence::TemplateId;
@@ -37,6 +38,8 @@ impl Director {
             self.templates.next_deadline(),
             self.fragments.next_deadline(),
             self.servers.trash_due(),
+            self.defence_due(),
+            self.server_timers.next_due(),
             self.estimator_due.filter(|_| self.config.settings.run_estimation),
             self.sweep.map(|sweep| sweep.due),
         ]
@@ -45,14 +48,30 @@ impl Director {
         .min()
     }
 
-    pub(super) fn do_due(&mut self, now: Instant) {
+    /// Does what is due, within [`TIMEOUT_WORK_MAX`] units of work; returns how many it took.
+    pub(super) fn do_due(&mut self, now: Instant) -> u32 {
         let mut budget = TIMEOUT_WORK_MAX;
         self.estimate(now);
+        self.defend(now, &mut budget);
         self.sweep_deleted(now, &mut budget);
         self.expire(now, &mut budget);
+        self.serve_timers(now, &mut budget);
         self.expire_fragments(now, &mut budget);
         if self.servers.trash_due().is_some_and(|due| due <= now) {
             self.sweep_trash(now);
+        }
+        TIMEOUT_WORK_MAX - budget
+    }
+
+    /// Steps of slow starts, and ends of drains.
+    fn serve_timers(&mut self, now: Instant, budget: &mut u32) {
+        while *budget > 0 {
+            let Some((id, timer)) = self.server_timers.pop(now) else { return };
+            *budget -= 1;
+            match timer {
+                ServerTimer::Ramp => self.step_ramp(now, id),
+                ServerTimer::Drain => self.end_drain(id),
+            }
         }
     }
 
@@ -82,6 +101,9 @@ impl Director {
         }
         let Some(connection) = self.connections.remove(id) else { return };
         self.told_full[crate::event::Table::Connections as usize] = false;
+        if connection.has_helper {
+            self.helped.remove(id);
+        }
         if let Some(server) = connection.server {
             if connection.is_active {
                 self.count_down(server, Count::Active);
@@ -196,5 +218,54 @@ impl Director {
     /// The estimator runs from the director's first service on.
     pub(super) fn start_estimator(&mut self, now: Instant) {
         self.estimator_due.get_or_insert(now + ESTIMATOR_PERIOD);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Connection;
+    use crate::flow::{Endpoint, Protocol};
+    use crate::rng::Seed;
+    use crate::service::ForwardMethod;
+    use crate::{DirectorConfig, Settings};
+    use core::net::{IpAddr, Ipv4Addr};
+
+    fn connection(number: u32) -> Connection {
+        let end = |address: u32, port| Endpoint::new(IpAddr::V4(Ipv4Addr::from_bits(address)), port);
+        let (service, server) = (end(0xc000_0250, 53), end(0x0a00_0002, 53));
+        Connection::new(Protocol::Udp, end(0x6440_0000 + number, 5000), service, server, ForwardMethod::Nat)
+    }
+
+    /// Each step of the wheel and each record looked at costs one unit. What is left of a million after every call, and
+    /// how many units all calls together took.
+    #[test]
+    fn a_million_connections_that_end_within_one_tick_are_cleared_away_in_bounded_steps() {
+        const COUNT: u32 = 1_000_000;
+        let settings = Settings { run_estimation: false, ..Settings::default() };
+        let config = DirectorConfig { connections_max: COUNT, settings, ..DirectorConfig::default() };
+        let mut director = Director::new(config, Seed::new(1));
+        let start = Instant::from_secs(1_000);
+        director.handle_timeout(start);
+        for number in 0..COUNT {
+            // All of them within four milliseconds.
+            let at = start + Duration::from_micros(u64::from(number % 4_000));
+            director.connections.insert(at, connection(number)).expect("there is room");
+        }
+        let end = start + Duration::from_secs(4);
+        assert_eq!(director.connection_count(end), 0, "they are dead to everybody already");
+        let (mut units, mut calls) = (0u64, 0);
+        while director.poll_timeout().is_some_and(|due| due <= end) {
+            let before = director.connections.len();
+            let used = director.do_due(end);
+            assert!(used <= TIMEOUT_WORK_MAX, "{used}");
+            assert!(before - director.connections.len() <= used);
+            units += u64::from(used);
+            calls += 1;
+        }
+        assert_eq!((director.connections.len(), director.poll_timeout()), (0, None));
+        // A record moves down at most seven levels of the wheel before it comes out.
+        assert!(units <= 8 * u64::from(COUNT), "{units}");
+        assert!(calls <= units / u64::from(TIMEOUT_WORK_MAX) + 1, "{calls}");
     }
 }

@@ -3,11 +3,10 @@
 
 use core::net::IpAddr;
 
-use crate::forward::{Path, check_way_out, record_route};
+use crate::forward::{Path, check_way_out, pass_through};
 use crate::packet::PacketBuf;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::parse::Headers;
-use crate::wire::rewrite::decrement_hop_limit;
 
 /// Hands the packet to `next_hop`.
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, next_hop: IpAddr, path: &Path) -> Verdict {
@@ -30,7 +29,6 @@ fn pass_on(
         return verdict;
     }
     packet.set_len(headers.packet_len);
-    record_route(packet, headers, path);
-    decrement_hop_limit(packet.bytes_mut(), headers.family);
+    pass_through(packet, headers, path);
     Verdict::Forward { next_hop, direction, mtu: path.mtu }
 }

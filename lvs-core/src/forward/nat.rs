@@ -2,7 +2,7 @@
 //! replies the virtual ones. Source: spec datapath §2.
 
 use crate::drop_reason::DropReason;
-use crate::forward::{Path, check_way_out, record_route};
+use crate::forward::{Path, check_way_out, local, pass_through};
 use crate::packet::PacketBuf;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, Related};
@@ -37,8 +37,7 @@ fn translate(
     if let Err(reason) = rewrite(packet, headers, change) {
         return Verdict::Drop(reason);
     }
-    record_route(packet, headers, path);
-    decrement_hop_limit(packet.bytes_mut(), headers.family);
+    pass_through(packet, headers, path);
     let next_hop = match direction {
         Direction::Request => path.real.address,
         Direction::Reply => path.client.address,
@@ -87,6 +86,9 @@ fn translate_related(
     direction: Direction,
     path: &Path,
 ) -> Verdict {
+    if path.is_local {
+        return local::related(packet, headers, related, (outer, quoted), direction, path);
+    }
     if let Err(verdict) = check_way_out(packet, headers, direction, path) {
         return verdict;
     }

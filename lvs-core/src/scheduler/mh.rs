@@ -253,6 +253,20 @@ mod tests {
     }
 
     #[test]
+    fn quiescing_moves_nobody_even_if_it_changes_the_common_divisor() {
+        let mut scheduler = MaglevHashing::new(&init());
+        let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
+        stage.play("+A:6 +B:9");
+        let clients = |stage: &mut Stage<'_>| -> Vec<char> {
+            (0..=255u8).map(|octet| choose(stage, &alloc::format!("192.0.2.{octet}"), 1)).collect()
+        };
+        let before = clients(&mut stage);
+        stage.play("B:=0");
+        let after: Vec<char> = before.iter().map(|letter| if *letter == 'B' { '-' } else { *letter }).collect();
+        assert_eq!(clients(&mut stage), after);
+    }
+
+    #[test]
     fn a_server_without_any_weight_yet_has_no_slots() {
         let mut scheduler = MaglevHashing::new(&init());
         let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);

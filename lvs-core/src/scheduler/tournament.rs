@@ -10,8 +10,8 @@ use crate::service::RealServer;
 /// A load divided by a weight, compared exactly by cross-multiplication, as Linux does.
 ///
 /// With weights of 0 and more and no 0/0 this is a total preorder: negative loads sort first, 1/0 (infinity, a server
-/// that may not be chosen) last. Loads lie in −2³¹ ..= 2³² and weights below 2³², where a load is above 2³¹ the weight
-/// is 1, so products stay inside an `i64`.
+/// that may not be chosen) last. Loads within ±2³¹ times weights below 2³² stay inside an `i64`; a rank with greater
+/// loads has no weights above 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RelativeLoad {
     load: i64,

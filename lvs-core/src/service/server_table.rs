@@ -9,15 +9,20 @@ use core::time::Duration;
 use ahash::RandomState;
 use hashbrown::HashMap;
 
+use crate::command::AfterDrain;
 use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
 use crate::service::stats::Meter;
 use crate::service::table::ServiceIndex;
-use crate::service::{ForwardMethod, RealServer, ServerConfig, ServerId, ServiceKey};
+use crate::service::{ForwardMethod, RealServer, ServerConfig, ServerId, ServiceKey, TunnelKind};
 use crate::time::Instant;
 
 /// How often the trash is looked through.
 pub(crate) const TRASH_PERIOD: Duration = Duration::from_secs(60);
+/// How long a learned path MTU is believed: Linux's `net.ipv4.route.mtu_expires`.
+const PATH_MTU_LIFETIME: Duration = Duration::from_secs(600);
+/// Less than this is not believed: Linux's `net.ipv4.route.min_pmtu`. It keeps forged errors from doing much harm.
+const PATH_MTU_MIN: u16 = 552;
 /// How long a server must have been without connections to be forgotten.
 const TRASH_IDLE: Duration = Duration::from_secs(120);
 
@@ -30,6 +35,16 @@ pub(crate) enum Place {
     Trash { counts: RealServer, idle_since: Option<Instant> },
 }
 
+/// A server that is taken out of service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Drain {
+    /// When what remains is closed.
+    pub deadline: Instant,
+    pub then: AfterDrain,
+    /// Whether its end was told.
+    pub is_told: bool,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct ServerRecord {
     /// The service it belongs to, or belonged to.
@@ -39,10 +54,14 @@ pub(crate) struct ServerRecord {
     pub meter: Meter,
     /// The service object it was deleted from is gone: a revival zeroes its statistics.
     pub service_was_deleted: bool,
-    /// When it was added, for slow start.
-    pub added_at: Instant,
+    /// Since when it has been warming up; `None` once it is warm.
+    pub ramp_since: Option<Instant>,
+    /// While it drains, and after.
+    pub drain: Option<Drain>,
     /// Reported load factor in 1/1024ths.
     pub factor: u32,
+    /// Longest packet the way to it took when it was last used; tunnels only.
+    pub route_mtu: Option<u16>,
 }
 
 impl ServerRecord {
@@ -61,6 +80,24 @@ struct NatServers {
     fwmark: u32,
 }
 
+/// What is known of an address that servers have.
+#[derive(Clone, Copy, Default, Debug)]
+struct KnownAddress {
+    /// How many servers have it.
+    servers: u32,
+    /// Longest packet the way there takes, and until when that is believed.
+    path_mtu: Option<(u16, Instant)>,
+}
+
+/// The far end of a tunnel, as its packets show it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct TunnelEnd {
+    pub address: IpAddr,
+    pub kind: TunnelKind,
+    /// GUE's UDP port; 0 for the others.
+    pub port: u16,
+}
+
 #[derive(Debug)]
 pub(crate) struct ServerTable {
     slots: Vec<Option<ServerRecord>>,
@@ -70,8 +107,10 @@ pub(crate) struct ServerTable {
     /// When the trash is looked through next; `None` while it is empty.
     trash_due: Option<Instant>,
     nat_servers: HashMap<Endpoint, NatServers, RandomState>,
-    /// Addresses of every known server, with how many have each.
-    addresses: HashMap<IpAddr, u32, RandomState>,
+    /// Where tunnels lead to, with how many listed servers are there.
+    tunnel_ends: HashMap<TunnelEnd, u32, RandomState>,
+    /// Addresses of every known server.
+    addresses: HashMap<IpAddr, KnownAddress, RandomState>,
 }
 
 impl ServerTable {
@@ -84,6 +123,7 @@ impl ServerTable {
             trash: Vec::new(),
             trash_due: None,
             nat_servers: HashMap::with_hasher(state()),
+            tunnel_ends: HashMap::with_hasher(state()),
             addresses: HashMap::with_hasher(state()),
         }
     }
@@ -95,14 +135,24 @@ impl ServerTable {
 
     pub fn insert(&mut self, record: ServerRecord) -> ServerId {
         let id = self.next_id();
-        self.note_nat(&record, 1);
-        *self.addresses.entry(record.config.key.address).or_insert(0) += 1;
+        self.note(&record, 1);
+        self.addresses.entry(record.config.key.address).or_default().servers += 1;
         if self.free.pop().is_some() {
             self.slots[id.0 as usize] = Some(record);
         } else {
             self.slots.push(Some(record));
         }
         id
+    }
+
+    /// How many servers are known, deleted ones included.
+    pub fn len(&self) -> u32 {
+        (self.slots.len() - self.free.len()) as u32
+    }
+
+    /// How many deleted servers are not forgotten yet.
+    pub fn deleted_len(&self) -> u32 {
+        self.trash.len() as u32
     }
 
     pub fn get(&self, id: ServerId) -> Option<&ServerRecord> {
@@ -120,18 +170,20 @@ impl ServerTable {
     /// Replaces a listed server's configuration.
     pub fn edit(&mut self, id: ServerId, config: ServerConfig) {
         let Some(mut record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        self.note_nat(&record, -1);
+        self.note(&record, -1);
         record.config = config;
-        self.note_nat(&record, 1);
+        self.note(&record, 1);
         self.slots[id.0 as usize] = Some(record);
     }
 
     /// Puts a server that has just left its service's list into the trash, with its counters.
     pub fn bury(&mut self, id: ServerId, counts: RealServer, now: Instant, service_was_deleted: bool) {
         let Some(mut record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        self.note_nat(&record, -1);
+        self.note(&record, -1);
         record.place = Place::Trash { counts, idle_since: None };
         record.service_was_deleted |= service_was_deleted;
+        record.ramp_since = None;
+        record.drain = None;
         self.slots[id.0 as usize] = Some(record);
         if self.trash.is_empty() {
             self.trash_due = Some(now + TRASH_PERIOD);
@@ -154,7 +206,6 @@ impl ServerTable {
         service: ServiceKey,
         config: ServerConfig,
         index: ServiceIndex,
-        now: Instant,
     ) -> Option<RealServer> {
         let mut record = self.slots.get_mut(id.0 as usize)?.take()?;
         self.trash.retain(|buried| *buried != id);
@@ -165,12 +216,11 @@ impl ServerTable {
         let Place::Trash { counts, .. } = place else { unreachable!("only buried servers are in the trash") };
         record.service = service;
         record.config = config;
-        record.added_at = now;
         record.factor = 1024;
         if core::mem::take(&mut record.service_was_deleted) {
             record.meter.zero();
         }
-        self.note_nat(&record, 1);
+        self.note(&record, 1);
         self.slots[id.0 as usize] = Some(record);
         Some(counts)
     }
@@ -225,12 +275,57 @@ impl ServerTable {
         self.addresses.contains_key(&address)
     }
 
+    /// Remembers the path MTU a router reported, if it is not above the one known.
+    pub fn learn_path_mtu(&mut self, now: Instant, address: IpAddr, reported: u32) {
+        let Some(known) = self.addresses.get_mut(&address) else { return };
+        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(PATH_MTU_MIN);
+        if known.path_mtu.is_none_or(|(before, until)| until <= now || mtu <= before) {
+            known.path_mtu = Some((mtu, now + PATH_MTU_LIFETIME));
+        }
+    }
+
+    /// The path MTU learned for this address, while it is believed.
+    pub fn path_mtu(&self, now: Instant, address: IpAddr) -> Option<u16> {
+        let (mtu, until) = self.addresses.get(&address)?.path_mtu?;
+        (until > now).then_some(mtu)
+    }
+
     fn leave_address(&mut self, address: IpAddr) {
-        if let Some(servers) = self.addresses.get_mut(&address) {
-            *servers -= 1;
-            if *servers == 0 {
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.servers -= 1;
+            if known.servers == 0 {
                 self.addresses.remove(&address);
             }
+        }
+    }
+
+    /// Whether a listed server is reached through a tunnel.
+    pub fn has_tunnels(&self) -> bool {
+        !self.tunnel_ends.is_empty()
+    }
+
+    /// Whether a listed server's tunnel ends there.
+    pub fn is_tunnel_end(&self, end: &TunnelEnd) -> bool {
+        self.tunnel_ends.contains_key(end)
+    }
+
+    /// Notes that a listed server came (1) or went (-1).
+    fn note(&mut self, record: &ServerRecord, by: i32) {
+        self.note_nat(record, by);
+        self.note_tunnel(record, by);
+    }
+
+    fn note_tunnel(&mut self, record: &ServerRecord, by: i32) {
+        if record.config.forward != ForwardMethod::Tunnel || !record.is_listed() {
+            return;
+        }
+        let tunnel = &record.config.tunnel;
+        let port = if tunnel.kind == TunnelKind::Gue { tunnel.port } else { 0 };
+        let end = TunnelEnd { address: record.config.key.address, kind: tunnel.kind, port };
+        let servers = self.tunnel_ends.entry(end).or_insert(0);
+        *servers = servers.wrapping_add_signed(by);
+        if *servers == 0 {
+            self.tunnel_ends.remove(&end);
         }
     }
 

@@ -2,6 +2,7 @@
 //! (fwmark, exact address and port, FTP data, any port; spec §1.2).
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
@@ -10,6 +11,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::helper::Helper;
 use crate::rng::Seed;
 use crate::scheduler::Scheduler;
 use crate::service::stats::Meter;
@@ -26,6 +28,7 @@ pub(crate) struct Service {
     pub key: ServiceKey,
     pub config: ServiceConfig,
     pub scheduler: Box<dyn Scheduler>,
+    pub helper: Option<Arc<dyn Helper>>,
     pub servers: Vec<RealServer>,
     pub meter: Meter,
     /// Whether the last attempt to choose a server failed; used to tell of it once.
@@ -39,6 +42,11 @@ impl Service {
 
     pub fn is_persistent(&self) -> bool {
         self.config.persistence_timeout_s.is_some()
+    }
+
+    /// Whether a persistence engine reads its packets.
+    pub fn has_engine(&self) -> bool {
+        self.config.persistence_engine.as_ref().is_some_and(|name| !name.is_empty())
     }
 }
 
@@ -118,6 +126,11 @@ impl ServiceTable {
 
     pub fn get_mut(&mut self, index: ServiceIndex) -> Option<&mut Service> {
         self.slots.get_mut(index as usize)?.as_mut()
+    }
+
+    /// How many services there are.
+    pub fn len(&self) -> u32 {
+        self.ipv4_services + self.ipv6_services
     }
 
     /// Every service in slot order.

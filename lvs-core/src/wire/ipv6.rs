@@ -72,3 +72,21 @@ pub fn set_addresses(header: &mut [u8; HEADER_LEN], source: Ipv6Addr, destinatio
 pub fn decrement_hop_limit(header: &mut [u8; HEADER_LEN]) {
     header[7] = header[7].saturating_sub(1);
 }
+
+/// Takes the fragment header at `offset` out: what was in front of it moves back by its eight bytes, so that the packet
+/// starts [`FRAGMENT_HEADER_LEN`] bytes further on. Nothing happens if the headers in front do not lead there.
+pub fn remove_fragment_header(bytes: &mut [u8], offset: usize) {
+    let (mut announced_at, mut at) = (6, HEADER_LEN);
+    while at < offset {
+        let Some(&len) = bytes.get(at + 1) else { return };
+        (announced_at, at) = (at, at + (usize::from(len) + 1) * 8);
+    }
+    let Some(&next_header) = bytes.get(offset) else { return };
+    if at != offset || bytes.len() < offset + FRAGMENT_HEADER_LEN || bytes[announced_at] != FRAGMENT {
+        return;
+    }
+    bytes[announced_at] = next_header;
+    let payload_len = u16::from_be_bytes([bytes[4], bytes[5]]);
+    bytes[4..6].copy_from_slice(&payload_len.saturating_sub(FRAGMENT_HEADER_LEN as u16).to_be_bytes());
+    bytes.copy_within(..offset, FRAGMENT_HEADER_LEN);
+}

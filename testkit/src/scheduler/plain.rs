@@ -4,12 +4,18 @@
 use lvs_core::Scheduler;
 use lvs_core::rng::Rng;
 use lvs_core::scheduler::{Change, LoadFormula, Request, SchedulerInit};
-use lvs_core::service::RealServer;
+use lvs_core::service::{RealServer, ServerId};
 
 /// Linear scan for the least load by weight: `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf`.
 #[derive(Clone, Debug)]
 pub struct PlainLeast {
     name: &'static str,
+}
+
+/// Round robin by the name of the last choice.
+#[derive(Clone, Debug, Default)]
+pub struct PlainRoundRobin {
+    last: Option<ServerId>,
 }
 
 /// Weighted round robin, level by level and server by server.
@@ -37,6 +43,7 @@ pub fn plain(name: &str, init: &SchedulerInit) -> Option<Box<dyn Scheduler>> {
         "nq" => least("nq"),
         "fo" => least("fo"),
         "ovf" => least("ovf"),
+        "rr" => Some(Box::new(PlainRoundRobin::default())),
         "twos" => Some(Box::new(PlainPowerOfTwo { random: Rng::new(init.seed) })),
         "wrr" => Some(Box::new(PlainWeightedRoundRobin::default())),
         _ => None,
@@ -82,6 +89,34 @@ impl Scheduler for PlainLeast {
             }
         }
         choice
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Scheduler> {
+        Box::new(self.clone())
+    }
+}
+
+impl Scheduler for PlainRoundRobin {
+    fn name(&self) -> &'static str {
+        "rr"
+    }
+
+    fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
+        let last = self.last.and_then(|last| servers.iter().position(|server| server.id == last));
+        let first = last.map_or(0, |last| last + 1);
+        let mut around = (first..servers.len()).chain(0..first);
+        let choice = around.find(|index| servers[*index].is_eligible())?;
+        self.last = Some(servers[choice].id);
+        Some(choice)
+    }
+
+    fn servers_changed(&mut self, change: Change, servers: &[RealServer]) {
+        match change {
+            Change::Removed { index, id } if self.last == Some(id) => {
+                self.last = index.checked_sub(1).map(|before| servers[before].id);
+            }
+            _ => {}
+        }
     }
 
     fn boxed_clone(&self) -> Box<dyn Scheduler> {

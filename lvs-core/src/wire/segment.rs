@@ -1,12 +1,12 @@
 //! Cuts super-packets in software, for devices that cannot: one TCP segment or UDP datagram after the other, as the
-//! kernel's own segmentation offload would (`tcp_gso_segment`, `udp_gso_segment` by effect). Pure.
+//! kernel's own segmentation offload would. Pure.
 
-use lvs_core::wire::checksum::transport_checksum;
-use lvs_core::wire::ipv4;
-use lvs_core::wire::parse::{Headers, parse};
-use lvs_core::wire::tcp::TcpFlags;
-use lvs_core::wire::udp::sent_checksum;
-use lvs_core::{AddressFamily, DropReason, Gso, GsoKind};
+use crate::wire::checksum::transport_checksum;
+use crate::wire::ipv4;
+use crate::wire::parse::{Headers, parse};
+use crate::wire::tcp::TcpFlags;
+use crate::wire::udp::sent_checksum;
+use crate::{AddressFamily, DropReason, Gso, GsoKind, Offload, PacketBuf};
 
 /// Writes the segments of the super-packet `packet` into `buffer`, one after the other, and calls `each` with every
 /// one, its checksums complete.
@@ -20,14 +20,12 @@ use lvs_core::{AddressFamily, DropReason, Gso, GsoKind};
 /// segment. Or what [`parse`] finds wrong.
 pub fn segment(packet: &[u8], gso: Gso, buffer: &mut [u8], mut each: impl FnMut(&[u8])) -> Result<(), DropReason> {
     let headers = parse(packet)?;
+    let first_len = first_len(packet, &headers, gso)?;
     let packet = &packet[..headers.packet_len];
     let header_len = header_len(packet, &headers, gso.kind).ok_or(DropReason::BadOffload)?;
     let (head, data) = packet.split_at(header_len);
     let size = usize::from(gso.size);
-    if size == 0 || headers.fragment.is_some() {
-        return Err(DropReason::BadOffload);
-    }
-    if buffer.len() < header_len + size.min(data.len()) {
+    if buffer.len() < first_len {
         return Err(DropReason::NoTailroom);
     }
     let count = data.chunks(size).len();
@@ -40,6 +38,35 @@ pub fn segment(packet: &[u8], gso: Gso, buffer: &mut [u8], mut each: impl FnMut(
         finish_transport(segment, &headers, gso.kind, &place);
         each(segment);
     }
+    Ok(())
+}
+
+/// Length of the first segment of a super-packet that was parsed: what [`keep_first`] makes of it.
+///
+/// # Errors
+/// [`DropReason::BadOffload`], as [`segment`].
+pub fn first_len(bytes: &[u8], headers: &Headers, gso: Gso) -> Result<usize, DropReason> {
+    let packet = bytes.get(..headers.packet_len).ok_or(DropReason::BadOffload)?;
+    let header_len = header_len(packet, headers, gso.kind).ok_or(DropReason::BadOffload)?;
+    if gso.size == 0 || headers.fragment.is_some() {
+        return Err(DropReason::BadOffload);
+    }
+    Ok((header_len + usize::from(gso.size)).min(packet.len()))
+}
+
+/// Cuts a super-packet off behind its first segment, in place, and completes that one's checksums. A packet that is no
+/// super-packet stays as it is.
+///
+/// # Errors
+/// The packet is unchanged. [`DropReason::BadOffload`], as [`segment`].
+pub fn keep_first(packet: &mut PacketBuf<'_>, headers: &Headers) -> Result<(), DropReason> {
+    let Some(gso) = packet.offload.gso else { return Ok(()) };
+    let len = first_len(packet.bytes(), headers, gso)?;
+    packet.set_len(len);
+    packet.offload = Offload::default();
+    let place = Place { index: 0, start: 0, is_last: len == headers.packet_len };
+    finish_ip_header(packet.bytes_mut(), headers, &place);
+    finish_transport(packet.bytes_mut(), headers, gso.kind, &place);
     Ok(())
 }
 
@@ -108,51 +135,3 @@ fn finish_transport(segment: &mut [u8], headers: &Headers, kind: GsoKind, place:
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const CWR: u8 = 0x80;
-
-#[cfg(test)]
-mod tests {
-    use lvs_testkit::{describe, oracle, tcp, udp};
-
-    use super::*;
-
-    fn segments(packet: &[u8], kind: GsoKind, size: u16) -> Result<Vec<Vec<u8>>, DropReason> {
-        let mut all = Vec::new();
-        segment(packet, Gso { kind, size, ecn: false }, &mut [0; 2000], |bytes| all.push(bytes.to_vec()))?;
-        Ok(all)
-    }
-
-    #[test]
-    fn flags_stay_on_the_segments_they_belong_to() {
-        let flags = TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN | CWR;
-        let packet = tcp("[2001:db8::7]:1024", "[2001:db8::1]:80").flags(flags).payload_len(25).build();
-        let seen: Vec<u8> = segments(&packet, GsoKind::TcpV6, 10).unwrap().iter().map(|bytes| bytes[40 + 13]).collect();
-        assert_eq!(seen, [TcpFlags::ACK | CWR, TcpFlags::ACK, TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN]);
-    }
-
-    #[test]
-    fn udp_datagrams_get_lengths_and_checksums_of_their_own() {
-        for (source, target) in [("203.0.113.7:1024", "192.0.2.1:53"), ("[2001:db8::7]:1024", "[2001:db8::1]:53")] {
-            let packet = udp(source, target).payload_len(25).build();
-            let cut = segments(&packet, GsoKind::Udp, 10).unwrap();
-            let ip_len = packet.len() - 33;
-            let lengths: Vec<usize> = cut.iter().map(|bytes| bytes.len() - ip_len).collect();
-            assert_eq!(lengths, [18, 18, 13]);
-            for datagram in &cut {
-                assert_eq!(oracle::checksum_errors(datagram), [""; 0], "{}", describe(datagram));
-                assert_eq!(usize::from(datagram[ip_len + 5]), datagram.len() - ip_len);
-            }
-            let data: Vec<u8> = cut.iter().flat_map(|bytes| bytes[ip_len + 8..].to_vec()).collect();
-            assert_eq!(data, packet[ip_len + 8..]);
-        }
-    }
-
-    #[test]
-    fn a_context_that_contradicts_the_packet_is_refused() {
-        let packet = tcp("203.0.113.7:1024", "192.0.2.1:80").payload_len(25).build();
-        for (kind, size) in [(GsoKind::Udp, 10), (GsoKind::TcpV6, 10), (GsoKind::TcpV4, 0)] {
-            assert_eq!(segments(&packet, kind, size), Err(DropReason::BadOffload), "{kind:?} {size}");
-        }
-        let longer_than_the_buffer = tcp("203.0.113.7:1024", "192.0.2.1:80").payload_len(3000).build();
-        assert_eq!(segments(&longer_than_the_buffer, GsoKind::TcpV4, 2500), Err(DropReason::NoTailroom));
-    }
-}

@@ -1,0 +1,140 @@
+//! Connections whose server is of no more use: deleted (`on_server_gone`), or drained and past its deadline.
+//! Decides what a packet of such a connection meets: another server, a RST to both sides, an ICMP error, or nothing.
+
+use super::Director;
+use super::look::{Fate, FlowEnd};
+use crate::command::AfterDrain;
+use crate::connection::tcp::TcpState;
+use crate::connection::{Connection, ConnectionId, State};
+use crate::drop_reason::DropReason;
+use crate::flow::Protocol;
+use crate::forward;
+use crate::packet::{HEADROOM, PacketBuf};
+use crate::service::OnServerGone;
+use crate::service::server_table::ServerRecord;
+use crate::time::Instant;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::icmp::IcmpError;
+use crate::wire::parse::{self, Headers};
+use crate::wire::reset;
+use crate::wire::tcp::TcpFlags;
+
+impl Director {
+    /// What a request of a connection meets whose server may be of no more use. `is_opening`: it is a SYN or INIT.
+    pub(super) fn fate_by_server(
+        &self,
+        now: Instant,
+        connection: &Connection,
+        flags: Option<TcpFlags>,
+        is_opening: bool,
+    ) -> Fate {
+        let Some(server) = connection.server.and_then(|id| self.servers.get(id)) else { return Fate::Continue };
+        if server.is_listed() {
+            return match server.drain.filter(|drain| drain.deadline <= now) {
+                Some(drain) => fate_after_drain(drain.then, connection, flags, is_opening),
+                None => Fate::Continue,
+            };
+        }
+        match self.on_server_gone(server) {
+            OnServerGone::Default if self.config.settings.expire_nodest_conn => Fate::Ended,
+            OnServerGone::Default | OnServerGone::Drop => Fate::Drop(DropReason::ServerGone),
+            _ if is_opening => Fate::Ended,
+            OnServerGone::Reschedule => Fate::Elsewhere,
+            OnServerGone::Reset if connection.protocol == Protocol::Tcp => reset_or_continue(flags),
+            OnServerGone::Reset | OnServerGone::IcmpUnreachable => Fate::Unreachable,
+        }
+    }
+
+    /// What a reply of a connection meets whose server may be of no more use.
+    pub(super) fn fate_of_reply(&self, now: Instant, connection: &Connection, flags: Option<TcpFlags>) -> Fate {
+        let Some(server) = connection.server.and_then(|id| self.servers.get(id)) else { return Fate::Continue };
+        let is_tcp = connection.protocol == Protocol::Tcp;
+        if !server.is_listed() {
+            // As in Linux, what a deleted server still has to say reaches its clients.
+            return match self.on_server_gone(server) {
+                OnServerGone::Reset if is_tcp => reset_or_continue(flags),
+                _ => Fate::Continue,
+            };
+        }
+        match server.drain.filter(|drain| drain.deadline <= now) {
+            None => Fate::Continue,
+            Some(drain) if is_tcp && drain.then == AfterDrain::Reset => reset_or_continue(flags),
+            Some(_) => Fate::Drop(DropReason::ServerDrained),
+        }
+    }
+
+    fn on_server_gone(&self, server: &ServerRecord) -> OnServerGone {
+        let service = self.services.index_of(&server.service).and_then(|index| self.services.get(index));
+        service.map_or(OnServerGone::Default, |service| service.config.on_server_gone)
+    }
+
+    /// Closes a TCP connection on a segment of one side: that side is answered with a RST, and the other one gets a RST
+    /// in the segment's place through `poll_transmit`. In state CLOSE it stays a moment, to answer what is under way.
+    pub(super) fn close(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        direction: Direction,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) -> Verdict {
+        let connection = self.connections.get(id).expect("it was just found");
+        let closed = State::Tcp(TcpState::Close);
+        if connection.state != closed {
+            let end = self.flow_end(now, connection, direction, headers);
+            self.reset_in_place_of(id, packet, headers, &end);
+            self.enter_state(id, closed, direction);
+            let timeout = self.connections.get(id).expect("nothing removed it").timeout;
+            self.connections.rearm(id, now, timeout);
+        }
+        answer_with_reset(packet, headers)
+    }
+
+    /// Queues a RST that goes where this segment would have gone.
+    fn reset_in_place_of(&mut self, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers, end: &FlowEnd) {
+        let segment = &packet.bytes()[..headers.packet_len];
+        let mut storage = alloc::vec![0; HEADROOM + segment.len()];
+        storage[HEADROOM..].copy_from_slice(segment);
+        let mut copy = PacketBuf::new(&mut storage, HEADROOM, segment.len());
+        if reset::replace(&mut copy, headers).is_err() {
+            return;
+        }
+        let Ok(headers) = parse::parse(copy.bytes()) else { return };
+        let verdict = match end.direction {
+            Direction::Request => forward::request(&mut copy, &headers, &end.path),
+            Direction::Reply => forward::reply(&mut copy, &headers, &end.path),
+        };
+        self.keep_in_step(id, end.direction, &mut copy, &headers);
+        let (start, len) = (copy.start(), copy.len());
+        self.transmit_later(storage, start, len, verdict);
+    }
+
+    /// Tells the client by ICMP that its server is gone. The connection goes on towards its end.
+    pub(super) fn refuse_orphan(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+        let path = self.answer_path(Direction::Request, headers);
+        self.answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::ServerGone)
+    }
+}
+
+/// Answers a segment with a RST.
+pub(super) fn answer_with_reset(packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+    match reset::answer(packet, headers) {
+        Ok(()) => Verdict::Reply { next_hop: headers.source },
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+fn fate_after_drain(then: AfterDrain, connection: &Connection, flags: Option<TcpFlags>, is_opening: bool) -> Fate {
+    match (connection.protocol, then) {
+        _ if is_opening => Fate::Ended,
+        // Datagrams need no closing: they go to another server.
+        (Protocol::Udp, _) => Fate::Ended,
+        (Protocol::Tcp, AfterDrain::Reset) => reset_or_continue(flags),
+        _ => Fate::Drop(DropReason::ServerDrained),
+    }
+}
+
+/// A side that resets the connection itself may do so.
+fn reset_or_continue(flags: Option<TcpFlags>) -> Fate {
+    if flags.is_some_and(|flags| flags.rst()) { Fate::Continue } else { Fate::Close }
+}

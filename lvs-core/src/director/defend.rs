@@ -1,0 +1,143 @@
+//! The defences at work: evaluated once a second while one is asked for, and at once when an operator changes a mode.
+//! What they decide by is `defence.rs`'s business. Source: spec control §§5.7–5.8.
+
+use core::time::Duration;
+
+use super::look::FirstPacket;
+use super::{Director, HalfOpenPolicy};
+use crate::connection::sctp::SctpState;
+use crate::connection::tcp::TcpState;
+use crate::connection::{Connection, ConnectionId, State};
+use crate::defence::{DropEntry, is_on};
+use crate::event::Table;
+use crate::flow::Protocol;
+use crate::persistence::Template;
+use crate::time::Instant;
+use crate::wire::parse::Headers;
+
+/// Whether there is room for one more half-open connection.
+pub(super) enum HalfOpenRoom {
+    Free,
+    /// Once this one has ended.
+    After(ConnectionId),
+    Full,
+}
+
+impl Director {
+    /// Evaluates all modes with the places that are free now, and sets the timer for the next time.
+    pub(super) fn evaluate_defence(&mut self, now: Instant) {
+        let available = self.connections.capacity() - self.connections.len();
+        let settings = &mut self.config.settings;
+        self.defence.evaluate(settings, available);
+        let is_asked_for = [settings.drop_entry, settings.drop_packet, settings.secure_tcp] != [0; 3];
+        self.defence.due = is_asked_for.then_some(now + PERIOD);
+        if !is_on(settings.drop_entry) {
+            self.defence.drop_entry.stop();
+        }
+    }
+
+    /// What is due of the defence's work: the evaluation of every second, and what `drop_entry` has still to look at.
+    pub(super) fn defend(&mut self, now: Instant, budget: &mut u32) {
+        if self.defence.due.is_some_and(|due| due <= now) {
+            self.evaluate_defence(now);
+            if is_on(self.config.settings.drop_entry) {
+                self.defence.drop_entry.start(self.places());
+            }
+        }
+        while *budget > 0 {
+            let Some(place) = self.defence.drop_entry.pick(self.places()) else { return };
+            *budget -= 1;
+            self.drop_entry(now, place);
+        }
+    }
+
+    /// Whether one more half-open connection may be there, if the packet opens one.
+    pub(super) fn half_open_room(&self, first: &FirstPacket, bytes: &[u8], headers: &Headers) -> HalfOpenRoom {
+        let is_full = self.connections.half_open_len() >= self.config.half_open_max;
+        let opens = || first.is_quoted || headers.tcp_flags(bytes).is_some_and(|flags| flags.syn());
+        if !is_full || first.protocol != Protocol::Tcp || !opens() {
+            return HalfOpenRoom::Free;
+        }
+        let oldest = match self.config.half_open_policy {
+            HalfOpenPolicy::Refuse => None,
+            HalfOpenPolicy::EvictOldest => self.connections.oldest_half_open(),
+        };
+        oldest
+            .filter(|id| self.connections.get(*id).is_some_and(|connection| connection.children == 0))
+            .map_or(HalfOpenRoom::Full, HalfOpenRoom::After)
+    }
+
+    /// Ends the half-open connection that came first, for another one. Its template stays.
+    pub(super) fn evict_half_open(&mut self, now: Instant, id: ConnectionId) {
+        self.tell_full(Table::HalfOpen);
+        self.defence.half_open_evicted += 1;
+        self.end_connection(now, id, false);
+    }
+
+    /// Once a quarter is free again, the next time it is full is worth telling.
+    pub(super) fn note_half_open(&mut self) {
+        if self.connections.half_open_len() < self.config.half_open_max / 4 * 3 {
+            self.told_full[Table::HalfOpen as usize] = false;
+        }
+    }
+
+    /// When `defend` has something to do.
+    pub(super) fn defence_due(&self) -> Option<Instant> {
+        if self.defence.drop_entry.is_under_way() { Some(self.now) } else { self.defence.due }
+    }
+
+    /// Connections and templates that may be there. Linux keeps both in one table.
+    fn places(&self) -> u32 {
+        self.connections.capacity().saturating_add(self.templates.capacity())
+    }
+
+    /// Removes what is in this place if `drop_entry` takes it.
+    fn drop_entry(&mut self, now: Instant, place: u32) {
+        let drop_entry = &mut self.defence.drop_entry;
+        let Some(place) = place.checked_sub(self.connections.capacity()) else {
+            let Some((id, connection)) = self.connections.at(place) else { return };
+            if connection.children == 0 && takes_connection(drop_entry, connection, now) {
+                drop_entry.removed += 1;
+                self.end_connection(now, id, true);
+            }
+            return;
+        };
+        let Some((id, template)) = self.templates.at(place) else { return };
+        let is_one_packet = self
+            .servers
+            .get(template.server)
+            .and_then(|record| self.services.get(self.services.index_of(&record.service)?))
+            .is_some_and(|service| service.config.one_packet);
+        if template.children == 0 && takes_template(drop_entry, template, is_one_packet, now) {
+            drop_entry.removed += 1;
+            self.end_template(now, id);
+        }
+    }
+}
+
+fn takes_connection(drop_entry: &mut DropEntry, connection: &Connection, now: Instant) -> bool {
+    match connection.state {
+        State::Tcp(TcpState::SynRecv | TcpState::SynAck) => true,
+        State::Sctp(SctpState::Init1 | SctpState::Init) => true,
+        State::Tcp(TcpState::Established) | State::Sctp(SctpState::Established) | State::Udp => {
+            is_idle(connection.deadline, connection.timeout, now) && drop_entry.takes(connection.in_packets)
+        }
+        State::Tcp(_) | State::Sctp(_) => false,
+    }
+}
+
+fn takes_template(drop_entry: &mut DropEntry, template: &Template, is_one_packet: bool, now: Instant) -> bool {
+    if is_one_packet {
+        return is_idle(template.deadline, template.timeout, now) && drop_entry.takes(template.in_packets);
+    }
+    !template.assured
+}
+
+/// Whether the last packet came a minute ago or earlier.
+fn is_idle(deadline: Instant, timeout: Duration, now: Instant) -> bool {
+    now + timeout >= deadline + IDLE
+}
+
+/// How often the modes are evaluated.
+const PERIOD: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(60);

@@ -1,0 +1,82 @@
+//! Drains: a server gets nothing new, its connections get a deadline, and what remains then is closed.
+//! Closing is answering: the next segment of either side is turned into RSTs for both (`closing.rs`), with numbers read
+//! from that very segment. So nothing need be remembered of any connection, and an idle one hears of it when it speaks.
+
+use core::time::Duration;
+
+use super::Director;
+use super::accounting::Count;
+use super::server_timers::ServerTimer;
+use crate::command::AfterDrain;
+use crate::error::ControlError;
+use crate::event::Event;
+use crate::service::server_table::{Drain, Place};
+use crate::service::{ServerId, ServerKey, ServiceKey};
+use crate::time::Instant;
+
+impl Director {
+    pub(super) fn drain(
+        &mut self,
+        now: Instant,
+        key: &ServiceKey,
+        server: &ServerKey,
+        deadline: Duration,
+        then: AfterDrain,
+    ) -> Result<(), ControlError> {
+        let (index, position, id) = self.find_server(key, server)?;
+        let deadline = now + deadline;
+        if let Some(record) = self.servers.get_mut(id) {
+            record.drain = Some(Drain { deadline, then, is_told: false });
+        }
+        self.server_timers.set(id, ServerTimer::Drain, Some(deadline));
+        self.refresh_weight(now, index, position);
+        self.tell_if_drained(id);
+        Ok(())
+    }
+
+    /// Puts a server back into service; the caller brings its weight up to date.
+    pub(super) fn call_off_drain(&mut self, id: ServerId) {
+        if let Some(record) = self.servers.get_mut(id) {
+            record.drain = None;
+        }
+        self.server_timers.set(id, ServerTimer::Drain, None);
+    }
+
+    /// Tells of a drained server's last connection.
+    pub(super) fn tell_if_drained(&mut self, id: ServerId) {
+        if self.servers.get(id).is_some_and(|record| record.drain.is_some()) && self.connections_of(id) == 0 {
+            self.tell_drained(id, 0);
+        }
+    }
+
+    /// The drain's time is over.
+    pub(super) fn end_drain(&mut self, id: ServerId) {
+        self.tell_drained(id, self.connections_of(id));
+    }
+
+    fn tell_drained(&mut self, id: ServerId, remaining: u32) {
+        let Some(record) = self.servers.get_mut(id) else { return };
+        let (service, server) = (record.service, record.config.key);
+        let Some(drain) = record.drain.as_mut().filter(|drain| !drain.is_told) else { return };
+        drain.is_told = true;
+        self.server_timers.set(id, ServerTimer::Drain, None);
+        self.events.push(Event::Drained { service, server, remaining });
+    }
+
+    fn connections_of(&self, id: ServerId) -> u32 {
+        match self.servers.get(id).map(|record| &record.place) {
+            Some(Place::Listed { service, position }) => {
+                self.services.get(*service).map_or(0, |service| service.servers[*position].total_connections)
+            }
+            Some(Place::Trash { counts, .. }) => counts.total_connections,
+            None => 0,
+        }
+    }
+
+    /// A count of this server went down.
+    pub(super) fn note_count_down(&mut self, id: ServerId, count: Count) {
+        if matches!(count, Count::Connection) {
+            self.tell_if_drained(id);
+        }
+    }
+}

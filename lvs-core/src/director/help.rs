@@ -1,0 +1,288 @@
+//! Helpers at work: a segment of a connection with a helper is read, the connection it announces is opened, and what it
+//! says is rewritten on its way out. `consult` decides and changes nothing; `Help::write` and `keep_help` carry it out.
+//! Source: spec datapath §§7.1, 7.3.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::Director;
+use super::accounting::Count;
+use super::look::{FirstPacket, FlowEnd};
+use crate::connection::tcp::TcpState;
+use crate::connection::{Connection, ConnectionId, State};
+use crate::drop_reason::DropReason;
+use crate::event::Table;
+use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::helper::sequence::Counts;
+use crate::helper::table::{Changed, Helped};
+use crate::helper::{Edit, Expected, Findings, Helper, Notes, Session};
+use crate::packet::PacketBuf;
+use crate::service::ForwardMethod;
+use crate::time::Instant;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::parse::{self, Headers};
+use crate::wire::stream;
+
+/// What is to be done about a segment.
+pub(super) struct Help {
+    /// The connection that was announced, as it will be opened.
+    pub expected: Option<Connection>,
+    /// Which bytes of the packet are replaced by what.
+    pub edit: Option<(Range<usize>, Vec<u8>)>,
+    /// The segment must not go on, whatever else happens: `conntrack` is off.
+    pub refused: Option<DropReason>,
+    /// The two sides count differently, and the segment is renumbered.
+    is_renumbered: bool,
+    direction: Direction,
+    notes: Notes,
+    counts: Counts,
+    changed: Option<Changed>,
+}
+
+impl Director {
+    /// The helper for a new connection, if its service has one for it.
+    pub(super) fn helper_for(&self, first: &FirstPacket, forward: ForwardMethod) -> Option<Arc<dyn Helper>> {
+        let service = self.services.get(first.service).filter(|_| forward == ForwardMethod::Nat)?;
+        let helper = service.helper.as_ref().filter(|_| first.protocol == Protocol::Tcp)?;
+        let port = match service.key.port() {
+            0 => helper.port(),
+            port => port,
+        };
+        (first.destination.port == port).then(|| Arc::clone(helper))
+    }
+
+    /// Sends a packet of a connection with a helper.
+    pub(super) fn send_helped(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+        end: &FlowEnd,
+    ) -> Verdict {
+        let connection = self.connections.get(id).expect("the caller found it");
+        let helped = self.helped.get(id).expect("a connection with a helper has an entry until it ends");
+        let help = match self.consult(now, helped, connection, connection.state, end, packet, headers) {
+            Ok(help) => help,
+            Err(reason) => {
+                if reason == DropReason::ConnectionTableFull {
+                    self.tell_full(Table::Connections);
+                }
+                return Verdict::Drop(reason);
+            }
+        };
+        let verdict = match help.refused {
+            Some(reason) => Verdict::Drop(reason),
+            None => self.send(packet, headers, end),
+        };
+        if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
+            help.write(packet, headers);
+            self.keep_help(now, id, help, packet.mark);
+        } else if help.refused.is_some() {
+            self.keep_help(now, id, help, packet.mark);
+        }
+        verdict
+    }
+
+    /// What the helper makes of a packet, `state` being the connection's as the helper sees it. Changes nothing; what it
+    /// asks for can be done.
+    #[expect(clippy::too_many_arguments, reason = "all of the connection's surroundings, on copies where explained")]
+    pub(super) fn consult(
+        &self,
+        now: Instant,
+        helped: &Helped,
+        connection: &Connection,
+        state: State,
+        end: &FlowEnd,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+    ) -> Result<Help, DropReason> {
+        let direction = end.direction;
+        let mut help = Help::nothing(helped, direction);
+        let Some((sequence, _)) = stream::numbers(packet.bytes(), headers) else { return Ok(help) };
+        // The rest of a first fragment is not here: neither its checksum nor its text can be judged.
+        if !headers.is_fragment_head() {
+            if !stream::checksum_is_valid(packet, headers) {
+                return Err(DropReason::BadTransportChecksum);
+            }
+            let payload = stream::payload(packet.bytes(), headers).unwrap_or_default();
+            let text = &packet.bytes()[payload.clone()];
+            let findings = match help.changed.as_ref().and_then(|changed| changed.again(direction, sequence, text)) {
+                Some(edit) => Findings { expected: None, edit: Some(edit) },
+                None if state == ESTABLISHED && !text.is_empty() => {
+                    listen(helped, &mut help.notes, connection, direction, text)
+                }
+                None => Findings::default(),
+            };
+            help.expected = findings.expected.map(|expected| self.expectation(connection, &expected));
+            if let Some(expected) = &help.expected {
+                self.can_expect(now, expected)?;
+            }
+            if let Some(edit) = findings.edit {
+                help.changed =
+                    helped.helper.repeats().then(|| Changed::new(direction, sequence, &edit, text)).flatten();
+                help.edit(edit, payload, sequence, end, packet, headers)?;
+            }
+        }
+        help.count_on(self.config.settings.conntrack);
+        Ok(help)
+    }
+
+    /// The announced connection: it belongs to the one it was announced on and goes to the same server.
+    fn expectation(&self, parent: &Connection, expected: &Expected) -> Connection {
+        let virtual_endpoint = Endpoint::new(parent.virtual_endpoint.address, expected.virtual_port);
+        let (client, real) = (expected.client, expected.real);
+        let mut connection = Connection::new(Protocol::Tcp, client, virtual_endpoint, real, ForwardMethod::Nat);
+        connection.no_client_port = client.port == 0;
+        connection.server = parent.server;
+        connection.state = LISTEN;
+        connection.timeout = self.timeout_of(parent.server, LISTEN);
+        connection
+    }
+
+    /// The connection that was announced before, if it lives.
+    fn find_expected(&self, now: Instant, expected: &Connection) -> Option<ConnectionId> {
+        let Connection { client, virtual_endpoint, real, .. } = *expected;
+        if expected.no_client_port {
+            self.connections.find_reply(now, Protocol::Tcp, real, client)
+        } else {
+            self.connections.find_request(now, Protocol::Tcp, client, virtual_endpoint)
+        }
+    }
+
+    fn can_expect(&self, now: Instant, expected: &Connection) -> Result<(), DropReason> {
+        if self.find_expected(now, expected).is_some() {
+            return Ok(());
+        }
+        self.connections.would_refuse(now, expected).map_or(Ok(()), |full| Err(super::first_packet::refusal(full)))
+    }
+
+    /// Remembers what a helper found, and opens what it expects.
+    fn keep_help(&mut self, now: Instant, id: ConnectionId, help: Help, mark: u32) {
+        if let Some(helped) = self.helped.get_mut(id) {
+            (helped.notes, helped.counts, helped.changed) = (help.notes, help.counts, help.changed);
+        }
+        let Some(mut expected) = help.expected else { return };
+        match self.find_expected(now, &expected) {
+            Some(known) => self.listen_again(now, known),
+            None => {
+                expected.mark = mark;
+                expected.parent = Some(id);
+                let server = expected.server;
+                if self.connections.insert(now, expected).is_err() {
+                    return;
+                }
+                if let Some(server) = server {
+                    self.count_up(server, Count::Connection);
+                }
+                if let Some(parent) = self.connections.get_mut(id) {
+                    parent.children += 1;
+                }
+            }
+        }
+    }
+
+    /// A connection that was announced again waits for its first packet again.
+    fn listen_again(&mut self, now: Instant, id: ConnectionId) {
+        self.enter_state(id, LISTEN, Direction::Request);
+        let timeout = self.connections.get(id).expect("the caller found it").timeout;
+        self.connections.rearm(id, now, timeout);
+    }
+
+    /// Gives a segment that the director sends in place of another one the numbers its receiver expects.
+    pub(super) fn keep_in_step(
+        &self,
+        id: ConnectionId,
+        direction: Direction,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) {
+        let counts = self.helped.get(id).map(|helped| helped.counts).filter(|counts| !counts.agree());
+        if let Some(counts) = counts.filter(|_| self.config.settings.conntrack) {
+            renumber(&counts, direction, packet, headers);
+        }
+    }
+}
+
+impl Help {
+    fn nothing(helped: &Helped, direction: Direction) -> Self {
+        let Helped { notes, counts, changed, .. } = helped.clone();
+        Self { expected: None, edit: None, refused: None, is_renumbered: false, direction, notes, counts, changed }
+    }
+
+    /// Prepares a change of the payload: it must fit the packet's buffer and the way out.
+    fn edit(
+        &mut self,
+        edit: Edit,
+        payload: Range<usize>,
+        sequence: u32,
+        end: &FlowEnd,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+    ) -> Result<(), DropReason> {
+        let Edit { range, text } = edit;
+        if range.start > range.end || range.end > payload.len() {
+            return Ok(());
+        }
+        let range = payload.start + range.start..payload.start + range.end;
+        let growth = text.len().saturating_sub(range.len());
+        if !stream::has_room(packet, headers, growth) {
+            return Err(DropReason::HelperFailed);
+        }
+        let may_be_cut = headers.family == AddressFamily::Ipv4 && !headers.dont_fragment;
+        let is_too_big = packet.offload.gso.is_none() && headers.packet_len + growth > usize::from(end.path.mtu);
+        if growth > 0 && is_too_big && !may_be_cut {
+            return Err(DropReason::TooBig);
+        }
+        self.counts.note(self.direction, sequence, (text.len() as u32).wrapping_sub(range.len() as u32));
+        self.edit = Some((range, text));
+        Ok(())
+    }
+
+    /// Keeps both sides' counts in step. Linux leaves that to connection tracking: with `conntrack` off, requests vanish
+    /// once a length has changed (recorded: `ftp_noconntrack`).
+    fn count_on(&mut self, has_conntrack: bool) {
+        match self.direction {
+            _ if self.counts.agree() => {}
+            _ if has_conntrack => self.is_renumbered = true,
+            Direction::Request => self.refused = Some(DropReason::HelperFailed),
+            Direction::Reply => {}
+        }
+    }
+
+    /// Changes the packet, whose addresses have been translated since it was read.
+    pub(super) fn write(&self, packet: &mut PacketBuf<'_>, headers: &Headers) {
+        if self.is_renumbered {
+            renumber(&self.counts, self.direction, packet, headers);
+        }
+        if let Some((range, text)) = &self.edit {
+            let headers = parse::parse(packet.bytes()).expect("it was parsed before it was translated");
+            stream::replace(packet, &headers, range.clone(), text).expect("the room was checked");
+        }
+    }
+}
+
+fn renumber(counts: &Counts, direction: Direction, packet: &mut PacketBuf<'_>, headers: &Headers) {
+    let sent = |sequence| counts.sent(direction, sequence);
+    stream::renumber(packet, headers, sent, |number| counts.acknowledged(direction, number));
+}
+
+/// Lets the helper read a payload.
+fn listen(
+    helped: &Helped,
+    notes: &mut Notes,
+    connection: &Connection,
+    direction: Direction,
+    payload: &[u8],
+) -> Findings {
+    let Connection { client, virtual_endpoint, real, .. } = *connection;
+    let session = Session { client, virtual_endpoint, real };
+    match direction {
+        Direction::Request => helped.helper.request(&session, notes, payload),
+        Direction::Reply => helped.helper.reply(&session, notes, payload),
+    }
+}
+
+const ESTABLISHED: State = State::Tcp(TcpState::Established);
+const LISTEN: State = State::Tcp(TcpState::Listen);

@@ -1,0 +1,125 @@
+//! Datagrams that a real server sends first: with a persistence engine that understands them (SIP), they open a
+//! connection towards the client, so that they leave with the virtual address. This is also how replies are translated
+//! where every request is scheduled by itself (`-o`). Source: spec datapath §1.4 step 10, control §4.6.
+
+use super::Director;
+use super::first_packet::{Persistence, call_id_in, new_connection, template_key};
+use super::look::{FirstPacket, FlowEnd};
+use crate::connection::Connection;
+use crate::flow::{Endpoint, Protocol};
+use crate::packet::PacketBuf;
+use crate::persistence::{TemplateId, TemplateKey};
+use crate::service::table::Service;
+use crate::service::{ForwardMethod, ServerId, ServiceKey};
+use crate::time::Instant;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::parse::Headers;
+
+/// The connection such a datagram opens.
+pub(super) struct ServerFirst {
+    /// The flow as if the client had opened it.
+    pub first: FirstPacket,
+    pub server: ServerId,
+    pub real: Endpoint,
+    pub template: Persistence,
+    /// A template that was found but is of no use any more.
+    pub invalid: Option<TemplateId>,
+}
+
+impl Director {
+    /// Whether a packet without a connection is such a datagram. `source` and `destination` are the packet's.
+    pub(super) fn look_server_first(
+        &self,
+        now: Instant,
+        source: Endpoint,
+        destination: Endpoint,
+        bytes: &[u8],
+        headers: &Headers,
+    ) -> Option<ServerFirst> {
+        // AH and ESP only follow connections; what is for the host itself is no reply on its way through.
+        let may_open = headers.protocol == Protocol::Udp.number()
+            && destination.port != 0
+            && self.servers.is_nat_server(Protocol::Udp, source)
+            && !self.services.is_virtual(destination.address)
+            && !self.is_own_address(destination.address);
+        if !may_open {
+            return None;
+        }
+        let (service, server) =
+            self.services.iter().find_map(|service| Some((service, self.speaker_of(service, source)?)))?;
+        let virtual_endpoint = match service.key {
+            ServiceKey::Address { address, port, .. } => Endpoint::new(address, port),
+            ServiceKey::FwMark { .. } => return None,
+        };
+        let first = FirstPacket {
+            service: self.services.index_of(&service.key)?,
+            protocol: Protocol::Udp,
+            client: destination,
+            destination: virtual_endpoint,
+            mark: 0,
+            is_quoted: false,
+        };
+        let mut opened = ServerFirst { first, server, real: source, template: Persistence::None, invalid: None };
+        if service.is_persistent() {
+            let engine_key = Some(call_id_in(bytes, headers)?.into());
+            let key = TemplateKey { engine_key, ..template_key(service, &first) };
+            match self.templates.find(now, &key) {
+                Some(id) if self.is_template_of(id, server) => opened.template = Persistence::Existing(id),
+                found => {
+                    opened.invalid = found;
+                    opened.template = Persistence::New { key, real_port: source.port };
+                }
+            }
+        }
+        Some(opened)
+    }
+
+    /// The server at `source` that may speak first for this service.
+    fn speaker_of(&self, service: &Service, source: Endpoint) -> Option<ServerId> {
+        let ServiceKey::Address { protocol: Protocol::Udp, port: 1.., .. } = service.key else { return None };
+        if !service.has_engine() {
+            return None;
+        }
+        let server = &service.servers[service.position(&source)?];
+        let is_nat = self.servers.get(server.id).is_some_and(|record| record.config.forward == ForwardMethod::Nat);
+        is_nat.then_some(server.id)
+    }
+
+    fn is_template_of(&self, id: TemplateId, server: ServerId) -> bool {
+        self.is_template_usable(id) && self.templates.get(id).is_some_and(|template| template.server == server)
+    }
+
+    /// Opens the connection and sends the datagram on to the client.
+    pub(super) fn server_first(
+        &mut self,
+        now: Instant,
+        opened: ServerFirst,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) -> (Verdict, Option<FlowEnd>) {
+        self.expire_some(now);
+        let mut connection = self.server_first_connection(now, &opened);
+        let ServerFirst { first, server, template, invalid, .. } = opened;
+        if let Some(template) = invalid {
+            self.templates.invalidate(template);
+        }
+        match self.bind_template(now, &first, server, ForwardMethod::Nat, template) {
+            Ok(template) => connection.template = template,
+            Err(reason) => return (Verdict::Drop(reason), None),
+        }
+        if connection.one_packet {
+            return self.send_one_packet(now, &connection, Direction::Reply, packet, headers);
+        }
+        match self.open(now, connection) {
+            Ok(id) => self.known_reply(now, id, packet, headers),
+            Err(reason) => (Verdict::Drop(reason), None),
+        }
+    }
+
+    pub(super) fn server_first_connection(&self, now: Instant, opened: &ServerFirst) -> Connection {
+        let server = Some(opened.server);
+        let mut connection = new_connection(now, &opened.first, opened.real, ForwardMethod::Nat, server);
+        connection.one_packet = self.is_one_packet(&opened.first);
+        connection
+    }
+}

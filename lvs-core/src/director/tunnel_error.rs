@@ -1,0 +1,153 @@
+//! ICMP errors about tunnel packets of ours: what a server or a router says of the outside is told to the client about
+//! the inside, and the path MTU is learned. Linux does so for IPv4 in IPv4 only, and so do we.
+//! Source: spec datapath §4.6; recording `tun_icmp`.
+
+use super::Director;
+use super::look::{Outcome, flow_of};
+use crate::connection::{Connection, ConnectionId};
+use crate::drop_reason::DropReason;
+use crate::flow::{AddressFamily, Protocol};
+use crate::packet::PacketBuf;
+use crate::service::TunnelKind;
+use crate::service::server_table::TunnelEnd;
+use crate::time::Instant;
+use crate::tunnel::{IPV4_IN_IP, gre, gue};
+use crate::verdict::Verdict;
+use crate::wire::icmp::{self, IcmpError, Related};
+use crate::wire::parse::{Headers, parse_quoted};
+use crate::wire::read_u16;
+
+/// An ICMP error about a packet of ours, stripped of the tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TunnelError {
+    pub error_type: u8,
+    pub code: u8,
+    /// Bytes of the outer IP and tunnel headers.
+    overhead: u16,
+    rest: u32,
+    /// Offset of the client's packet in the error.
+    inner_start: usize,
+    /// The client's packet, as far as it is quoted. Offsets count from its own start.
+    inner: Headers,
+}
+
+impl TunnelError {
+    /// The path MTU it reports (RFC 1191 §4).
+    fn path_mtu(&self) -> Option<u32> {
+        (self.error_type == 3 && self.code == 4).then_some(self.rest & 0xffff)
+    }
+}
+
+impl Director {
+    /// What an ICMP error is if it quotes a tunnel packet to one of our servers; `None` if it does not.
+    pub(super) fn look_tunnel_error(
+        &self,
+        now: Instant,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        related: &Related,
+    ) -> Option<Outcome> {
+        let is_ours = self.is_own_address(headers.destination) || self.services.is_virtual(headers.destination);
+        if headers.family != AddressFamily::Ipv4 || !is_ours {
+            return None;
+        }
+        let bytes = packet.bytes().get(..headers.packet_len)?;
+        let error = self.strip(bytes, related)?;
+        let (protocol, source, destination) = flow_of(bytes, &error.inner.moved_by(error.inner_start))?;
+        let id = self.connections.find_request(now, protocol, source, destination)?;
+        if self.connections.get(id)?.real.address != related.quoted.destination {
+            return None;
+        }
+        if !icmp::checksum_is_valid(bytes, headers) {
+            return Some(Outcome::Drop(DropReason::BadIcmpChecksum));
+        }
+        Some(Outcome::TunnelError(id, error))
+    }
+
+    /// Reads the quoted tunnel packet down to the client's.
+    fn strip(&self, bytes: &[u8], related: &Related) -> Option<TunnelError> {
+        let quoted = &related.quoted;
+        let behind_ip = bytes.get(quoted.transport..)?;
+        let (kind, port, header_len) = match quoted.protocol {
+            IPV4_IN_IP => (TunnelKind::Ipip, 0, 0),
+            gre::PROTOCOL => (TunnelKind::Gre, 0, gre::len_around_ipv4(behind_ip)?),
+            UDP => (TunnelKind::Gue, read_u16(behind_ip, 2)?, gue::len_around_ipv4(behind_ip)?),
+            _ => return None,
+        };
+        if !self.servers.is_tunnel_end(&TunnelEnd { address: quoted.destination, kind, port }) {
+            return None;
+        }
+        let inner_start = quoted.transport + header_len;
+        let inner = parse_quoted(bytes.get(inner_start..)?)?;
+        if inner.family != AddressFamily::Ipv4 || inner.is_later_fragment() {
+            return None;
+        }
+        Some(TunnelError {
+            error_type: related.error_type,
+            code: related.code,
+            rest: related.rest,
+            overhead: (inner_start - related.quoted_start) as u16,
+            inner_start,
+            inner,
+        })
+    }
+
+    /// Tells the client, and remembers a path MTU.
+    pub(super) fn tunnel_error(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        packet: &mut PacketBuf<'_>,
+        error: &TunnelError,
+    ) -> Verdict {
+        let connection = self.connections.get(id).expect("it was just found");
+        let (server, address) = (connection.server, connection.real.address);
+        let verdict = self.tell_client(packet, connection, error);
+        if let Some(mtu) = error.path_mtu() {
+            self.servers.learn_path_mtu(now, address, mtu);
+        }
+        if matches!(verdict, Verdict::Reply { .. }) {
+            self.answers += 1;
+            // Twice: the error as it came, which Linux counts without its wrapping, and what the client is told.
+            self.count_out(server, 1, error.inner.packet_len as u64);
+            self.count_out(server, 1, packet.len() as u64);
+        }
+        verdict
+    }
+
+    /// Turns the error into one about the client's own packet, on a packet that may be a copy.
+    pub(super) fn tell_client(
+        &self,
+        packet: &mut PacketBuf<'_>,
+        connection: &Connection,
+        error: &TunnelError,
+    ) -> Verdict {
+        let rest = match error.path_mtu() {
+            // The client's packets may be fragmented: it need not know.
+            Some(_) if !error.inner.dont_fragment => return Verdict::Drop(DropReason::PathMtuLearned),
+            Some(reported) => {
+                // Linux reads the MTU of the route it used last, which knows of this error only from the next packet on.
+                let record = connection.server.and_then(|id| self.servers.get(id));
+                let mtu = record.and_then(|record| record.route_mtu).map_or(reported, u32::from);
+                let overhead = u32::from(error.overhead);
+                if mtu > LEAST_MTU + overhead { mtu - overhead } else { mtu }
+            }
+            None => error.rest,
+        };
+        let quoted = &packet.bytes()[error.inner_start..];
+        if !icmp::may_answer(&error.inner, quoted) {
+            return Verdict::Drop(DropReason::NotForwardable);
+        }
+        let told = IcmpError::Other { error_type: error.error_type, code: error.code, rest };
+        packet.shrink_front(error.inner_start);
+        let (source, identification) = (error.inner.destination, self.identification() as u16);
+        match icmp::make_error(packet, &error.inner, told, source, identification) {
+            Ok(()) => Verdict::Reply { next_hop: error.inner.source },
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+}
+
+/// RFC 791: what every link must take.
+const LEAST_MTU: u32 = 68;
+const UDP: u8 = Protocol::Udp.number();

@@ -1,0 +1,112 @@
+//! Tunnels (ipvsadm: `-i`, printed `Tunnel`): the packet stays as it is, hop limit apart, and travels inside another one
+//! to the real server. What the outside looks like is in [`crate::tunnel`]; here is what may go in.
+//! Source: spec datapath §4.
+
+use core::net::IpAddr;
+
+use crate::drop_reason::DropReason;
+use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::forward::{Path, check_way_out, pass_through};
+use crate::packet::{ChecksumOffload, Offload, PacketBuf};
+use crate::rng::Seed;
+use crate::service::TunnelConfig;
+use crate::tunnel::{self, Tunnel};
+use crate::verdict::{Direction, Verdict};
+use crate::wire::ipv6;
+use crate::wire::parse::Headers;
+use crate::wire::segment::{self, keep_first};
+
+/// What a path through a tunnel adds to [`Path`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TunnelPath {
+    pub config: TunnelConfig,
+    /// Where the tunnel starts; `None` where the director has no address of the server's family.
+    pub source: Option<IpAddr>,
+    /// UDP source port of this flow, for GUE.
+    pub source_port: u16,
+    /// Whether DF is copied outside and longer packets are refused (`pmtu_disc`).
+    pub discovers_mtu: bool,
+}
+
+/// Encapsulates the packet towards the path's real server.
+pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
+    let Some(source) = path.tunnel.source else { return Verdict::Drop(DropReason::NotForwardable) };
+    let tunnel = Tunnel {
+        config: path.tunnel.config,
+        source,
+        destination: path.real.address,
+        source_port: path.tunnel.source_port,
+        identification: path.identification,
+        mtu: path.mtu,
+        copies_dont_fragment: path.tunnel.discovers_mtu,
+    };
+    // What of the packet is encapsulated: of a super-packet its first segment.
+    let (offload, len) = match packet.offload.gso {
+        None => (packet.offload, headers.packet_len),
+        Some(gso) => match segment::first_len(packet.bytes(), headers, gso) {
+            Ok(len) => (Offload::default(), len),
+            Err(reason) => return Verdict::Drop(reason),
+        },
+    };
+    let Some(mtu) = inner_mtu(offload, &tunnel) else { return Verdict::Drop(DropReason::NotForwardable) };
+    let is_any_length = headers.family == AddressFamily::Ipv4 && !path.tunnel.discovers_mtu;
+    let inner_path = Path { mtu: if is_any_length { u16::MAX } else { mtu }, ..*path };
+    if let Err(verdict) = check_way_out(packet, headers, Direction::Request, &inner_path) {
+        return verdict;
+    }
+    let inner = Headers { packet_len: len, ..*headers };
+    if let Err(reason) = tunnel::check(packet, offload, &inner, &tunnel).and_then(|()| keep_first(packet, headers)) {
+        return Verdict::Drop(reason);
+    }
+    packet.set_len(len);
+    let headers = remove_fragment_header(packet, &inner);
+    pass_through(packet, &headers, path);
+    match tunnel::encapsulate(packet, &headers, &tunnel) {
+        Ok(()) => Verdict::Forward { next_hop: path.real.address, direction: Direction::Request, mtu: path.mtu },
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// The UDP source port of a flow's GUE packets: one of Linux's local ports (`ip_local_port_range`), spread by a hash of
+/// the flow under a secret seed, so that routers that hash ports see as many flows as there are.
+pub(crate) fn source_port(seed: Seed, (protocol, client, virtual_endpoint): (Protocol, Endpoint, Endpoint)) -> u16 {
+    let ports = u64::from(client.port) << 32 | u64::from(virtual_endpoint.port) << 16 | u64::from(protocol.number());
+    let halves = |address| match address {
+        IpAddr::V4(address) => (0, u64::from(address.to_bits())),
+        IpAddr::V6(address) => ((address.to_bits() >> 64) as u64, address.to_bits() as u64),
+    };
+    let (client, virtual_address) = (halves(client.address), halves(virtual_endpoint.address));
+    let words = [ports, client.0, client.1, virtual_address.0, virtual_address.1];
+    let hash = words.iter().fold(seed, |seed, word| seed.derive(*word)).value() >> 32;
+    FIRST_PORT + ((hash * u64::from(LAST_PORT - FIRST_PORT)) >> 32) as u16
+}
+
+/// Linux's default `ip_local_port_range`.
+const FIRST_PORT: u16 = 32_768;
+const LAST_PORT: u16 = 60_999;
+
+/// Longest packet that fits inside; `None` if that is less than every link must take (68 bytes for a way over IPv4,
+/// RFC 791; 1280 over IPv6, RFC 8200 §5).
+fn inner_mtu(offload: Offload, tunnel: &Tunnel) -> Option<u16> {
+    let overhead = tunnel.overhead(offload.checksum) as u16;
+    let least = if tunnel.destination.is_ipv4() { 68 } else { 1280 };
+    tunnel.mtu.checked_sub(overhead).filter(|mtu| *mtu >= least)
+}
+
+/// A datagram that was put together travels without the fragment header it came with (`tun6_frag`).
+fn remove_fragment_header(packet: &mut PacketBuf<'_>, headers: &Headers) -> Headers {
+    let Some(part) = headers.fragment.filter(|part| part.header != 0 && part.offset == 0 && !part.more) else {
+        return *headers;
+    };
+    ipv6::remove_fragment_header(packet.bytes_mut(), part.header);
+    packet.shrink_front(ipv6::FRAGMENT_HEADER_LEN);
+    if let ChecksumOffload::Partial { start, .. } = &mut packet.offload.checksum {
+        *start = start.saturating_sub(ipv6::FRAGMENT_HEADER_LEN as u16);
+    }
+    Headers {
+        transport: headers.transport - ipv6::FRAGMENT_HEADER_LEN,
+        packet_len: headers.packet_len - ipv6::FRAGMENT_HEADER_LEN,
+        fragment: None,
+        ..*headers
+    }
+}

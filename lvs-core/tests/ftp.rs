@@ -1,0 +1,398 @@
+//! FTP through NAT: data connections are expected where PORT, EPRT, PASV and EPSV say, and both sides keep count.
+
+use std::time::Duration;
+
+use lvs_core::helper::ftp::Ftp;
+use lvs_core::helper::{Findings, Helper, Notes, Session};
+use lvs_core::{Command, ControlError, DirectorConfig, DropReason, HelperRegistry, ServiceConfig, Verdict};
+use lvs_testkit::rig::{Rig, nat, tcp_service};
+use lvs_testkit::{Packet, Storage, describe, oracle, tcp};
+use proptest::prelude::*;
+
+const FTP: &str = "192.0.2.121:21";
+const SERVER: &str = "10.0.0.2:21";
+const CLIENT: &str = "198.51.100.7:1024";
+/// Where the two sides' numbers start.
+const C: u32 = 1_000;
+const S: u32 = 9_000;
+const PASSIVE: &[u8] = b"227 Entering Passive Mode (10,0,0,2,200,10).\r\n";
+const TRANSLATED: &[u8] = b"227 Entering Passive Mode (192,0,2,121,200,10).\r\n";
+/// By how much the second is longer.
+const GROWN: u32 = 3;
+
+/// A control connection that is established.
+fn rig_with(config: DirectorConfig, conntrack: bool) -> Rig {
+    let mut rig = Rig::new(config);
+    rig.set(|settings| settings.conntrack = conntrack);
+    rig.add(tcp_service(FTP), ServiceConfig::new("rr").helper("ftp"), [nat(SERVER)]);
+    rig.feed(&tcp(CLIENT, FTP).syn().numbers(C - 1, 0).build());
+    rig.feed(&tcp(SERVER, CLIENT).syn().ack().numbers(S - 1, C).build());
+    rig.feed(&request(0, 0, b"").build());
+    assert_eq!(rig.states(), ["ESTABLISHED"]);
+    rig
+}
+
+fn rig() -> Rig {
+    rig_with(DirectorConfig::default(), true)
+}
+
+/// A segment of the client, by how many bytes each side has said.
+fn request(said: u32, heard: u32, text: &[u8]) -> Packet {
+    tcp(CLIENT, FTP).ack().numbers(C + said, S + heard).payload(text)
+}
+
+fn reply(said: u32, heard: u32, text: &[u8]) -> Packet {
+    tcp(SERVER, CLIENT).ack().numbers(S + said, C + heard).payload(text)
+}
+
+/// What the server gets, and the client, where nothing but the addresses changes.
+fn arrives_at_server(said: u32, heard: u32, text: &[u8]) -> Packet {
+    tcp(CLIENT, SERVER).ack().numbers(C + said, S + heard).payload(text).hop_limit(63)
+}
+
+fn arrives_at_client(said: u32, heard: u32, text: &[u8]) -> Packet {
+    tcp(FTP, CLIENT).ack().numbers(S + said, C + heard).payload(text).hop_limit(63)
+}
+
+/// Sends a packet and wants this one, byte for byte, to go on.
+fn check(rig: &mut Rig, sent: &Packet, expected: &Packet) {
+    let verdict = rig.send(&sent.build());
+    assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}: {}", describe(&sent.build()));
+    let expected = expected.build();
+    assert_eq!(describe(&rig.bytes), describe(&expected));
+    assert_eq!(rig.bytes, expected);
+}
+
+/// `client > virtual > real state` of every connection but the control connection, sorted.
+fn data_connections(rig: &Rig) -> Vec<String> {
+    let data = rig.connections().into_iter().filter(|row| row.virtual_endpoint.port != 21);
+    let mut rows: Vec<_> =
+        data.map(|row| format!("{} > {} > {} {}", row.client, row.virtual_endpoint, row.real, row.state)).collect();
+    rows.sort();
+    rows
+}
+
+/// PASV, and the reply with the virtual address.
+fn pasv(rig: &mut Rig) {
+    check(rig, &request(0, 0, b"PASV\r\n"), &arrives_at_server(0, 0, b"PASV\r\n"));
+    check(rig, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, TRANSLATED));
+}
+
+#[test]
+fn a_passive_data_connection_is_expected_from_any_port_of_the_client() {
+    let mut rig = rig();
+    pasv(&mut rig);
+    assert_eq!(data_connections(&rig), ["198.51.100.7:0 > 192.0.2.121:51210 > 10.0.0.2:51210 LISTEN"]);
+    let syn = tcp("198.51.100.7:3100", "192.0.2.121:51210").syn();
+    check(&mut rig, &syn, &tcp("198.51.100.7:3100", "10.0.0.2:51210").syn().hop_limit(63));
+    assert_eq!(data_connections(&rig), ["198.51.100.7:3100 > 192.0.2.121:51210 > 10.0.0.2:51210 SYN_RECV"]);
+    let answer = tcp("10.0.0.2:51210", "198.51.100.7:3100").syn().ack();
+    check(&mut rig, &answer, &tcp("192.0.2.121:51210", "198.51.100.7:3100").syn().ack().hop_limit(63));
+    // The port is known now: a second connection to it is not expected.
+    let second = tcp("198.51.100.7:3101", "192.0.2.121:51210").syn().build();
+    assert_eq!(rig.send(&second), Verdict::Pass);
+    let server = rig.server(tcp_service(FTP), SERVER);
+    assert_eq!((server.active_connections, server.inactive_connections), (2, 0));
+    assert_eq!(rig.director.statistics().live.connections, 1, "data connections are not scheduled");
+}
+
+#[test]
+fn an_active_data_connection_comes_from_the_port_below_the_service() {
+    for command in [&b"PORT 198,51,100,7,166,149\r\n"[..], b"EPRT |1|198.51.100.7|42645|\r\n"] {
+        let mut rig = rig();
+        check(&mut rig, &request(0, 0, command), &arrives_at_server(0, 0, command));
+        assert_eq!(data_connections(&rig), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 LISTEN"]);
+        let syn = tcp("10.0.0.2:20", "198.51.100.7:42645").syn();
+        check(&mut rig, &syn, &tcp("192.0.2.121:20", "198.51.100.7:42645").syn().hop_limit(63));
+        let answer = tcp("198.51.100.7:42645", "192.0.2.121:20").syn().ack();
+        check(&mut rig, &answer, &tcp("198.51.100.7:42645", "10.0.0.2:20").syn().ack().hop_limit(63));
+        assert_eq!(data_connections(&rig), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 SYN_RECV"]);
+    }
+}
+
+#[test]
+fn both_sides_keep_count_after_a_reply_has_grown() {
+    let mut rig = rig();
+    pasv(&mut rig);
+    let len = PASSIVE.len() as u32;
+    check(&mut rig, &request(6, len + GROWN, b""), &arrives_at_server(6, len, b""));
+    check(&mut rig, &reply(len, 6, b"150 ok\r\n"), &arrives_at_client(len + GROWN, 6, b"150 ok\r\n"));
+    // Acknowledgements and numbers from before the change stay as they are.
+    check(&mut rig, &request(6, 0, b""), &arrives_at_server(6, 0, b""));
+    // A second time, in a shorter form; the client's numbers never change.
+    check(&mut rig, &request(6, len + 8 + GROWN, b"PASV\r\n"), &arrives_at_server(6, len + 8, b"PASV\r\n"));
+    let short = [b"227 (10,0,0,2,200,10,192,0,2,121)".as_slice(), b"\r\n"].concat();
+    let translated = [b"227 (192,0,2,121,200,10,192,0,2,121)".as_slice(), b"\r\n"].concat();
+    check(&mut rig, &reply(len + 8, 12, &short), &arrives_at_client(len + 8 + GROWN, 12, &translated));
+    check(&mut rig, &reply(len + 8 + 35, 12, b"."), &arrives_at_client(len + 8 + 35 + 2 * GROWN, 12, b"."));
+}
+
+#[test]
+fn selective_acknowledgements_are_in_the_receivers_count_wherever_they_stand() {
+    for padding in [&[][..], &[1], &[1, 1], &[1, 1, 1]] {
+        let mut rig = rig();
+        pasv(&mut rig);
+        let (len, sack) = (PASSIVE.len() as u32, |left: u32, right: u32| {
+            [padding, &[5, 10], &(S + left).to_be_bytes(), &(S + right).to_be_bytes(), &[0]].concat()
+        });
+        let sent = request(6, 0, b"").tcp_options(&sack(len + GROWN, len + GROWN + 9));
+        check(&mut rig, &sent, &arrives_at_server(6, 0, b"").tcp_options(&sack(len, len + 9)));
+        assert_eq!(oracle::checksum_errors(&rig.bytes), [""; 0]);
+    }
+}
+
+#[test]
+fn a_reply_sent_again_passes_as_it_is_unless_the_helper_repeats() {
+    let mut linux = rig();
+    pasv(&mut linux);
+    check(&mut linux, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, PASSIVE));
+
+    let mut helpers = HelperRegistry::default();
+    helpers.register("ftp", Ftp { repeats: true });
+    let mut rig = rig_with(DirectorConfig { helpers, ..DirectorConfig::default() }, true);
+    pasv(&mut rig);
+    check(&mut rig, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, TRANSLATED));
+    let len = PASSIVE.len() as u32;
+    check(&mut rig, &request(6, len + GROWN, b""), &arrives_at_server(6, len, b""));
+}
+
+#[test]
+fn without_conntrack_the_clients_packets_vanish_once_a_length_has_changed() {
+    let mut rig = rig_with(DirectorConfig::default(), false);
+    pasv(&mut rig);
+    let len = PASSIVE.len() as u32;
+    let port = request(6, len + GROWN, b"PORT 198,51,100,7,166,149\r\n");
+    assert_eq!(rig.send(&port.build()), Verdict::Drop(DropReason::HelperFailed));
+    assert_eq!(data_connections(&rig).len(), 2, "it was read all the same");
+    check(&mut rig, &reply(len, 6, b"150 ok\r\n"), &arrives_at_client(len, 6, b"150 ok\r\n"));
+}
+
+#[test]
+fn the_control_connection_lives_as_long_as_its_data_connections() {
+    let mut rig = rig();
+    pasv(&mut rig);
+    rig.feed(&tcp("198.51.100.7:3100", "192.0.2.121:51210").syn().build());
+    let data = |rig: &mut Rig| {
+        rig.feed(&tcp("198.51.100.7:3100", "192.0.2.121:51210").ack().build());
+    };
+    for _ in 0..3 {
+        data(&mut rig);
+        rig.pass(Duration::from_secs(600));
+    }
+    // It was not refreshed for 1800 s.
+    assert_eq!(rig.states(), ["ESTABLISHED", "ESTABLISHED"]);
+    rig.pass(Duration::from_secs(1_000));
+    assert_eq!(rig.states(), [""; 0]);
+    let server = rig.server(tcp_service(FTP), SERVER);
+    assert_eq!((server.active_connections, server.inactive_connections), (0, 0));
+}
+
+#[test]
+fn an_announcement_that_is_repeated_waits_for_the_same_connection_again() {
+    let mut rig = rig();
+    let command = b"PORT 198,51,100,7,166,149\r\n";
+    rig.feed(&request(0, 0, command).build());
+    rig.feed(&tcp("10.0.0.2:20", "198.51.100.7:42645").syn().build());
+    rig.feed(&tcp("198.51.100.7:42645", "192.0.2.121:20").syn().ack().build());
+    rig.feed(&request(27, 0, command).build());
+    assert_eq!(data_connections(&rig), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 LISTEN"]);
+    let server = rig.server(tcp_service(FTP), SERVER);
+    assert_eq!((server.active_connections, server.inactive_connections), (1, 1));
+}
+
+#[test]
+fn a_helper_reads_only_where_it_was_asked_for() {
+    let command = b"PORT 198,51,100,7,166,149\r\n";
+    let expects = |config: ServiceConfig, server| {
+        let mut rig = Rig::new(DirectorConfig::default());
+        rig.add(tcp_service(FTP), config, [server]);
+        rig.feed(&tcp(CLIENT, FTP).syn().build());
+        rig.feed(&tcp(SERVER, CLIENT).syn().ack().build());
+        rig.feed(&request(0, 0, b"").build());
+        rig.feed(&request(0, 0, command).build());
+        rig.connections().len() - 1
+    };
+    let asked = || ServiceConfig::new("rr").helper("ftp");
+    assert_eq!(expects(asked(), nat(SERVER)), 1);
+    assert_eq!(expects(ServiceConfig::new("rr"), nat(SERVER)), 0);
+    let mut direct = nat(SERVER);
+    direct.forward = lvs_core::ForwardMethod::DirectRouting;
+    assert_eq!(expects(asked(), direct), 0);
+    let refused = Command::AddService(tcp_service(FTP), ServiceConfig::new("rr").helper("gopher"));
+    let mut rig = Rig::new(DirectorConfig::default());
+    let error = rig.director.apply(rig.now, &refused).unwrap_err();
+    assert_eq!(error, ControlError::NoSuchHelper("gopher".into()));
+    assert_eq!(rig.director.services(rig.now), []);
+}
+
+#[test]
+fn a_damaged_segment_is_dropped_and_one_split_in_two_is_not_understood() {
+    let mut rig = rig();
+    let damaged = request(0, 0, b"PORT 198,51,100,7,166,149\r\n").bad_checksum().build();
+    assert_eq!(rig.send(&damaged), Verdict::Drop(DropReason::BadTransportChecksum));
+    rig.feed(&request(0, 0, b"PORT 198,51,").build());
+    rig.feed(&request(12, 0, b"100,7,166,149\r\n").build());
+    assert_eq!(data_connections(&rig), [""; 0]);
+}
+
+/// Hands over a reply in a buffer with this much room before and behind it.
+fn with_room(headroom: usize, tailroom: usize, reply: &Packet) -> (Verdict, Vec<u8>) {
+    let mut rig = rig();
+    rig.feed(&request(0, 0, b"PASV\r\n").build());
+    let mut storage = Storage::with_room(&reply.build(), headroom, tailroom);
+    let mut packet = storage.packet();
+    let verdict = rig.director.handle_packet(rig.now, &mut packet);
+    (verdict, packet.bytes().to_vec())
+}
+
+#[test]
+fn a_reply_grows_into_whatever_room_there_is() {
+    let sent = reply(0, 6, PASSIVE);
+    let grown = arrives_at_client(0, 6, TRANSLATED).build();
+    for (headroom, tailroom) in [(0, 3), (3, 0), (64, 2)] {
+        assert_eq!(with_room(headroom, tailroom, &sent).1, grown, "{headroom} before, {tailroom} behind");
+    }
+    let padded = reply(0, 6, PASSIVE).trailing(&[0; 4]);
+    assert_eq!(with_room(0, 0, &padded).1, grown, "link padding is room");
+    let refused = (Verdict::Drop(DropReason::HelperFailed), sent.build());
+    assert_eq!(with_room(2, 2, &sent), refused);
+}
+
+#[test]
+fn what_would_not_fit_the_way_out_any_more_is_dropped_unless_it_may_be_fragmented() {
+    let text = [PASSIVE, &b"x".repeat(1_460 - PASSIVE.len())].concat();
+    let whole = reply(0, 6, &text).dont_fragment();
+    assert_eq!(with_room(64, 64, &whole), (Verdict::Drop(DropReason::TooBig), whole.build()));
+    let (verdict, bytes) = with_room(64, 64, &reply(0, 6, &text));
+    assert!(matches!(verdict, Verdict::Forward { mtu: 1_500, .. }) && bytes.len() == 1_503, "{verdict:?}");
+}
+
+#[test]
+fn a_checksum_left_to_the_device_covers_the_new_text() {
+    let mut rig = rig();
+    rig.feed(&request(0, 0, b"PASV\r\n").build());
+    let sent = reply(0, 6, PASSIVE).partial_checksum();
+    let offload = lvs_core::Offload { checksum: sent.offload(), gso: None };
+    let mut storage = Storage::with_room(&sent.build(), 64, 64).offload(offload);
+    let mut packet = storage.packet();
+    let _ = rig.director.handle_packet(rig.now, &mut packet);
+    assert_eq!(packet.bytes(), arrives_at_client(0, 6, TRANSLATED).partial_checksum().build());
+    lvs_core::wire::rewrite::complete_checksum(&mut packet).unwrap();
+    assert_eq!(oracle::checksum_errors(packet.bytes()), [""; 0]);
+}
+
+#[test]
+fn ftp_over_ipv6_only_has_the_extended_commands() {
+    let (ftp, server, client) = ("[2001:db8:21::1]:21", "[fd00::2]:21", "[2001:db8::7]:1024");
+    let mut rig = Rig::new(DirectorConfig::default());
+    rig.set(|settings| settings.conntrack = true);
+    rig.add(tcp_service(ftp), ServiceConfig::new("rr").helper("ftp"), [nat(server)]);
+    rig.feed(&tcp(client, ftp).syn().build());
+    rig.feed(&tcp(server, client).syn().ack().build());
+    let from_client = |text: &[u8]| tcp(client, ftp).ack().numbers(C, S).payload(text);
+    rig.feed(&from_client(b"EPSV 2\r\n").build());
+    let said = tcp(server, client).ack().numbers(S, C).payload(b"229 (|2|fd00::2|51210|)\r\n");
+    let heard = tcp(ftp, client).ack().numbers(S, C).payload(b"229 (|||51210|)\r\n").hop_limit(63);
+    check(&mut rig, &said, &heard);
+    // It has become shorter.
+    let acknowledged = tcp(client, ftp).ack().numbers(C, S + 17);
+    check(&mut rig, &acknowledged, &tcp(client, server).ack().numbers(C, S + 25).hop_limit(63));
+    rig.feed(&from_client(b"EPRT |2|2001:db8::7|42645|\r\n").build());
+    let expected = [
+        "[2001:db8::7]:0 > [2001:db8:21::1]:51210 > [fd00::2]:51210 LISTEN",
+        "[2001:db8::7]:42645 > [2001:db8:21::1]:20 > [fd00::2]:20 LISTEN",
+    ];
+    assert_eq!(data_connections(&rig), expected);
+}
+
+/// Says everything twice, in both directions.
+struct Stammer;
+
+impl Helper for Stammer {
+    fn port(&self) -> u16 {
+        21
+    }
+
+    fn request(&self, _session: &Session, _notes: &mut Notes, payload: &[u8]) -> Findings {
+        Findings::edit(0..payload.len(), payload.repeat(2))
+    }
+
+    fn reply(&self, session: &Session, notes: &mut Notes, payload: &[u8]) -> Findings {
+        self.request(session, notes, payload)
+    }
+}
+
+#[test]
+fn a_helper_of_ones_own_may_change_both_directions() {
+    let mut helpers = HelperRegistry::empty();
+    helpers.register("ftp", Stammer);
+    let mut rig = rig_with(DirectorConfig { helpers, ..DirectorConfig::default() }, true);
+    check(&mut rig, &request(0, 0, b"ab"), &arrives_at_server(0, 0, b"abab"));
+    check(&mut rig, &request(0, 0, b"ab"), &arrives_at_server(0, 0, b"abab"));
+    check(&mut rig, &reply(0, 4, b"xyz"), &arrives_at_client(0, 2, b"xyzxyz"));
+    check(&mut rig, &request(2, 6, b"c"), &arrives_at_server(4, 3, b"cc"));
+    check(&mut rig, &reply(3, 6, b""), &arrives_at_client(6, 3, b""));
+}
+
+#[test]
+fn a_full_table_refuses_the_announcement_and_changes_nothing() {
+    let mut rig = rig_with(DirectorConfig { connections_max: 1, ..DirectorConfig::default() }, true);
+    let command = request(0, 0, b"PORT 198,51,100,7,166,149\r\n").build();
+    assert_eq!(rig.send(&command), Verdict::Drop(DropReason::ConnectionTableFull));
+    assert_eq!(rig.states(), ["ESTABLISHED"]);
+}
+
+#[test]
+fn a_reset_at_the_end_of_a_drain_is_in_the_receivers_count() {
+    let mut rig = rig();
+    pasv(&mut rig);
+    let (service, server) = (tcp_service(FTP), nat(SERVER).key);
+    let then = lvs_core::AfterDrain::Reset;
+    rig.apply(&Command::Drain { service, server, deadline: Duration::from_secs(1), then });
+    rig.pass(Duration::from_secs(2));
+    let len = PASSIVE.len() as u32;
+    rig.feed(&reply(len, 6, b"x").build());
+    let (_, reset) = rig.transmit().expect("a RST for the client");
+    let shown = describe(&reset);
+    assert!(shown.contains(&format!("seq={}", S + len + GROWN)), "{shown}");
+}
+
+fn ftp_like() -> impl Strategy<Value = Vec<u8>> {
+    let words =
+        ["PASV\r\n", "EPSV", "PORT ", "EPRT ", "227 ", "229 ", "(", "|", "|||", ",", "1", "255", " ", "\r\n", "::1"];
+    let word = prop_oneof![
+        4 => proptest::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..4),
+    ];
+    proptest::collection::vec(word, 0..12).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #![proptest_config(lvs_testkit::strategy::config())]
+
+    #[test]
+    fn whatever_is_said_the_checksums_are_right_and_nothing_panics(
+        texts in proptest::collection::vec((any::<bool>(), ftp_like()), 1..12),
+    ) {
+        let mut rig = rig();
+        let (mut said, mut heard) = (0, 0);
+        for (is_request, text) in texts {
+            let (packet, count) = if is_request {
+                (request(said, heard, &text), &mut said)
+            } else {
+                (reply(heard, said, &text), &mut heard)
+            };
+            rig.feed(&packet.build());
+            prop_assert_eq!(oracle::checksum_errors(&rig.bytes), [""; 0]);
+            *count += text.len() as u32;
+        }
+    }
+
+    #[test]
+    fn a_call_id_is_part_of_its_message(message in proptest::collection::vec(any::<u8>(), 0..200), text in ftp_like()) {
+        let headed = [&text[..], b"\r\ni: ", &message[..]].concat();
+        if let Ok(found) = lvs_core::persistence::sip::call_id(&headed) {
+            prop_assert!(!found.is_empty() && headed.windows(found.len()).any(|window| window == found));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! AH and ESP have no ports: they follow the key exchange (UDP 500) between the same addresses.
+
+use std::time::Duration;
+
+use lvs_core::{DirectorConfig, ServiceConfig, Verdict};
+use lvs_testkit::rig::{Rig, nat, udp_service};
+use lvs_testkit::{raw, udp};
+
+const ESP: u8 = 50;
+const AH: u8 = 51;
+const GATEWAY: &str = "192.0.2.50";
+const CLIENT: &str = "198.51.100.7";
+
+fn rig() -> Rig {
+    let mut rig = Rig::new(DirectorConfig::default());
+    rig.add(udp_service("192.0.2.50:500"), ServiceConfig::new("rr"), [nat("10.0.0.2:500"), nat("10.0.0.3:500")]);
+    rig
+}
+
+fn next_hop(verdict: Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Forward { next_hop, .. } => Some(next_hop.to_string()),
+        _ => None,
+    }
+}
+
+#[test]
+fn they_pass_without_a_key_exchange_and_open_nothing() {
+    let mut rig = rig();
+    for protocol in [AH, ESP] {
+        assert_eq!(rig.send(&raw(CLIENT, GATEWAY, protocol).payload(&[1; 24]).build()), Verdict::Pass);
+    }
+    assert_eq!(rig.connections(), []);
+}
+
+#[test]
+fn they_follow_the_key_exchange_both_ways_are_counted_with_it_and_keep_it_alive() {
+    let mut rig = rig();
+    let server = next_hop(rig.send(&udp("198.51.100.7:500", "192.0.2.50:500").build())).unwrap();
+    for protocol in [AH, ESP] {
+        rig.pass(Duration::from_secs(299));
+        assert_eq!(next_hop(rig.send(&raw(CLIENT, GATEWAY, protocol).payload(&[1; 24]).build())), Some(server.clone()));
+    }
+    rig.pass(Duration::from_secs(299));
+    assert_eq!(next_hop(rig.send(&raw(&*server, CLIENT, ESP).payload(&[1; 24]).build())), Some(CLIENT.into()));
+    let counters = rig.director.statistics().live;
+    assert_eq!((counters.connections, counters.in_packets, counters.out_packets), (1, 3, 1));
+    assert_eq!(rig.connections()[0].expires_in, Duration::from_secs(300));
+    // Another client's do not.
+    assert_eq!(rig.send(&raw("198.51.100.8", GATEWAY, ESP).payload(&[1; 24]).build()), Verdict::Pass);
+}

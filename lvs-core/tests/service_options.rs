@@ -1,0 +1,254 @@
+//! What a service may ask for beyond Linux, each off by default: timeouts of its own, what happens to connections whose
+//! server was deleted, and port reuse that never waits for a server that is gone.
+
+use std::time::Duration;
+
+use lvs_core::{
+    Command, ControlError, DirectorConfig, DropReason, OnServerGone, ServiceConfig, ServiceTimeouts, Verdict,
+};
+use lvs_testkit::rig::{Rig, nat, tcp_service, udp_service};
+use lvs_testkit::{Packet, describe, tcp, udp};
+
+const WEB: &str = "192.0.2.80:80";
+const WEB6: &str = "[2001:db8::80]:80";
+const CLIENT: &str = "198.51.100.7:1024";
+const CLIENT6: &str = "[2001:db8:c::7]:1024";
+
+fn is_forwarded(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Forward { .. })
+}
+
+fn seconds(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
+}
+
+/// A director with one TCP and one UDP service of this configuration; 10.0.0.2 takes the first connection.
+fn rig(config: &ServiceConfig) -> Rig {
+    let mut rig = Rig::new(DirectorConfig::default());
+    for service in [tcp_service(WEB), udp_service(WEB)] {
+        rig.add(service, config.clone(), [nat("10.0.0.3:80"), nat("10.0.0.2:80")]);
+    }
+    rig.add(tcp_service(WEB6), config.clone(), [nat("[fd00::3]:80"), nat("[fd00::2]:80")]);
+    rig
+}
+
+fn on_gone(what: OnServerGone) -> ServiceConfig {
+    let mut config = ServiceConfig::new("rr");
+    config.on_server_gone = what;
+    config
+}
+
+/// Opens one connection of each kind, all to the first server, and deletes that.
+fn orphaned(what: OnServerGone) -> Rig {
+    let mut rig = rig(&on_gone(what));
+    for (client, service) in [(CLIENT, WEB), (CLIENT6, WEB6)] {
+        rig.feed(&tcp(client, service).syn().build());
+        rig.feed(&tcp(client, service).ack().build());
+    }
+    rig.feed(&udp(CLIENT, WEB).payload(b"?").build());
+    rig.apply(&Command::DeleteServer(tcp_service(WEB), nat("10.0.0.2:80").key));
+    rig.apply(&Command::DeleteServer(udp_service(WEB), nat("10.0.0.2:80").key));
+    rig.apply(&Command::DeleteServer(tcp_service(WEB6), nat("[fd00::2]:80").key));
+    rig
+}
+
+fn segment() -> Packet {
+    tcp(CLIENT, WEB).ack().psh().numbers(5_000, 9_000).payload(b"data")
+}
+
+#[test]
+fn a_services_timeouts_replace_the_directors_for_its_connections_only() {
+    let mut config = ServiceConfig::new("rr");
+    config.timeouts = Some(ServiceTimeouts { tcp: seconds(5), tcp_fin: seconds(7), udp: seconds(9) });
+    let mut rig = rig(&config);
+    let plain = tcp_service("192.0.2.81:80");
+    rig.add(plain, ServiceConfig::new("rr"), [nat("10.0.0.2:80")]);
+    rig.feed(&tcp(CLIENT, "192.0.2.81:80").syn().build());
+    rig.feed(&tcp(CLIENT, "192.0.2.81:80").ack().build());
+
+    let expires = |rig: &Rig, state: &str| {
+        let connections = rig.connections();
+        let rows = connections.iter().filter(|row| row.state == state);
+        rows.map(|row| row.expires_in.as_secs()).collect::<Vec<_>>()
+    };
+    rig.feed(&tcp(CLIENT, WEB).syn().build());
+    assert_eq!(expires(&rig, "SYN_RECV"), [60]);
+    rig.feed(&tcp(CLIENT, WEB).ack().build());
+    assert_eq!(expires(&rig, "ESTABLISHED"), [900, 5]);
+    rig.feed(&tcp("10.0.0.2:80", CLIENT).fin().ack().build());
+    assert_eq!(expires(&rig, "FIN_WAIT"), [7]);
+    rig.feed(&udp(CLIENT, WEB).payload(b"?").build());
+    assert_eq!(expires(&rig, "UDP"), [9]);
+
+    // Taken back, the next packet goes by the director's again.
+    rig.apply(&Command::EditService(udp_service(WEB), ServiceConfig::new("rr")));
+    rig.feed(&udp(CLIENT, WEB).payload(b"?").build());
+    assert_eq!(expires(&rig, "UDP"), [300]);
+}
+
+#[test]
+fn timeouts_of_zero_or_beyond_linuxs_are_refused() {
+    for timeout in [Duration::ZERO, Duration::from_secs(8_589_935)] {
+        let mut config = ServiceConfig::new("rr");
+        config.timeouts = Some(ServiceTimeouts { udp: Some(timeout), ..ServiceTimeouts::default() });
+        let mut rig = Rig::new(DirectorConfig::default());
+        let refused = rig.director.apply(rig.now, &Command::AddService(tcp_service(WEB), config));
+        assert_eq!(refused, Err(ControlError::Invalid("timeout")));
+    }
+}
+
+#[test]
+fn by_default_and_on_request_packets_for_a_deleted_server_are_dropped() {
+    for what in [OnServerGone::Default, OnServerGone::Drop] {
+        let mut rig = orphaned(what);
+        let dropped = Verdict::Drop(DropReason::ServerGone);
+        assert_eq!(rig.send(&segment().build()), dropped);
+        assert_eq!(rig.send(&tcp(CLIENT, WEB).syn().build()), dropped);
+        assert_eq!(rig.send(&udp(CLIENT, WEB).payload(b"?").build()), dropped);
+    }
+    let mut rig = orphaned(OnServerGone::Drop);
+    rig.set(|settings| settings.expire_nodest_conn = true);
+    assert_eq!(rig.send(&segment().build()), Verdict::Drop(DropReason::ServerGone));
+}
+
+#[test]
+fn flows_of_a_deleted_server_go_to_another_one() {
+    let mut rig = orphaned(OnServerGone::Reschedule);
+    assert!(is_forwarded(rig.send(&udp(CLIENT, WEB).payload(b"?").build())));
+    assert_eq!(rig.bytes[16..20], [10, 0, 0, 3]);
+    assert!(is_forwarded(rig.send(&segment().build())));
+    assert_eq!(rig.bytes[16..20], [10, 0, 0, 3]);
+    assert!(is_forwarded(rig.send(&tcp(CLIENT6, WEB6).ack().build())));
+    // A RST opens nothing.
+    let mut rig = orphaned(OnServerGone::Reschedule);
+    assert_eq!(rig.send(&tcp(CLIENT, WEB).rst().build()), Verdict::Pass);
+}
+
+#[test]
+fn a_deleted_servers_connection_is_reset_on_both_sides_by_the_clients_next_segment() {
+    let mut rig = orphaned(OnServerGone::Reset);
+    assert_eq!(rig.send(&segment().build()), Verdict::Reply { next_hop: "198.51.100.7".parse().unwrap() });
+    // RFC 9293 §3.10.7.1: the number the client's own segment acknowledged.
+    let expected = "192.0.2.80.80 > 198.51.100.7.1024 TCP R seq=9000 ack=0 pl=0 id=0 DF ttl=64 len=40";
+    assert_eq!(describe(&rig.bytes), expected);
+    let (verdict, bytes) = rig.transmit().expect("the server is told too");
+    assert!(is_forwarded(verdict));
+    let expected = "198.51.100.7.1024 > 10.0.0.2.80 TCP RA seq=5000 ack=9000 pl=0 id=0 DF ttl=63 len=40";
+    assert_eq!(describe(&bytes), expected);
+    // What was under way is answered, and the server is not told twice.
+    assert!(matches!(rig.send(&segment().build()), Verdict::Reply { .. }));
+    assert_eq!(rig.transmit(), None);
+    assert!(rig.states().contains(&"CLOSE"));
+    rig.pass(Duration::from_secs(11));
+    assert!(!rig.states().contains(&"CLOSE"));
+}
+
+#[test]
+fn a_deleted_servers_connection_is_reset_in_ipv6_too() {
+    let mut rig = orphaned(OnServerGone::Reset);
+    let segment = tcp(CLIENT6, WEB6).ack().fin().numbers(7, 8).build();
+    assert_eq!(rig.send(&segment), Verdict::Reply { next_hop: "2001:db8:c::7".parse().unwrap() });
+    let expected = "2001:db8::80.80 > 2001:db8:c::7.1024 TCP R seq=8 ack=0 pl=0 ttl=64 len=60";
+    assert_eq!(describe(&rig.bytes), expected);
+    let (_, bytes) = rig.transmit().expect("the server is told too");
+    assert_eq!(describe(&bytes), "2001:db8:c::7.1024 > fd00::2.80 TCP RA seq=7 ack=8 pl=0 ttl=63 len=60");
+}
+
+#[test]
+fn a_deleted_servers_connection_is_reset_by_the_servers_next_segment() {
+    let mut rig = orphaned(OnServerGone::Reset);
+    let segment = tcp("10.0.0.2:80", CLIENT).ack().numbers(9_000, 5_000).payload(b"more").build();
+    assert_eq!(rig.send(&segment), Verdict::Reply { next_hop: "10.0.0.2".parse().unwrap() });
+    let expected = "198.51.100.7.1024 > 10.0.0.2.80 TCP R seq=5000 ack=0 pl=0 id=0 DF ttl=64 len=40";
+    assert_eq!(describe(&rig.bytes), expected);
+    let (verdict, bytes) = rig.transmit().expect("the client is told too");
+    assert!(is_forwarded(verdict));
+    let expected = "192.0.2.80.80 > 198.51.100.7.1024 TCP RA seq=9000 ack=5000 pl=0 id=0 DF ttl=63 len=40";
+    assert_eq!(describe(&bytes), expected);
+}
+
+#[test]
+fn a_segment_without_ack_is_answered_by_the_number_behind_it() {
+    let mut rig = orphaned(OnServerGone::Reset);
+    let bare = tcp(CLIENT, WEB).fin().numbers(100, 0).payload(b"abc").build();
+    assert!(matches!(rig.send(&bare), Verdict::Reply { .. }));
+    let expected = "192.0.2.80.80 > 198.51.100.7.1024 TCP RA seq=0 ack=104 pl=0 id=0 DF ttl=64 len=40";
+    assert_eq!(describe(&rig.bytes), expected);
+}
+
+#[test]
+fn a_rst_of_a_deleted_servers_connection_is_let_through_and_never_answered() {
+    let mut rig = orphaned(OnServerGone::Reset);
+    assert!(is_forwarded(rig.send(&tcp(CLIENT, WEB).rst().build())));
+    let mut rig = orphaned(OnServerGone::Reset);
+    assert!(is_forwarded(rig.send(&tcp("10.0.0.2:80", CLIENT).rst().build())));
+}
+
+#[test]
+fn clients_of_a_deleted_server_are_told_by_icmp_and_their_syn_goes_to_another() {
+    for what in [OnServerGone::IcmpUnreachable, OnServerGone::Reset] {
+        let mut rig = orphaned(what);
+        for _ in 0..2 {
+            let verdict = rig.send(&udp(CLIENT, WEB).payload(b"?").build());
+            assert_eq!(verdict, Verdict::Reply { next_hop: "198.51.100.7".parse().unwrap() });
+            assert!(describe(&rig.bytes).starts_with("192.0.2.80 > 198.51.100.7 ICMP 3/3"), "{}", describe(&rig.bytes));
+        }
+        assert!(is_forwarded(rig.send(&tcp(CLIENT, WEB).syn().build())));
+        assert_eq!(rig.bytes[16..20], [10, 0, 0, 3]);
+    }
+    let mut rig = orphaned(OnServerGone::IcmpUnreachable);
+    assert!(matches!(rig.send(&segment().build()), Verdict::Reply { .. }));
+    assert!(describe(&rig.bytes).contains("ICMP 3/3"));
+    // What the server still has to say reaches its client.
+    assert!(is_forwarded(rig.send(&tcp("10.0.0.2:80", CLIENT).ack().build())));
+}
+
+#[test]
+fn a_deleted_services_connections_follow_linux_whatever_it_asked_for() {
+    let mut rig = rig(&on_gone(OnServerGone::Reset));
+    rig.feed(&tcp(CLIENT, WEB).syn().build());
+    rig.apply(&Command::DeleteService(tcp_service(WEB)));
+    assert_eq!(rig.send(&segment().build()), Verdict::Drop(DropReason::ServerGone));
+}
+
+/// A connection in TIME_WAIT or half-open, and then the SYN that would reuse its port.
+#[track_caller]
+fn check_reuse(config: ServiceConfig, is_finished: bool, change: &Command, expected: Option<[u8; 4]>) {
+    let mut rig = rig(&config);
+    rig.feed(&tcp(CLIENT, WEB).syn().build());
+    if is_finished {
+        rig.feed(&tcp(CLIENT, WEB).fin().ack().build());
+        rig.feed(&tcp("10.0.0.2:80", CLIENT).fin().ack().build());
+        rig.feed(&tcp("10.0.0.2:80", CLIENT).rst().build());
+    }
+    rig.apply(change);
+    let is_sent = is_forwarded(rig.send(&tcp(CLIENT, WEB).syn().numbers(77, 0).build()));
+    assert_eq!(is_sent.then(|| <[u8; 4]>::try_from(&rig.bytes[16..20]).unwrap()), expected);
+}
+
+#[test]
+fn a_syn_that_reuses_a_port_goes_to_a_live_server_at_once() {
+    let key = nat("10.0.0.2:80").key;
+    let delete = Command::DeleteServer(tcp_service(WEB), key);
+    let quiesce = Command::EditServer(tcp_service(WEB), nat("10.0.0.2:80").weight(0));
+    let (plain, sticky) = (ServiceConfig::new("rr"), ServiceConfig::new("rr").persistent(300));
+    let asking = |config: &ServiceConfig| {
+        let mut config = config.clone();
+        config.reuse_reschedules = true;
+        config
+    };
+    let (gone, other, same) = (None, Some([10, 0, 0, 3]), Some([10, 0, 0, 2]));
+    // Linux reschedules finished connections that are not persistent.
+    check_reuse(plain.clone(), true, &delete, other);
+    check_reuse(plain.clone(), true, &quiesce, other);
+    // What it leaves out, the option covers.
+    check_reuse(plain.clone(), false, &delete, gone);
+    check_reuse(asking(&plain), false, &delete, other);
+    check_reuse(sticky.clone(), true, &delete, gone);
+    check_reuse(asking(&sticky), true, &delete, other);
+    check_reuse(sticky.clone(), false, &delete, gone);
+    check_reuse(asking(&sticky), false, &delete, other);
+    // A quiesced server is alive: those it knows stay with it.
+    check_reuse(asking(&plain), false, &quiesce, same);
+    check_reuse(asking(&sticky), true, &quiesce, same);
+}
