@@ -13,7 +13,7 @@ use lvs_core::{
     ServiceKey, Verdict,
 };
 use smoltcp::iface::{Config, Interface, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Loopback, Medium, RxToken, TxToken};
+use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Loopback, Medium, RxToken, TxToken};
 use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, Socket};
 use smoltcp::time::Instant as Time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
@@ -34,14 +34,10 @@ impl RxToken for Passed {
 }
 
 impl<D: Device> Device for Balanced<D> {
-    type RxToken<'a>
-        = Passed
-    where
-        D: 'a;
-    type TxToken<'a>
-        = D::TxToken<'a>
-    where
-        D: 'a;
+    #[rustfmt::skip]
+    type RxToken<'a> = Passed where D: 'a;
+    #[rustfmt::skip]
+    type TxToken<'a> = D::TxToken<'a> where D: 'a;
 
     fn receive(&mut self, time: Time) -> Option<(Passed, D::TxToken<'_>)> {
         let now = Instant::from_micros(time.total_micros().try_into().unwrap_or(0));
@@ -73,7 +69,10 @@ impl<D: Device> Device for Balanced<D> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        self.inner.capabilities()
+        let mut capabilities = self.inner.capabilities();
+        // The director looks at checksums before any hardware could.
+        capabilities.checksum = ChecksumCapabilities::default();
+        capabilities
     }
 }
 
@@ -94,17 +93,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut sockets = SocketSet::new(Vec::new());
     let buffer = || PacketBuffer::new(vec![PacketMetadata::EMPTY; 4], vec![0; 256]);
-    let [client, one, two] = [(7, 4000), (11, 53), (11, 5353)].map(|(host, port)| {
+    let open = |sockets: &mut SocketSet<'_>, host, port| {
         let mut socket = Socket::new(buffer(), buffer());
         socket.bind((IpAddress::v4(10, 0, 0, host), port)).expect("the port is free");
         sockets.add(socket)
-    });
-    for question in ["first", "second", "third", "fourth"] {
+    };
+    let servers = [(open(&mut sockets, 11, 53), "one"), (open(&mut sockets, 11, 5353), "two")];
+    for port in 4000..4004 {
+        let client = open(&mut sockets, 7, port);
         let target = IpEndpoint::new(IpAddress::v4(192, 0, 2, 80), 53);
-        sockets.get_mut::<Socket<'_>>(client).send_slice(question.as_bytes(), target)?;
+        sockets.get_mut::<Socket<'_>>(client).send_slice(format!("port {port}").as_bytes(), target)?;
         for _ in 0..8 {
             interface.poll(Time::ZERO, &mut device, &mut sockets);
-            for (server, name) in [(one, "one"), (two, "two")] {
+            for (server, name) in servers {
                 let socket = sockets.get_mut::<Socket<'_>>(server);
                 let asked = socket.recv().map(|(bytes, from)| (bytes.to_vec(), from.endpoint));
                 if let Ok((bytes, from)) = asked {
