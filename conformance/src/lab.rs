@@ -223,6 +223,7 @@ fn host_config(net: &Net) -> HostConfig {
         server_side: core_side(&net.server_side),
         local_addresses: net.vips.clone(),
         servers: net.servers.iter().map(host_route).collect(),
+        answers_only: false,
     }
 }
 

@@ -1,7 +1,11 @@
 //! The command line of `lvsd`: words in, an [`Invocation`] or a sentence about what is wrong out.
-//! Written by hand: two subcommands with three options do not need a parser crate.
+//! Written by hand: three subcommands with five options do not need a parser crate.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+use crate::realserver::Action;
+use crate::run::Devices;
 
 /// What the command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +25,15 @@ pub enum Invocation {
     Run {
         /// The rules, as `ipvsadm-save` writes them.
         rules: PathBuf,
-        /// Names of the TUN devices: clients' and servers', or one for both.
-        tun: Vec<String>,
+        /// The clients' device and the servers', or one for both.
+        devices: Devices,
+    },
+    /// `lvsd realserver`.
+    RealServer {
+        /// `start`, `stop` or `status`.
+        action: Action,
+        /// The virtual addresses; none with `stop` means all, and `status` takes none.
+        vips: Vec<IpAddr>,
     },
 }
 
@@ -44,6 +55,7 @@ pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Invocation, Stri
         "--version" | "-V" => Ok(Invocation::Version),
         "demo" => demo(Words(words.collect())),
         "run" => run(Words(words.collect())),
+        "realserver" => real_server(Words(words.collect())),
         option if option.starts_with('-') => Err(format!("unknown option {option:?}")),
         other => Err(format!("unknown subcommand {other:?}")),
     }
@@ -70,21 +82,55 @@ fn demo(mut words: Words) -> Result<Invocation, String> {
 }
 
 fn run(mut words: Words) -> Result<Invocation, String> {
-    let (mut rules, mut tun) = (None, None);
+    let (mut rules, mut devices) = (None, None);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--help" | "-h" => return Ok(Invocation::Help),
-            "--tun" => tun = Some(tun_names(&words.value_of("--tun")?)?),
+            "--tun" | "--afpacket" if devices.is_some() => {
+                return Err("--tun or --afpacket, and only once: two devices are named with a comma".to_owned());
+            }
+            "--tun" => devices = Some(Devices::Tun(device_names("--tun", &words.value_of("--tun")?)?)),
+            "--afpacket" => {
+                devices = Some(Devices::AfPacket(device_names("--afpacket", &words.value_of("--afpacket")?)?));
+            }
             _ if word.starts_with('-') || rules.is_some() => return Err(unexpected(&word, "run")),
             _ => rules = Some(PathBuf::from(word)),
         }
     }
     let rules = rules.ok_or("run needs a file of rules, as ipvsadm-save writes them")?;
-    let tun = tun.ok_or("run needs --tun NAME, or --tun CLIENTS,SERVERS")?;
-    Ok(Invocation::Run { rules, tun })
+    let devices = devices.ok_or("run needs --tun or --afpacket, with NAME, or CLIENTS,SERVERS")?;
+    Ok(Invocation::Run { rules, devices })
 }
 
-fn tun_names(value: &str) -> Result<Vec<String>, String> {
+fn real_server(mut words: Words) -> Result<Invocation, String> {
+    let (mut action, mut vips) = (None, Vec::new());
+    while let Some(word) = words.next() {
+        let known = match word.as_str() {
+            "--help" | "-h" => return Ok(Invocation::Help),
+            "--vip" => {
+                for text in words.value_of("--vip")?.split(',') {
+                    vips.push(text.parse().map_err(|_| format!("--vip: {text:?} is no IP address"))?);
+                }
+                continue;
+            }
+            "start" => Action::Start,
+            "stop" => Action::Stop,
+            "status" => Action::Status,
+            _ => return Err(unexpected(&word, "realserver")),
+        };
+        if action.replace(known).is_some() {
+            return Err(unexpected(&word, "realserver"));
+        }
+    }
+    let action = action.ok_or("realserver needs one of start, stop and status")?;
+    match (action, vips.is_empty()) {
+        (Action::Start, true) => Err("realserver start needs --vip ADDRESS".to_owned()),
+        (Action::Status, false) => Err("realserver status takes no --vip: it tells of all".to_owned()),
+        _ => Ok(Invocation::RealServer { action, vips }),
+    }
+}
+
+fn device_names(option: &str, value: &str) -> Result<Vec<String>, String> {
     let names: Vec<_> = value.split(',').map(str::to_owned).collect();
     let is_name = |name: &String| {
         // What Linux takes for a device name; `%` would ask it to choose a number.
@@ -94,15 +140,15 @@ fn tun_names(value: &str) -> Result<Vec<String>, String> {
             && name != ".."
     };
     if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
-        return Err(format!("--tun: {wrong:?} cannot name a device"));
+        return Err(format!("{option}: {wrong:?} cannot name a device"));
     }
     match names.as_slice() {
         [_] => Ok(names),
         [clients, servers] if clients != servers => Ok(names),
         [_, _] => {
-            Err("--tun: the two names must differ; give one name if one device is to serve both sides".to_owned())
+            Err(format!("{option}: the two names must differ; give one name if one device is to serve both sides"))
         }
-        _ => Err("--tun takes one name or two".to_owned()),
+        _ => Err(format!("{option} takes one name or two")),
     }
 }
 
@@ -140,6 +186,9 @@ const NAME_LEN_MAX: usize = 15;
 pub const USAGE: &str = "\
 Usage: lvsd demo [--json] [--requests N]
        lvsd run RULES --tun NAME[,NAME]
+       lvsd run RULES --afpacket NAME[,NAME]
+       lvsd realserver start --vip ADDRESS[,ADDRESS...]
+       lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] | status
        lvsd --help | --version";
 
 /// What `lvsd --help` prints below [`USAGE`].
@@ -153,7 +202,7 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
            --json         print one JSON object instead of tables
            --requests N   make N requests (default 600)
 
-  run    Balance what arrives on TUN devices until Ctrl-C, then print the tables.
+  run    Balance what arrives on devices until Ctrl-C, then print the tables.
            RULES          a file as ipvsadm-save writes it, e.g.
                             -A -t 192.0.2.80:80 -s wrr
                             -a -t 192.0.2.80:80 -r 10.2.0.11:8080 -m -w 3
@@ -161,6 +210,16 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
            --tun C,S      clients behind device C, servers behind device S
          Devices that do not exist are made. Give them routes, e.g.
          'ip route add 192.0.2.80 dev NAME' for a virtual address.
+           --afpacket NAME, or --afpacket C,S
+                          the same on Ethernet devices: answers ARP and Neighbor
+                          Discovery for the virtual addresses, and finds its way by
+                          the addresses and routes this host has there. The host must
+                          own no virtual address and not forward.
+
+  realserver
+         Make this machine a real server for direct routing: the virtual addresses
+         go to lo, and ARP keeps quiet about them. Says what it changes, and 'stop'
+         undoes exactly that. Needs root.
 
 Exit status: 0 all went well; 1 a request failed or something was denied;
 2 the command line is wrong.";
@@ -177,10 +236,18 @@ mod tests {
     fn subcommands_take_their_options_in_any_order() {
         assert_eq!(parsed("demo"), Ok(Invocation::Demo { requests: 600, json: false }));
         assert_eq!(parsed("demo --requests=7 --json"), Ok(Invocation::Demo { requests: 7, json: true }));
-        let run = Invocation::Run { rules: "r.txt".into(), tun: vec!["a".to_owned(), "b".to_owned()] };
+        let run =
+            Invocation::Run { rules: "r.txt".into(), devices: Devices::Tun(vec!["a".to_owned(), "b".to_owned()]) };
         assert_eq!(parsed("run r.txt --tun a,b"), Ok(run.clone()));
         assert_eq!(parsed("run --tun a,b r.txt"), Ok(run));
         assert_eq!(parsed("run --help"), Ok(Invocation::Help));
+        let devices = Devices::AfPacket(vec!["eth0".to_owned()]);
+        assert_eq!(parsed("run --afpacket eth0 r.txt"), Ok(Invocation::Run { rules: "r.txt".into(), devices }));
+        let vips = vec!["192.0.2.80".parse().unwrap(), "2001:db8::80".parse().unwrap()];
+        let start = Invocation::RealServer { action: Action::Start, vips };
+        assert_eq!(parsed("realserver start --vip 192.0.2.80,2001:db8::80"), Ok(start));
+        let stop = Invocation::RealServer { action: Action::Stop, vips: Vec::new() };
+        assert_eq!(parsed("realserver stop"), Ok(stop));
         assert_eq!(parsed("--version"), Ok(Invocation::Version));
     }
 
@@ -194,7 +261,17 @@ mod tests {
             ("demo --requests", "--requests needs a value"),
             ("demo --requests 0", "--requests takes a number from 1 to 20000, not \"0\""),
             ("run --tun a", "run needs a file of rules, as ipvsadm-save writes them"),
-            ("run r.txt", "run needs --tun NAME, or --tun CLIENTS,SERVERS"),
+            ("run r.txt", "run needs --tun or --afpacket, with NAME, or CLIENTS,SERVERS"),
+            (
+                "run r.txt --tun a --afpacket b",
+                "--tun or --afpacket, and only once: two devices are named with a comma",
+            ),
+            ("run r.txt --afpacket a/b", "--afpacket: \"a/b\" cannot name a device"),
+            ("realserver", "realserver needs one of start, stop and status"),
+            ("realserver start", "realserver start needs --vip ADDRESS"),
+            ("realserver start --vip ten", "--vip: \"ten\" is no IP address"),
+            ("realserver start stop", "realserver does not know what to do with \"stop\""),
+            ("realserver status --vip ::1", "realserver status takes no --vip: it tells of all"),
             ("run r.txt s.txt --tun a", "run does not know what to do with \"s.txt\""),
             ("run r.txt --tun a,b,c", "--tun takes one name or two"),
             ("run r.txt --tun a,", "--tun: \"\" cannot name a device"),

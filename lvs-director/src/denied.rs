@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use lvs_io_afpacket::AfPacketError;
 use lvs_io_tun::TunError;
 
 /// A refusal by the operating system. Displays as `cannot ATTEMPT: CAUSE; REMEDY`.
@@ -27,6 +28,11 @@ impl Denied {
         Self(error.to_string())
     }
 
+    /// A refusal in words that need no others.
+    pub fn said(what: impl fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+
     /// Adds what an operator can do about it.
     #[must_use]
     pub fn remedy(self, remedy: &str) -> Self {
@@ -36,6 +42,12 @@ impl Denied {
 
 impl From<TunError> for Denied {
     fn from(error: TunError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<AfPacketError> for Denied {
+    fn from(error: AfPacketError) -> Self {
         Self(error.to_string())
     }
 }

@@ -5,7 +5,9 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
-//! | [`run`] | `lvsd run`: a director in the foreground, on TUN devices |
+//! | [`run`] | `lvsd run`: a director in the foreground, on TUN or Ethernet devices |
+//! | [`realserver`] | `lvsd realserver`: the other end of direct routing |
+//! | [`devices`] | its devices: TUN, or Ethernet by AF_PACKET |
 //! | [`rules`] | the reader of `ipvsadm-save` files |
 //! | [`listing`] | a director's tables, as `ipvsadm -Ln` prints them |
 //! | [`denied`] | what the operating system refused, and what helps |
@@ -16,8 +18,10 @@
 pub mod args;
 pub mod demo;
 pub mod denied;
+pub mod devices;
 pub mod http;
 pub mod listing;
+pub mod realserver;
 pub mod rules;
 pub mod run;
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use lvs_director::args::{self, Invocation};
-use lvs_director::{demo, print, run};
+use lvs_director::{demo, print, realserver, run};
 
 fn main() -> ExitCode {
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
@@ -11,7 +11,10 @@ fn main() -> ExitCode {
         Ok(Invocation::Help) => print(&format!("{}\n\n{}\n", args::USAGE, args::HELP)),
         Ok(Invocation::Version) => print(concat!("lvsd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Invocation::Demo { requests, json }) => return demo::run(requests, json),
-        Ok(Invocation::Run { rules, tun }) => return run::run(&rules, &tun),
+        Ok(Invocation::Run { rules, devices }) => return run::run(&rules, &devices),
+        Ok(Invocation::RealServer { action, vips }) => {
+            return realserver::realserver(action, &vips, realserver::MEMORY.as_ref());
+        }
         Err(complaint) => {
             eprintln!("lvsd: {complaint}\n{}", args::USAGE);
             return ExitCode::from(2);

@@ -6,21 +6,25 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use lvs_director::demo::progress::Progress;
 use lvs_director::demo::{director, lab, load, namespaces, plan};
 use lvs_director::denied::Denied;
+use lvs_director::realserver::{Action, realserver};
 use lvs_io_tun::netdev;
 
 /// A case: its name, and what it does.
 type Case = (&'static str, fn() -> Result<(), Denied>);
 
-const CASES: [Case; 3] = [
+const CASES: [Case; 5] = [
     ("http_over_ipv4_and_ipv6_is_balanced_by_weight", http_over_ipv4_and_ipv6_is_balanced_by_weight),
     ("curl_gets_whole_answers_over_ipv4_and_ipv6", curl_gets_whole_answers_over_ipv4_and_ipv6),
     ("run_forwards_until_ctrl_c_and_prints_its_tables", run_forwards_until_ctrl_c_and_prints_its_tables),
+    ("run_refuses_an_address_the_host_owns", run_refuses_an_address_the_host_owns),
+    ("a_real_server_is_undone_exactly", a_real_server_is_undone_exactly),
 ];
 
 fn http_over_ipv4_and_ipv6_is_balanced_by_weight() -> Result<(), Denied> {
@@ -100,6 +104,65 @@ fn run_forwards_until_ctrl_c_and_prints_its_tables() -> Result<(), Denied> {
         assert!(tables.lines().any(|found| found == line), "{line:?} is missing in\n{tables}");
     }
     let _ = std::fs::remove_file(rules);
+    Ok(())
+}
+
+fn run_refuses_an_address_the_host_owns() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()?;
+    let here = std::fs::File::open("/proc/self/ns/net").expect("it is there");
+    netdev::add_veth("eth0", "far0", here.as_fd()).map_err(|error| Denied::described(&error))?;
+    for (device, address) in [("eth0", [10, 9, 0, 1]), ("far0", [10, 9, 0, 80])] {
+        netdev::set_up(device).expect("the device is there");
+        netdev::add_address(device, address.into(), 24).expect("the device is there");
+    }
+    let rules = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("own.{}.rules", std::process::id()));
+    let forwards_on = |virtual_address: &str| {
+        let text = format!("-A -t {virtual_address}:80 -s rr\n-a -t {virtual_address}:80 -r 10.9.0.11:80 -g\n");
+        std::fs::write(&rules, text).expect("written");
+        let mut lvsd = Lvsd::spawn(&["run", rules.to_str().expect("text"), "--afpacket", "eth0"]);
+        let mut first_line = String::new();
+        BufReader::new(lvsd.0.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
+        first_line
+    };
+    let refused = forwards_on("10.9.0.80");
+    assert!(refused.contains("this host owns the virtual address 10.9.0.80"), "{refused}");
+    assert_eq!(forwards_on("10.9.0.81"), "lvsd: forwarding on eth0; Ctrl-C ends it and prints the tables\n");
+    let _ = std::fs::remove_file(rules);
+    Ok(())
+}
+
+fn a_real_server_is_undone_exactly() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()?;
+    netdev::set_up("lo").expect("there is always one");
+    let memory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vip.{}.memory", std::process::id()));
+    let [one, two, three] = ["192.0.2.80", "192.0.2.81", "2001:db8::80"].map(|text| text.parse().expect("a constant"));
+    let has = |address| netdev::addresses("lo").expect("it is there").iter().any(|(other, _)| *other == address);
+    let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/all/{name}")).expect("text");
+    let settings = || [setting("arp_ignore"), setting("arp_announce")].map(|value| value.trim().to_owned());
+    let before = settings();
+    let act = |action, vips: &[_]| realserver(action, vips, &memory);
+
+    act(Action::Start, &[one, three]);
+    act(Action::Start, &[one, two]);
+    assert!(has(one) && has(two) && has(three));
+    assert_eq!(settings(), ["1", "2"]);
+    act(Action::Stop, &[one]);
+    assert!(!has(one) && has(two) && has(three));
+    assert_eq!(settings(), ["1", "2"], "another address still needs them");
+    act(Action::Stop, &[]);
+    assert!(!has(two) && !has(three));
+    assert_eq!(settings(), before);
+    assert!(!memory.exists());
+
+    // What others changed meanwhile is theirs; what was there before stays.
+    netdev::add_address("lo", one, 32).expect("it is not there");
+    act(Action::Start, &[one, two]);
+    std::fs::write("/proc/sys/net/ipv4/conf/all/arp_announce", "1").expect("root here");
+    act(Action::Stop, &[]);
+    assert!(has(one) && !has(two));
+    assert_eq!(settings(), [before[0].as_str(), "1"]);
     Ok(())
 }
 

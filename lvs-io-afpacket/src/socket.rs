@@ -17,10 +17,8 @@ pub(crate) unsafe trait OptionValue: Copy {}
 
 // SAFETY: integers.
 unsafe impl OptionValue for c_int {}
-// SAFETY: seven integers of four bytes.
-unsafe impl OptionValue for libc::tpacket_req3 {}
-// SAFETY: three integers of four bytes.
-unsafe impl OptionValue for libc::tpacket_stats_v3 {}
+// SAFETY: four integers of four bytes.
+unsafe impl OptionValue for libc::tpacket_req {}
 // SAFETY: 4 + 2 + 2 + 8 bytes, aligned to four, without holes.
 unsafe impl OptionValue for Membership {}
 
@@ -43,8 +41,8 @@ pub(crate) fn set_option<T: OptionValue>(socket: BorrowedFd<'_>, option: c_int, 
 }
 
 /// Reads, and thereby resets, the socket's counters of packets and drops.
-pub(crate) fn take_statistics(socket: BorrowedFd<'_>) -> io::Result<libc::tpacket_stats_v3> {
-    let mut statistics = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
+pub(crate) fn take_statistics(socket: BorrowedFd<'_>) -> io::Result<libc::tpacket_stats> {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let mut len = size_of_val(&statistics) as socklen_t;
     let pointer = (&raw mut statistics).cast::<c_void>();
     // SAFETY: `pointer` is good for writing `len` bytes, any of which are a value, during the call.
@@ -56,14 +54,19 @@ pub(crate) fn take_statistics(socket: BorrowedFd<'_>) -> io::Result<libc::tpacke
 
 /// Room for so many bytes on their way out; more than the system's limit if this process is privileged.
 pub(crate) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
-    let set = |option| {
-        let pointer = (&raw const bytes).cast::<c_void>();
-        // SAFETY: as in `set_option`, with an integer.
-        check(unsafe {
-            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, pointer, size_of::<c_int>() as socklen_t)
-        })
-    };
-    set(libc::SO_SNDBUFFORCE).or_else(|_| set(libc::SO_SNDBUF))
+    set_buffer(socket, libc::SO_SNDBUFFORCE, bytes).or_else(|_| set_buffer(socket, libc::SO_SNDBUF, bytes))
+}
+
+/// The same for frames that wait to be received.
+pub(crate) fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
+    set_buffer(socket, libc::SO_RCVBUFFORCE, bytes).or_else(|_| set_buffer(socket, libc::SO_RCVBUF, bytes))
+}
+
+fn set_buffer(socket: BorrowedFd<'_>, option: c_int, bytes: c_int) -> io::Result<()> {
+    let pointer = (&raw const bytes).cast::<c_void>();
+    let len = size_of::<c_int>() as socklen_t;
+    // SAFETY: as in `set_option`, with an integer.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, pointer, len) })
 }
 
 /// Binds the socket to a device; it receives frames of `protocol` (`ETH_P_…`; 0: none).

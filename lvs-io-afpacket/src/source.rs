@@ -1,8 +1,8 @@
-//! The receiving half: frames from the ring, their Ethernet headers taken off, packets lent to the worker. Messages
-//! about the link go to the sending half. Short packets are copied out of the ring, so that answers about them find
-//! room behind; long ones are lent in place.
+//! The receiving half: frames from the ring, their Ethernet headers taken off, packets lent to the worker in place.
+//! Super-packets, longer than a slot of the ring, are read from the socket. Messages about the link go to the sending
+//! half.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::SyncSender;
 
@@ -16,44 +16,54 @@ use crate::socket;
 /// Headroom before a frame: what the core and the way out may put before the packet in it.
 pub(crate) const FRAME_HEADROOM: usize = HEADROOM + LINK_HEADER_MAX;
 
-/// Frames up to this length are copied.
-const SHORT_MAX: usize = 1600;
-/// Room for one of them, with space for answers and longer payloads behind.
-const SLOT_LEN: usize = FRAME_HEADROOM + SHORT_MAX + 544;
+/// Room for a super-packet: any IP packet with an Ethernet header, and what may come before it.
+const LONG_LEN: usize = FRAME_HEADROOM + LINK_HEADER_MAX + u16::MAX as usize;
 
 /// Frames that are nothing for the director are skipped; after so many batches of them it is the worker's turn again.
 const BATCHES_PER_CALL: usize = 8;
 
 pub(crate) struct Source {
-    pub ring: Ring,
-    pub socket: OwnedFd,
-    pub reader: FrameReader,
-    pub messages: SyncSender<LinkMessage>,
+    ring: Ring,
+    socket: OwnedFd,
+    reader: FrameReader,
+    messages: SyncSender<LinkMessage>,
     /// Readable when the ring is, or a timer of the sending half is due.
-    pub readiness: OwnedFd,
-    pub slots: Box<[u8]>,
-    pub lost: u64,
+    readiness: OwnedFd,
+    /// Where super-packets are read into.
+    long: Box<[u8]>,
+    lost: u64,
 }
 
 impl Source {
-    pub(crate) fn slots() -> Box<[u8]> {
-        vec![0; SLOT_LEN * BATCH].into_boxed_slice()
+    pub(crate) fn new(
+        ring: Ring,
+        socket: OwnedFd,
+        reader: FrameReader,
+        messages: SyncSender<LinkMessage>,
+        readiness: OwnedFd,
+    ) -> Self {
+        let long = vec![0; LONG_LEN * BATCH].into_boxed_slice();
+        Self { ring, socket, reader, messages, readiness, long, lost: 0 }
     }
 
-    /// Lends what the packets of one batch of frames. `None` if there were no frames.
+    /// Lends the packets among the next frames. Returns how many; `None` if there were no frames.
     fn receive_batch(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> Option<usize> {
-        let Self { ring, reader, messages, slots, lost, .. } = self;
-        let mut slots = slots.chunks_exact_mut(SLOT_LEN);
-        let mut frames = 0;
+        let Self { ring, socket, reader, messages, long, lost, .. } = self;
+        let mut long = long.chunks_exact_mut(LONG_LEN);
         let mut is_losing = false;
+        let mut frames = 0;
         let mut packets: [PacketBuf<'_>; BATCH] = std::array::from_fn(|_| PacketBuf::new(&mut [], 0, 0));
         let mut count = 0;
         for frame in ring.frames().take(BATCH) {
             frames += 1;
             is_losing |= frame.is_losing;
-            let (tag, is_cut) = (frame.tag, frame.full_len > frame.storage.len() - frame.start);
-            let slot = slots.next().expect("a slot for each frame of a batch");
-            let Some(mut packet) = in_buffer(frame, slot).filter(|_| !is_cut) else {
+            let tag = frame.tag;
+            let packet = if frame.is_queued {
+                from_queue(socket, long.next().expect("one for each frame of a batch"))
+            } else {
+                in_place(frame)
+            };
+            let Some(mut packet) = packet else {
                 *lost += 1;
                 continue;
             };
@@ -77,18 +87,25 @@ impl Source {
     }
 }
 
-/// The frame in a buffer with room before it; short frames also have room behind. `None` if its virtio-net header names
-/// a kind of super-packet nobody knows.
-fn in_buffer<'b>(frame: Frame<'b>, slot: &'b mut [u8]) -> Option<PacketBuf<'b>> {
+/// The frame where it lies. `None` if it was cut, or its virtio-net header names a kind of super-packet nobody knows.
+fn in_place(frame: Frame<'_>) -> Option<PacketBuf<'_>> {
     let offload = vnet::decode(&frame.vnet)?;
-    let len = frame.storage.len() - frame.start;
-    let mut packet = if len <= SHORT_MAX {
-        slot[FRAME_HEADROOM..FRAME_HEADROOM + len].copy_from_slice(&frame.storage[frame.start..]);
-        PacketBuf::new(slot, FRAME_HEADROOM, len)
-    } else {
-        PacketBuf::new(frame.storage, frame.start, len)
-    };
+    if frame.full_len > frame.len {
+        return None;
+    }
+    let mut packet = PacketBuf::new(frame.storage, frame.start, frame.len);
     packet.offload = offload;
+    Some(packet)
+}
+
+/// The next frame in the socket's queue, where the kernel put them in the ring's order.
+fn from_queue<'b>(socket: &OwnedFd, storage: &'b mut [u8]) -> Option<PacketBuf<'b>> {
+    let mut header = [0; vnet::HEADER_LEN];
+    let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(&mut storage[FRAME_HEADROOM..])];
+    let len = rustix::io::readv(socket, &mut parts).ok()?.checked_sub(vnet::HEADER_LEN)?;
+    // What is longer than any packet is cut, and seen to be so by its own length.
+    let mut packet = PacketBuf::new(storage, FRAME_HEADROOM, len);
+    packet.offload = vnet::decode(&header)?;
     Some(packet)
 }
 

@@ -44,6 +44,8 @@ pub struct HostConfig {
     pub local_addresses: Vec<IpAddr>,
     /// What lies behind the server side: addresses with prefix lengths.
     pub servers: Vec<(IpAddr, u8)>,
+    /// Only answers for its own addresses and routes nothing: another host receives the same packets and does that.
+    pub answers_only: bool,
 }
 
 /// What the host has done with packets.
@@ -155,6 +157,9 @@ impl Host {
             return Outcome::Drop;
         }
         if !self.is_local(headers.destination) {
+            if self.config.answers_only {
+                return Outcome::Drop;
+            }
             return self.route(came, packet, &headers);
         }
         if headers.fragment.is_none() {

@@ -119,6 +119,43 @@ pub fn add_route_via(destination: IpAddr, prefix: u8, gateway: IpAddr, name: &st
         .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} via {gateway} on {name}")))
 }
 
+/// Sends everything IPv4 or IPv6 that comes in by the device `incoming` and is not for the host into the device `name`,
+/// whatever the main routing table says: a rule of its own (`ip rule add iif`), and a table of that number with a default
+/// route. What a director on a TUN device needs for the servers' replies.
+///
+/// # Errors
+/// `AlreadyExists` if the table has a default route. The text names both devices and what the kernel said.
+pub fn divert(incoming: &str, name: &str, table: u8) -> io::Result<()> {
+    let add = || {
+        for any in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
+            add_default_route_in(table, any, name)?;
+            let mut message = Message::new(libc::RTM_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
+            // `struct fib_rule_hdr`: family, prefix lengths, TOS, table, two reserved bytes, action, flags.
+            message.put(&[family(any), 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL]).put(&[0; 4]);
+            message.attribute(FRA_IIFNAME, &[incoming.as_bytes(), &[0]].concat());
+            message.send(&netlink::socket()?)?;
+        }
+        Ok(())
+    };
+    add().map_err(|error: io::Error| describe(&error, format_args!("cannot divert {incoming} into {name}")))
+}
+
+fn add_default_route_in(table: u8, any: IpAddr, name: &str) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
+        let scope = if any.is_ipv4() { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
+        message.put(&[family(any), 0, 0, 0, table, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST]);
+        message.put(&[0; 4]).attribute(libc::RTA_OIF, &index_bytes(index));
+        message
+    };
+    execute(name, request)?;
+    Ok(())
+}
+
+/// Actions and attributes of rules (`linux/fib_rules.h`).
+const FR_ACT_TO_TBL: u8 = 1;
+const FRA_IIFNAME: u16 = 3;
+
 fn route(destination: IpAddr, prefix: u8, gateway: Option<IpAddr>, name: &str) -> io::Result<()> {
     let request = |index| {
         let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);

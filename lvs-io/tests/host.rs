@@ -18,6 +18,7 @@ fn host() -> Host {
         server_side: side(1500, "10.255.255.254", "fd00::ff"),
         local_addresses: vec!["192.0.2.80".parse().unwrap(), "2001:db8:80::1".parse().unwrap()],
         servers: vec![("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)],
+        answers_only: false,
     };
     Host::new(config, Seed::new(1))
 }
