@@ -2,17 +2,20 @@
 //! Ethernet edge between them and the packets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 
-use lvs_io::l2::{Edge, EdgeConfig, FrameReader, MacAddress, Routes};
-use lvs_io::{Arm, netdev};
+use lvs_core::Direction;
+use lvs_io::l2::{Edge, EdgeConfig, FrameReader, LinkMessage, MacAddress, Routes};
+use lvs_io::{Arm, Steering, netdev};
 use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
+use crate::bell::{Bell, Post};
 use crate::error::{AfPacketError, Step};
+use crate::fanout;
 use crate::ring::Ring;
 use crate::sink::{Sink, SinkCountersHandle};
 use crate::socket::{self, Membership};
@@ -117,31 +120,55 @@ impl AfPacketDevice {
     /// # Errors
     /// [`AfPacketError`] says which step was denied and what to do.
     pub fn open(name: &str, options: &AfPacketOptions) -> Result<Self, AfPacketError> {
-        let error = |step| move |source| AfPacketError::new(name, step, source);
-        let receiver = packet_socket().map_err(error(Step::Socket))?;
-        let sender = packet_socket().map_err(error(Step::Socket))?;
-        let index = netdevice::name_to_index(&receiver, name).map_err(|errno| error(Step::Device)(errno.into()))?;
-        let mac = socket::hardware_address(receiver.as_fd(), name).map_err(error(Step::Device))?;
-        let mtu = socket::mtu(receiver.as_fd(), name).map_err(error(Step::Device))?;
+        let device = Hardware::look_up(name)?;
+        let (post, heard) = post(name)?;
+        let receiver = device.receiver(options)?;
+        device.bind(&receiver.0, libc::ETH_P_ALL)?;
+        device.assemble(receiver, options, vec![post.clone()], (post.bell, heard))
+    }
 
-        let ring = Ring::new(receiver.as_fd(), options.ring_bytes, FRAME_HEADROOM).map_err(error(Step::Ring))?;
-        prepare_receiver(&receiver, index, options).map_err(error(Step::Options))?;
-        prepare_sender(&sender, options).map_err(error(Step::Options))?;
-        // Only now, so that nothing is received that another device or this one's director sent.
-        socket::bind(receiver.as_fd(), index, libc::ETH_P_ALL).map_err(error(Step::Bind))?;
-        socket::bind(sender.as_fd(), index, 0).map_err(error(Step::Bind))?;
-
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
-            .map_err(|errno| error(Step::Socket)(errno.into()))?;
-        let readiness = readable_with(&receiver, &timer).map_err(|errno| error(Step::Socket)(errno.into()))?;
-        let (messages, heard) = sync_channel(MESSAGES_MAX);
-        let reader = FrameReader::new(mac, options.vlan);
-        let mut sink = Sink::new(sender, Edge::new(edge_config(mac, options)), heard, Arc::new(timer));
-        if options.announces {
-            sink.announce();
+    /// Opens one queue of the device for each shard of `steering`. The kernel gives each queue the packets of its shard's
+    /// clients, as far as addresses tell; what is left to do is [`lvs_io::share`]'s. `direction` is the one that packets
+    /// from this device travel in, `None` where one device serves both sides. Only the first queue answers questions and
+    /// announces addresses; all of them learn from what it hears.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; queues opened before the error are closed again.
+    pub fn open_all(
+        name: &str,
+        options: &AfPacketOptions,
+        steering: &Steering,
+        direction: Option<Direction>,
+    ) -> Result<Vec<Self>, AfPacketError> {
+        let device = Hardware::look_up(name)?;
+        let fanout = |source| AfPacketError::new(name, Step::Fanout, source);
+        let posts: Vec<_> = (0..steering.shards()).map(|_| post(name)).collect::<Result<_, _>>()?;
+        let everybody: Vec<Post> = posts.iter().map(|(post, _)| post.clone()).collect();
+        let program = fanout::program(steering, direction);
+        let mut receivers = Vec::new();
+        let mut group = None;
+        for _ in &posts {
+            let receiver = device.receiver(options)?;
+            // Only bound sockets may join a group; until it has joined, it would receive what others receive.
+            socket::attach_filter(receiver.0.as_fd(), &[fanout::NOTHING]).map_err(fanout)?;
+            device.bind(&receiver.0, libc::ETH_P_ALL)?;
+            let joined = socket::join_fanout(receiver.0.as_fd(), group).map_err(fanout)?;
+            if group.replace(joined).is_none() {
+                socket::set_fanout_program(receiver.0.as_fd(), &program).map_err(fanout)?;
+            }
+            receivers.push(receiver);
         }
-        let source = Source::new(ring, receiver, reader, messages, readiness);
-        Ok(Self { name: name.to_owned(), mac, mtu, source, sink })
+        for (receiver, _) in &receivers {
+            socket::detach_filter(receiver.as_fd()).map_err(fanout)?;
+        }
+        let silent = AfPacketOptions { answers_for: Vec::new(), ..options.clone() };
+        let queues = receivers.into_iter().zip(posts).enumerate();
+        queues
+            .map(|(index, (receiver, (post, heard)))| {
+                let options = if index == 0 { options } else { &silent };
+                device.assemble(receiver, options, everybody.clone(), (post.bell, heard))
+            })
+            .collect()
     }
 
     /// The device's name.
@@ -174,6 +201,71 @@ impl std::fmt::Debug for AfPacketDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AfPacketDevice").field("name", &self.name).field("mac", &self.mac).finish_non_exhaustive()
     }
+}
+
+/// What there is to know of a device before anything is opened.
+struct Hardware<'a> {
+    name: &'a str,
+    index: u32,
+    mac: MacAddress,
+    mtu: u32,
+}
+
+impl<'a> Hardware<'a> {
+    fn look_up(name: &'a str) -> Result<Self, AfPacketError> {
+        let socket = packet_socket().map_err(|source| AfPacketError::new(name, Step::Socket, source))?;
+        let error = |source| AfPacketError::new(name, Step::Device, source);
+        let index = netdevice::name_to_index(&socket, name).map_err(|errno| error(errno.into()))?;
+        let mac = socket::hardware_address(socket.as_fd(), name).map_err(error)?;
+        let mtu = socket::mtu(socket.as_fd(), name).map_err(error)?;
+        Ok(Self { name, index, mac, mtu })
+    }
+
+    /// A socket with a ring, not bound yet, so that nothing is received that its options would keep out.
+    fn receiver(&self, options: &AfPacketOptions) -> Result<(OwnedFd, Ring), AfPacketError> {
+        let error = |step| move |source| AfPacketError::new(self.name, step, source);
+        let receiver = packet_socket().map_err(error(Step::Socket))?;
+        let ring = Ring::new(receiver.as_fd(), options.ring_bytes, FRAME_HEADROOM).map_err(error(Step::Ring))?;
+        prepare_receiver(&receiver, self.index, options).map_err(error(Step::Options))?;
+        Ok((receiver, ring))
+    }
+
+    fn bind(&self, socket: &OwnedFd, protocol: i32) -> Result<(), AfPacketError> {
+        let error = |source| AfPacketError::new(self.name, Step::Bind, source);
+        socket::bind(socket.as_fd(), self.index, protocol).map_err(error)
+    }
+
+    /// Puts the halves of a queue together.
+    fn assemble(
+        &self,
+        (receiver, ring): (OwnedFd, Ring),
+        options: &AfPacketOptions,
+        posts: Vec<Post>,
+        (bell, heard): (Arc<Bell>, Receiver<LinkMessage>),
+    ) -> Result<AfPacketDevice, AfPacketError> {
+        let error = |step| move |source| AfPacketError::new(self.name, step, source);
+        let sender = packet_socket().map_err(error(Step::Socket))?;
+        prepare_sender(&sender, options).map_err(error(Step::Options))?;
+        self.bind(&sender, 0)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
+            .map_err(|errno| error(Step::Socket)(errno.into()))?;
+        let readiness = readable_with([receiver.as_fd(), timer.as_fd(), bell.fd()])
+            .map_err(|errno| error(Step::Socket)(errno.into()))?;
+        let reader = FrameReader::new(self.mac, options.vlan);
+        let mut sink = Sink::new(sender, Edge::new(edge_config(self.mac, options)), heard, bell, timer);
+        if options.announces {
+            sink.announce();
+        }
+        let source = Source::new(ring, receiver, reader, posts, readiness);
+        Ok(AfPacketDevice { name: self.name.to_owned(), mac: self.mac, mtu: self.mtu, source, sink })
+    }
+}
+
+/// The way between the halves.
+fn post(name: &str) -> Result<(Post, Receiver<LinkMessage>), AfPacketError> {
+    let bell = Bell::new().map_err(|errno| AfPacketError::new(name, Step::Socket, errno.into()))?;
+    let (messages, heard) = sync_channel(MESSAGES_MAX);
+    Ok((Post { messages, bell }, heard))
 }
 
 /// Most messages about the link that wait between the halves; more are lost, and come again.
@@ -228,11 +320,11 @@ fn edge_config(mac: MacAddress, options: &AfPacketOptions) -> EdgeConfig {
     }
 }
 
-/// A descriptor that is readable when one of the two is.
-fn readable_with(one: &OwnedFd, other: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    for fd in [one, other] {
-        epoll::add(&both, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+/// A descriptor that is readable when one of these is.
+fn readable_with(fds: [BorrowedFd<'_>; 3]) -> rustix::io::Result<OwnedFd> {
+    let any = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for fd in fds {
+        epoll::add(&any, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
     }
-    Ok(both)
+    Ok(any)
 }

@@ -6,9 +6,11 @@
 //! receiving what the director receives: it must own no virtual address and forward nothing ([`check`]).
 #![deny(missing_docs)]
 
+mod bell;
 pub mod check;
 mod device;
 mod error;
+mod fanout;
 mod mmap;
 mod ring;
 mod sink;

@@ -12,14 +12,13 @@ use lvs_io::l2::{Edge, EdgeCounters, LinkMessage, SendError, Sending};
 use lvs_io::{Clock, MonotonicClock, PacketSink, SinkOffloads, vnet};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
+use crate::bell::Bell;
 use crate::socket::{self, SEND_MAX};
 use crate::source::FRAME_HEADROOM;
 
 /// Frames up to this length are gathered.
 const SHORT_MAX: usize = 2048;
 
-/// Most messages about the link worked off at once.
-const MESSAGES_PER_FLUSH: usize = 64;
 /// Most frames of the edge's own sent at once.
 const FRAMES_PER_FLUSH: usize = 1024;
 
@@ -30,7 +29,8 @@ pub(crate) struct Sink {
     /// The time, read once for the packets gathered together.
     now: Instant,
     messages: Receiver<LinkMessage>,
-    timer: Arc<OwnedFd>,
+    bell: Arc<Bell>,
+    timer: OwnedFd,
     armed: Option<Instant>,
     gathered: Gathered,
     /// Where frames of the edge's own are written.
@@ -59,7 +59,13 @@ impl SinkCountersHandle {
 }
 
 impl Sink {
-    pub(crate) fn new(socket: OwnedFd, edge: Edge, messages: Receiver<LinkMessage>, timer: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(
+        socket: OwnedFd,
+        edge: Edge,
+        messages: Receiver<LinkMessage>,
+        bell: Arc<Bell>,
+        timer: OwnedFd,
+    ) -> Self {
         let clock = MonotonicClock::new();
         Self {
             socket,
@@ -67,6 +73,7 @@ impl Sink {
             clock,
             now: clock.now(),
             messages,
+            bell,
             timer,
             armed: None,
             gathered: Gathered::new(),
@@ -101,7 +108,8 @@ impl Sink {
 
     /// Lets the edge work off what it has heard and what is due, and sends what it wants to say.
     fn run_edge(&mut self) -> io::Result<()> {
-        for message in self.messages.try_iter().take(MESSAGES_PER_FLUSH) {
+        self.bell.hear();
+        for message in self.messages.try_iter() {
             self.edge.handle_message(self.now, &message);
         }
         if self.edge.poll_timeout().is_some_and(|due| due <= self.now) {
@@ -134,11 +142,8 @@ impl Sink {
             time(i64::try_from(left.as_secs()).unwrap_or(i64::MAX), i64::from(left.subsec_nanos().max(1)))
         });
         // It cannot fail: the descriptor is a timer, the time is normal.
-        let _ = timerfd_settime(
-            &*self.timer,
-            TimerfdTimerFlags::empty(),
-            &Itimerspec { it_interval: time(0, 0), it_value },
-        );
+        let _ =
+            timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: time(0, 0), it_value });
     }
 }
 

@@ -52,6 +52,48 @@ pub(crate) fn take_statistics(socket: BorrowedFd<'_>) -> io::Result<libc::tpacke
     Ok(statistics)
 }
 
+/// Lets the socket receive only what the program accepts.
+pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+}
+
+/// Lets the socket receive everything again.
+pub(crate) fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_buffer(socket, libc::SO_DETACH_FILTER, 0)
+}
+
+/// Joins the fanout group `group` of the device, whose members are chosen by a program; a new one, whose number is
+/// returned, if there is none yet. The socket is bound. Members are numbered in the order they join.
+pub(crate) fn join_fanout(socket: BorrowedFd<'_>, group: Option<u16>) -> io::Result<u16> {
+    let new = if group.is_none() { libc::PACKET_FANOUT_FLAG_UNIQUEID } else { 0 };
+    // A group does not look at PACKET_IGNORE_OUTGOING of its members.
+    let flags = new | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+    let kind = (libc::PACKET_FANOUT_CBPF | flags) << 16 | u32::from(group.unwrap_or(0));
+    set_option(socket, libc::PACKET_FANOUT, kind as c_int)?;
+    let mut joined: c_int = 0;
+    let mut len = size_of::<c_int>() as socklen_t;
+    let pointer = (&raw mut joined).cast::<c_void>();
+    // SAFETY: `pointer` is good for writing `len` bytes, any of which are a value, during the call.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT, pointer, &raw mut len)
+    })?;
+    Ok(joined as u16)
+}
+
+/// Sets the program of the socket's fanout group.
+pub(crate) fn set_fanout_program(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    set_program(socket, libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, program)
+}
+
+fn set_program(socket: BorrowedFd<'_>, level: c_int, option: c_int, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let pointer = (&raw const program).cast::<c_void>();
+    // SAFETY: `pointer` is good for reading one `sock_fprog`, and its own pointer for reading `len` instructions, during
+    // the call; the kernel copies them.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, size_of_val(&program) as socklen_t) })
+}
+
 /// Room for so many bytes on their way out; more than the system's limit if this process is privileged.
 pub(crate) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
     set_buffer(socket, libc::SO_SNDBUFFORCE, bytes).or_else(|_| set_buffer(socket, libc::SO_SNDBUF, bytes))

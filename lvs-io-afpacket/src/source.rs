@@ -4,12 +4,12 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::SyncSender;
 
 use lvs_core::{HEADROOM, PacketBuf};
-use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, LinkMessage, Read};
+use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, Read};
 use lvs_io::{BATCH, PacketSource, vnet};
 
+use crate::bell::Post;
 use crate::ring::{Frame, Ring};
 use crate::socket;
 
@@ -26,7 +26,8 @@ pub(crate) struct Source {
     ring: Ring,
     socket: OwnedFd,
     reader: FrameReader,
-    messages: SyncSender<LinkMessage>,
+    /// The sending halves of every queue of the device.
+    posts: Vec<Post>,
     /// Readable when the ring is, or a timer of the sending half is due.
     readiness: OwnedFd,
     /// Where super-packets are read into.
@@ -35,20 +36,14 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(
-        ring: Ring,
-        socket: OwnedFd,
-        reader: FrameReader,
-        messages: SyncSender<LinkMessage>,
-        readiness: OwnedFd,
-    ) -> Self {
+    pub(crate) fn new(ring: Ring, socket: OwnedFd, reader: FrameReader, posts: Vec<Post>, readiness: OwnedFd) -> Self {
         let long = vec![0; LONG_LEN * BATCH].into_boxed_slice();
-        Self { ring, socket, reader, messages, readiness, long, lost: 0 }
+        Self { ring, socket, reader, posts, readiness, long, lost: 0 }
     }
 
     /// Lends the packets among the next frames. Returns how many; `None` if there were no frames.
     fn receive_batch(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> Option<usize> {
-        let Self { ring, socket, reader, messages, long, lost, .. } = self;
+        let Self { ring, socket, reader, posts, long, lost, .. } = self;
         let mut long = long.chunks_exact_mut(LONG_LEN);
         let mut is_losing = false;
         let mut frames = 0;
@@ -72,8 +67,7 @@ impl Source {
                     packets[count] = packet;
                     count += 1;
                 }
-                // Where the other half has not kept up, it will be asked again.
-                Read::Message(message) => drop(messages.try_send(message)),
+                Read::Message(message) => posts.iter().for_each(|post| post.send(message)),
                 Read::Ignored => {}
             }
         }

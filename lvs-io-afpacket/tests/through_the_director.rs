@@ -16,7 +16,7 @@ use lvs_core::{
     ServiceKey,
 };
 use lvs_io::tap::{Seen, Tap};
-use lvs_io::{Arm, Counters, Worker, WorkerHandle, netdev};
+use lvs_io::{Arm, Counters, Prefix, Steering, Worker, WorkerHandle, netdev};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, check};
 use lvs_io_tun::netns::{Rerun, rerun_test_isolated};
 use network::{Failure, Party, Port, add_switch};
@@ -105,6 +105,89 @@ fn translation_works_between_two_devices() {
         assert!(bytes_a_packet > 3000, "{seen:?}");
         Ok(())
     });
+}
+
+#[test]
+fn several_queues_give_each_client_one_director() {
+    isolated("several_queues_give_each_client_one_director", || {
+        add_switch("lan")?;
+        let clients: Vec<String> = (100..116).map(|host| format!("10.9.0.{host}/24")).collect();
+        let server = Port::new("eth0", "lan", &["10.9.0.11/24"]);
+        let server =
+            clients.iter().fold(server, |port, client| port.route(&client.replace("/24", "/32"), Some("10.9.0.1")));
+        let server = Party::new("server", vec![server], |ready| echo(16, ready))?;
+        let (give_handles, handles) = mpsc::channel();
+        let ports = vec![Port::new("eth0", "lan", &["10.9.0.1/24"])];
+        let director = Party::new("director", ports, move |ready| direct_with_two_queues(&give_handles, ready))?;
+        let client = Party::new("client", vec![Port::new("eth0", "lan", &clients)], |_| {
+            (100..116).try_for_each(|host| ask_from(IpAddr::from([10, 9, 0, host])))
+        })?;
+        server.start()?;
+        director.start()?;
+        let handles: Vec<WorkerHandle> = handles.recv()?;
+        client.start()?;
+        let outcome = client.join();
+        handles.iter().for_each(WorkerHandle::stop);
+        let workers = director.join()?;
+        outcome.map_err(|error| format!("{error}; {workers:?}"))?;
+        server.join()?;
+        // A client that two directors knew would be counted twice, or its answer would not have come back.
+        assert_eq!(workers.iter().map(|(connections, _)| connections).sum::<usize>(), 16, "{workers:?}");
+        // A question and an answer each: the kernel gave every packet to the right queue, and to one only.
+        assert!(workers.iter().all(|(connections, received)| *received == 2 * *connections as u64), "{workers:?}");
+        assert!(workers.iter().all(|(connections, _)| *connections > 0), "{workers:?}");
+        Ok(())
+    });
+}
+
+/// Two workers on two queues of one device; how many connections each director had, and packets each queue received.
+fn direct_with_two_queues(
+    give_handles: &mpsc::Sender<Vec<WorkerHandle>>,
+    ready: &dyn Fn(),
+) -> Result<Vec<(usize, u64)>, Failure> {
+    let steering = Steering::new(2, vec!["10.9.0.11".parse::<Prefix>()?], Seed::new(5));
+    let options = AfPacketOptions { answers_for: vec![address(VIRTUAL[0])], ..AfPacketOptions::of_host("eth0")? };
+    let mut running = Vec::new();
+    for queue in AfPacketDevice::open_all("eth0", &options, &steering, None)? {
+        let mut director = Director::new(DirectorConfig::default(), Seed::new(1));
+        let service = ServiceKey::address(Protocol::Udp, SocketAddr::new(address(VIRTUAL[0]), PORT));
+        director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr")))?;
+        let server = ServerConfig::nat(SocketAddr::new(address(SERVERS[0][0]), PORT));
+        director.apply(Instant::ZERO, &Command::AddServer(service, server))?;
+        // Without lvs_io::share: the kernel alone steers.
+        let mut worker = Worker::new(director, queue.into_arm(), None)?;
+        let handle = worker.handle();
+        running.push((handle, thread::spawn(move || worker.run().map(|()| worker))));
+    }
+    give_handles.send(running.iter().map(|(handle, _)| handle.clone()).collect())?;
+    ready();
+    let counts = running.into_iter().map(|(_, running)| {
+        let worker = running.join().expect("a worker does not panic")?;
+        Ok((worker.director().connections(Instant::ZERO).count(), worker.counters().client.received))
+    });
+    counts.collect()
+}
+
+fn ask_from(client: IpAddr) -> Result<(), Failure> {
+    let socket = UdpSocket::bind((client, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect((address(VIRTUAL[0]), PORT))?;
+    socket.send(b"question")?;
+    let len = socket.recv(&mut [0; 64]).map_err(|error| format!("no answer for {client}: {error}"))?;
+    assert_eq!(len, 8);
+    Ok(())
+}
+
+/// Sends back so many datagrams.
+fn echo(count: usize, ready: &dyn Fn()) -> Result<(), Failure> {
+    let socket = UdpSocket::bind((address(SERVERS[0][0]), PORT))?;
+    ready();
+    for _ in 0..count {
+        let mut question = [0; 64];
+        let (len, from) = socket.recv_from(&mut question)?;
+        socket.send_to(&question[..len], from)?;
+    }
+    Ok(())
 }
 
 #[test]

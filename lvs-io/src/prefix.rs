@@ -29,6 +29,11 @@ impl Prefix {
         (len <= bits_of(address)).then_some(Self { address, len })
     }
 
+    /// The address it was made from; its further bits do not count.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// How many leading bits count.
     pub fn bits(&self) -> u8 {
         self.len

@@ -2,7 +2,7 @@
 //! the shard its address names. By address alone: a port in the hash would tear apart persistence, fragments and
 //! services by mark.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use lvs_core::rng::Rng;
 use lvs_core::wire::icmp::related;
@@ -27,14 +27,14 @@ use crate::prefix::Prefix;
 pub struct Steering {
     shards: u32,
     servers: Vec<Prefix>,
-    seed: Seed,
+    secret: u32,
 }
 
 impl Steering {
     /// Steering to `shards` shards (at least one). `servers` are the networks of the real servers: what comes from
     /// there is a reply, so its destination is the client. The seed keeps clients from choosing their shard.
     pub fn new(shards: u32, servers: Vec<Prefix>, seed: Seed) -> Self {
-        Self { shards: shards.max(1), servers, seed }
+        Self { shards: shards.max(1), servers, secret: Rng::new(seed).next_u64() as u32 }
     }
 
     /// How many shards there are.
@@ -60,16 +60,44 @@ impl Steering {
     }
 
     fn shard_of(&self, client: IpAddr) -> usize {
-        if self.shards == 1 {
-            return 0;
-        }
-        let bits = match client {
-            IpAddr::V4(address) => u128::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits(),
+        let hash = match client {
+            IpAddr::V4(address) => address_hash(self.secret, &[address.to_bits()]),
+            IpAddr::V6(address) => address_hash(self.secret, &words(address)),
         };
-        let seed = self.seed.derive(bits as u64).derive((bits >> 64) as u64);
-        Rng::new(seed).up_to(self.shards - 1) as usize
+        (hash % self.shards) as usize
     }
+
+    /// The networks of the real servers.
+    pub fn servers(&self) -> &[Prefix] {
+        &self.servers
+    }
+
+    /// What [`address_hash`] starts from.
+    pub fn secret(&self) -> u32 {
+        self.secret
+    }
+}
+
+/// The hash that spreads clients: an address, in words of 32 bits, most significant first. The shard is what remains when
+/// it is divided by their number. Made of what a classic BPF program can do too, so that a kernel can steer alike.
+/// (The mixing steps are MurmurHash3's finaliser, Appleby 2011, with the secret and each word mixed in.)
+pub fn address_hash(secret: u32, words: &[u32]) -> u32 {
+    words.iter().fold(secret, |hash, word| {
+        let mut hash = (hash ^ word).wrapping_mul(MIX[0]);
+        hash ^= hash >> SHIFT[0];
+        hash = hash.wrapping_mul(MIX[1]);
+        hash ^ (hash >> SHIFT[1])
+    })
+}
+
+/// The factors of [`address_hash`], and the shifts behind each.
+pub const MIX: [u32; 2] = [0x85eb_ca6b, 0xc2b2_ae35];
+/// See [`MIX`].
+pub const SHIFT: [u32; 2] = [13, 16];
+
+fn words(address: Ipv6Addr) -> [u32; 4] {
+    let bits = address.to_bits();
+    [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
 }
 
 /// The client's address in a packet of this direction. An ICMP error is about a packet of the other direction: from

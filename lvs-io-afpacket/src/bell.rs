@@ -1,0 +1,58 @@
+//! Wakes a worker that sleeps: what one queue hears about the link concerns the edges of all.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use lvs_io::l2::LinkMessage;
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Rung by others, heard by one.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    is_rung: AtomicBool,
+    fd: OwnedFd,
+}
+
+impl Bell {
+    pub(crate) fn new() -> rustix::io::Result<Arc<Self>> {
+        let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Arc::new(Self { is_rung: AtomicBool::new(false), fd }))
+    }
+
+    fn ring(&self) {
+        if !self.is_rung.swap(true, Ordering::AcqRel) {
+            // It cannot be full: 2⁶⁴ rings.
+            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Silences the bell. To be called before looking for what it was rung for.
+    pub(crate) fn hear(&self) {
+        if self.is_rung.swap(false, Ordering::AcqRel) {
+            let _ = rustix::io::read(&self.fd, &mut [0; 8]);
+        }
+    }
+
+    /// Readable while it rings.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The way to the sending half of one queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Post {
+    pub messages: SyncSender<LinkMessage>,
+    pub bell: Arc<Bell>,
+}
+
+impl Post {
+    /// Passes a message on. Where the receiver has not kept up it is lost, and will be asked for again.
+    pub(crate) fn send(&self, message: LinkMessage) {
+        if self.messages.try_send(message).is_ok() {
+            self.bell.ring();
+        }
+    }
+}
