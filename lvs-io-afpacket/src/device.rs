@@ -128,7 +128,7 @@ impl AfPacketDevice {
     }
 
     /// Opens one queue of the device for each shard of `steering`. The kernel gives each queue the packets of its shard's
-    /// clients, as far as addresses tell; what is left to do is [`lvs_io::share`]'s. `direction` is the one that packets
+    /// clients, as far as addresses tell; what is left to do is [`lvs_io::share()`]'s. `direction` is the one that packets
     /// from this device travel in, `None` where one device serves both sides. Only the first queue answers questions and
     /// announces addresses; all of them learn from what it hears.
     ///

@@ -11,19 +11,23 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use lvs_core::service::TunnelKind;
+use lvs_core::tunnel::Accepts;
 use lvs_core::{
     Command, Director, DirectorConfig, ForwardMethod, Instant, PacketBuf, Protocol, Seed, ServerConfig, ServiceConfig,
-    ServiceKey,
+    ServiceKey, Side,
 };
 use lvs_io::tap::{Seen, Tap};
-use lvs_io::{Arm, Counters, Prefix, Steering, Worker, WorkerHandle, netdev};
+use lvs_io::{Arm, Counters, OnPass, Prefix, Steering, Worker, WorkerHandle, netdev};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, check};
 use lvs_io_tun::netns::{Rerun, rerun_test_isolated};
+use lvs_io_tun::{TunOptions, TunQueue};
 use network::{Failure, Party, Port, add_switch};
 
 const VIRTUAL: [&str; 2] = ["10.9.0.80", "fd09::80"];
 const SERVERS: [[&str; 2]; 2] = [["10.9.0.11", "fd09::11"], ["10.9.0.12", "fd09::12"]];
 const PORT: u16 = 80;
+const GUE_PORT: u16 = 6080;
 
 /// Long enough for many super-packets, and not a multiple of anything.
 const LARGE: usize = 20_000_017;
@@ -49,7 +53,7 @@ fn replies_of_direct_routing_bypass_the_director() {
         add_switch("lan")?;
         let server = |index: usize| Port::new("eth0", "lan", &with_prefix(SERVERS[index]));
         let seen = exchange(Scene {
-            method: ForwardMethod::DirectRouting,
+            method: Method::DirectRouting,
             client: Port::new("eth0", "lan", &["10.9.0.7/24", "fd09::7/64"]),
             director: vec![Port::new("eth0", "lan", &["10.9.0.1/24", "fd09::1/64"])],
             servers: [server(0), server(1)],
@@ -72,7 +76,7 @@ fn translation_works_over_one_device() {
             port.route("10.9.0.7/32", Some("10.9.0.1")).route("fd09::7/128", Some("fd09::1"))
         };
         let seen = exchange(Scene {
-            method: ForwardMethod::Nat,
+            method: Method::Nat,
             client: Port::new("eth0", "lan", &["10.9.0.7/24", "fd09::7/64"]),
             director: vec![Port::new("eth0", "lan", &["10.9.0.1/24", "fd09::1/64"])],
             servers: [server(0), server(1)],
@@ -94,7 +98,7 @@ fn translation_works_between_two_devices() {
         let client = Port::new("eth0", "front", &["203.0.113.7/24", "2001:db8::7/64"]);
         let front = Port::new("eth0", "front", &["203.0.113.1/24", "2001:db8::1/64"]);
         let seen = exchange(Scene {
-            method: ForwardMethod::Nat,
+            method: Method::Nat,
             client: client.route("10.9.0.80/32", None).route("fd09::80/128", None),
             director: vec![front, Port::new("eth1", "back", &["10.9.0.1/24", "fd09::1/64"])],
             servers: [server(0), server(1)],
@@ -103,6 +107,30 @@ fn translation_works_between_two_devices() {
         // Passed through unsplit.
         let bytes_a_packet = seen.counters.server.received_bytes / seen.counters.server.received;
         assert!(bytes_a_packet > 3000, "{seen:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn replies_of_tunnels_bypass_the_director() {
+    isolated("replies_of_tunnels_bypass_the_director", || {
+        if TunQueue::open("probe", &TunOptions::default()).is_err() {
+            eprintln!("replies_of_tunnels_bypass_the_director was not run: /dev/net/tun is denied");
+            return Ok(());
+        }
+        for (kind, name) in [(TunnelKind::Ipip, "ipip"), (TunnelKind::Gre, "gre"), (TunnelKind::Gue, "gue")] {
+            add_switch(name)?;
+            let server = |index: usize| Port::new("eth0", name, &with_prefix(SERVERS[index]));
+            let seen = exchange(Scene {
+                method: Method::Tunnel(kind),
+                client: Port::new("eth0", name, &["10.9.0.7/24", "fd09::7/64"]),
+                director: vec![Port::new("eth0", name, &["10.9.0.1/24", "fd09::1/64"])],
+                servers: [server(0), server(1)],
+            })
+            .map_err(|error| format!("{name}: {error}"))?;
+            assert_eq!(seen.replies, 0, "{name}: {seen:?}");
+            assert!(seen.counters.client.received_bytes < LARGE as u64, "{name}: {seen:?}");
+        }
         Ok(())
     });
 }
@@ -211,8 +239,16 @@ fn a_host_that_would_answer_for_a_virtual_address_is_found_out() {
     });
 }
 
+/// How the director reaches the servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Method {
+    Nat,
+    DirectRouting,
+    Tunnel(TunnelKind),
+}
+
 struct Scene {
-    method: ForwardMethod,
+    method: Method,
     client: Port,
     /// The clients' side, and the servers' if that is another.
     director: Vec<Port>,
@@ -256,19 +292,30 @@ fn exchange(scene: Scene) -> Result<Outcome, Failure> {
 }
 
 fn direct(
-    method: ForwardMethod,
+    method: Method,
     devices: &[&str],
     give_handle: &mpsc::Sender<WorkerHandle>,
     ready: &dyn Fn(),
 ) -> Result<Outcome, Failure> {
-    let mut director = Director::new(DirectorConfig::default(), Seed::new(1));
+    // Tunnels start at the director's own addresses.
+    let side = Side { ipv4: Some([10, 9, 0, 1].into()), ipv6: Some("fd09::1".parse()?), ..Side::default() };
+    let config = DirectorConfig { client_side: side, server_side: side, ..DirectorConfig::default() };
+    let mut director = Director::new(config, Seed::new(1));
     for (family, virtual_address) in VIRTUAL.into_iter().enumerate() {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let service = ServiceKey::address(protocol, SocketAddr::new(address(virtual_address), PORT));
             director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr")))?;
             for server in SERVERS {
                 let mut server = ServerConfig::nat(SocketAddr::new(address(server[family]), PORT));
-                server.forward = method;
+                server.forward = match method {
+                    Method::Nat => ForwardMethod::Nat,
+                    Method::DirectRouting => ForwardMethod::DirectRouting,
+                    Method::Tunnel(kind) => {
+                        server.tunnel.kind = kind;
+                        server.tunnel.port = if kind == TunnelKind::Gue { GUE_PORT } else { 0 };
+                        ForwardMethod::Tunnel
+                    }
+                };
                 director.apply(Instant::ZERO, &Command::AddServer(service, server))?;
             }
         }
@@ -353,9 +400,13 @@ fn ask(virtual_address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// Half of what the client asks for.
-fn serve(index: usize, method: ForwardMethod, ready: &dyn Fn()) -> Result<(), Failure> {
+fn serve(index: usize, method: Method, ready: &dyn Fn()) -> Result<(), Failure> {
     let mut addresses = SERVERS[index].map(address);
-    if method == ForwardMethod::DirectRouting {
+    let mut tunnel_end = None;
+    if let Method::Tunnel(_) = method {
+        tunnel_end = Some(end_tunnels()?);
+    }
+    if method != Method::Nat {
         addresses = VIRTUAL.map(address);
         // The virtual address is ours, but the link need not know (arp_ignore, arp_announce: ip-sysctl).
         fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1")?;
@@ -374,7 +425,23 @@ fn serve(index: usize, method: ForwardMethod, ready: &dyn Fn()) -> Result<(), Fa
     for serving in serving {
         serving.join().expect("a server does not panic")?;
     }
+    tunnel_end.iter().for_each(WorkerHandle::stop);
     Ok(())
+}
+
+/// Takes what comes through tunnels out of them and hands it to the kernel by a TUN device.
+fn end_tunnels() -> Result<WorkerHandle, Failure> {
+    let to_host = TunQueue::open("end0", &TunOptions::default())?;
+    netdev::set_up("end0")?;
+    let options = AfPacketOptions { announces: false, ..AfPacketOptions::of_host("eth0")? };
+    let accepts = Accepts { ipip: true, gre: true, gue_port: Some(GUE_PORT) };
+    let arm =
+        AfPacketDevice::open("eth0", &options)?.into_arm().with_tunnel_end(accepts, VIRTUAL.map(address).to_vec());
+    let nobody = Director::new(DirectorConfig::default(), Seed::new(1));
+    let mut worker = Worker::new(nobody, arm, None)?.with_on_pass(OnPass::ToHost(to_host.into_arm().sink));
+    let handle = worker.handle();
+    thread::spawn(move || worker.run());
+    Ok(handle)
 }
 
 fn answer_half(listener: &TcpListener, socket: &UdpSocket) -> Result<(), Failure> {

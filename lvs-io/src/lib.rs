@@ -7,8 +7,9 @@
 //! | [`Worker`], [`WorkerHandle`] | the loop that joins one or two devices to a director, and its remote control |
 //! | [`Host`] | answers and routes where no host stands behind the director |
 //! | [`Steering`], [`share()`] | several workers on one device, each client with one of them |
+//! | [`l2`], [`netdev`] | Ethernet: ARP, Neighbor Discovery, VLANs; addresses, routes and links of the host |
 //! | [`tap`], [`pcap`], [`faults`], [`classify`] | `Arm::with_…`: see, keep, spoil and mark what a device carries |
-//! | [`segment()`], [`BatchBuffers`], [`MemoryPort`] | for those who write devices, and their tests |
+//! | [`BatchBuffers`], [`MemoryPort`] | for those who write devices, and their tests |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -32,6 +33,7 @@ pub mod prefix;
 pub mod share;
 pub mod steer;
 pub mod tap;
+mod tunnel_end;
 pub mod vnet;
 pub mod worker;
 
