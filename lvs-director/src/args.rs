@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::realserver::Action;
+use crate::realserver::{Action, TunnelEnd};
 use crate::run::Devices;
 
 /// What the command line asks for.
@@ -34,6 +34,8 @@ pub enum Invocation {
         action: Action,
         /// The virtual addresses; none with `stop` means all, and `status` takes none.
         vips: Vec<IpAddr>,
+        /// With `start`: where tunnels are to end.
+        tunnel: Option<TunnelEnd>,
     },
 }
 
@@ -103,7 +105,7 @@ fn run(mut words: Words) -> Result<Invocation, String> {
 }
 
 fn real_server(mut words: Words) -> Result<Invocation, String> {
-    let (mut action, mut vips) = (None, Vec::new());
+    let (mut action, mut vips, mut device, mut gue_port) = (None, Vec::new(), None, None);
     while let Some(word) = words.next() {
         let known = match word.as_str() {
             "--help" | "-h" => return Ok(Invocation::Help),
@@ -111,6 +113,18 @@ fn real_server(mut words: Words) -> Result<Invocation, String> {
                 for text in words.value_of("--vip")?.split(',') {
                     vips.push(text.parse().map_err(|_| format!("--vip: {text:?} is no IP address"))?);
                 }
+                continue;
+            }
+            "--tunnel" => {
+                let names = device_names("--tunnel", &words.value_of("--tunnel")?)?;
+                let [name] = names.as_slice() else { return Err("--tunnel takes one name".to_owned()) };
+                device = Some(name.clone());
+                continue;
+            }
+            "--gue-port" => {
+                let port = words.value_of("--gue-port")?;
+                let wrong = || format!("--gue-port takes a number from 1 to 65535, not {port:?}");
+                gue_port = Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?);
                 continue;
             }
             "start" => Action::Start,
@@ -123,10 +137,14 @@ fn real_server(mut words: Words) -> Result<Invocation, String> {
         }
     }
     let action = action.ok_or("realserver needs one of start, stop and status")?;
+    if action != Action::Start && device.is_some() || device.is_none() && gue_port.is_some() {
+        return Err("--gue-port belongs to --tunnel, and --tunnel to realserver start".to_owned());
+    }
+    let tunnel = device.map(|device| TunnelEnd { device, gue_port });
     match (action, vips.is_empty()) {
         (Action::Start, true) => Err("realserver start needs --vip ADDRESS".to_owned()),
         (Action::Status, false) => Err("realserver status takes no --vip: it tells of all".to_owned()),
-        _ => Ok(Invocation::RealServer { action, vips }),
+        _ => Ok(Invocation::RealServer { action, vips, tunnel }),
     }
 }
 
@@ -187,7 +205,7 @@ pub const USAGE: &str = "\
 Usage: lvsd demo [--json] [--requests N]
        lvsd run RULES --tun NAME[,NAME]
        lvsd run RULES --afpacket NAME[,NAME]
-       lvsd realserver start --vip ADDRESS[,ADDRESS...]
+       lvsd realserver start --vip ADDRESS[,ADDRESS...] [--tunnel NAME [--gue-port N]]
        lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] | status
        lvsd --help | --version";
 
@@ -220,6 +238,9 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
          Make this machine a real server for direct routing: the virtual addresses
          go to lo, and ARP keeps quiet about them. Says what it changes, and 'stop'
          undoes exactly that. Needs root.
+           --tunnel NAME  take what comes by the Ethernet device NAME out of IPIP and
+                          GRE tunnels, without the kernel's; until Ctrl-C
+           --gue-port N   and out of GUE on UDP port N
 
 Exit status: 0 all went well; 1 a request failed or something was denied;
 2 the command line is wrong.";
@@ -244,9 +265,12 @@ mod tests {
         let devices = Devices::AfPacket(vec!["eth0".to_owned()]);
         assert_eq!(parsed("run --afpacket eth0 r.txt"), Ok(Invocation::Run { rules: "r.txt".into(), devices }));
         let vips = vec!["192.0.2.80".parse().unwrap(), "2001:db8::80".parse().unwrap()];
-        let start = Invocation::RealServer { action: Action::Start, vips };
-        assert_eq!(parsed("realserver start --vip 192.0.2.80,2001:db8::80"), Ok(start));
-        let stop = Invocation::RealServer { action: Action::Stop, vips: Vec::new() };
+        let start = |tunnel| Ok(Invocation::RealServer { action: Action::Start, vips: Vec::clone(&vips), tunnel });
+        let line = "realserver start --vip 192.0.2.80,2001:db8::80";
+        assert_eq!(parsed(line), start(None));
+        let end = TunnelEnd { device: "eth0".to_owned(), gue_port: Some(6080) };
+        assert_eq!(parsed(&format!("{line} --tunnel eth0 --gue-port 6080")), start(Some(end)));
+        let stop = Invocation::RealServer { action: Action::Stop, vips: Vec::new(), tunnel: None };
         assert_eq!(parsed("realserver stop"), Ok(stop));
         assert_eq!(parsed("--version"), Ok(Invocation::Version));
     }
@@ -270,6 +294,8 @@ mod tests {
             ("realserver", "realserver needs one of start, stop and status"),
             ("realserver start", "realserver start needs --vip ADDRESS"),
             ("realserver start --vip ten", "--vip: \"ten\" is no IP address"),
+            ("realserver stop --tunnel eth0", "--gue-port belongs to --tunnel, and --tunnel to realserver start"),
+            ("realserver start --gue-port 0", "--gue-port takes a number from 1 to 65535, not \"0\""),
             ("realserver start stop", "realserver does not know what to do with \"stop\""),
             ("realserver status --vip ::1", "realserver status takes no --vip: it tells of all"),
             ("run r.txt s.txt --tun a", "run does not know what to do with \"s.txt\""),

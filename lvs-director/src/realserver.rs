@@ -11,6 +11,10 @@ use std::process::ExitCode;
 
 use lvs_io_tun::netdev;
 
+mod tunnel_end;
+
+pub use tunnel_end::TunnelEnd;
+
 /// What to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -28,10 +32,12 @@ pub const MEMORY: &str = "/run/lvsd-realserver";
 /// Does it for the virtual addresses `vips` (none: all that were started) and says what was changed. `memory` is the
 /// file where changes are remembered ([`MEMORY`]). Fails, with a sentence on standard error, if something is denied;
 /// what had been done by then stays, and is remembered.
-pub fn realserver(action: Action, vips: &[IpAddr], memory: &Path) -> ExitCode {
+///
+/// With a `tunnel` end, `Start` stays in the foreground until SIGINT or SIGTERM and then undoes what it did.
+pub fn realserver(action: Action, vips: &[IpAddr], tunnel: Option<&TunnelEnd>, memory: &Path) -> ExitCode {
     let mut done = String::new();
     let outcome = match action {
-        Action::Start => start(vips, memory, &mut done),
+        Action::Start => start(vips, tunnel, memory, &mut done),
         Action::Stop => stop(vips, memory, &mut done),
         Action::Status => status(memory, &mut done),
     };
@@ -56,20 +62,42 @@ enum Change {
 
 /// What a real server for IPv4 needs: answer ARP only for addresses of the device it came by, and never ask from an
 /// address of another. The kernel takes the larger of `all` and the device's own value.
-const SETTINGS: [(&str, u32); 2] = [("net/ipv4/conf/all/arp_ignore", 1), ("net/ipv4/conf/all/arp_announce", 2)];
+const SETTINGS: [Setting; 2] = [
+    Setting { name: "net/ipv4/conf/all/arp_ignore", wanted: 1, is_enough: |value| value >= 1 },
+    Setting { name: "net/ipv4/conf/all/arp_announce", wanted: 2, is_enough: |value| value >= 2 },
+];
 
-fn start(vips: &[IpAddr], memory: &Path, done: &mut String) -> Result<(), String> {
+/// What one for tunnels needs besides: clients may come by another device than the way back to them. Again the larger
+/// value counts, so the TUN device alone cannot have it.
+const SETTING_FOR_TUNNELS: Setting =
+    Setting { name: "net/ipv4/conf/all/rp_filter", wanted: 0, is_enough: |value| value == 0 };
+
+struct Setting {
+    name: &'static str,
+    wanted: u32,
+    is_enough: fn(u32) -> bool,
+}
+
+fn start(vips: &[IpAddr], tunnel: Option<&TunnelEnd>, memory: &Path, done: &mut String) -> Result<(), String> {
+    let Some(end) = tunnel else { return take(vips, &SETTINGS, memory, done) };
+    let [ignore, announce] = SETTINGS;
+    let outcome = take(vips, &[ignore, announce, SETTING_FOR_TUNNELS], memory, done)
+        .and_then(|()| tunnel_end::run(end, vips, done).map_err(|denied| denied.to_string()));
+    outcome.and(stop(vips, memory, done))
+}
+
+fn take(vips: &[IpAddr], settings: &[Setting], memory: &Path, done: &mut String) -> Result<(), String> {
     let mut changes = recall(memory)?;
     // Quiet first: otherwise the link would hear of the address.
     if vips.iter().any(IpAddr::is_ipv4) {
-        for (name, wanted) in SETTINGS {
+        for Setting { name, wanted, is_enough } in settings {
             let before = read_setting(name)?;
-            if before.parse::<u32>().is_ok_and(|value| value >= wanted) {
+            if before.parse().is_ok_and(is_enough) {
                 continue;
             }
             let after = wanted.to_string();
             write_setting(name, &after)?;
-            add(&mut changes, Change::Setting { name: name.to_owned(), before, after }, memory, done)?;
+            add(&mut changes, Change::Setting { name: (*name).to_owned(), before, after }, memory, done)?;
         }
     }
     for vip in vips {

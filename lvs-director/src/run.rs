@@ -102,7 +102,7 @@ fn host_stand_in(
 }
 
 /// Ends the worker on SIGINT (Ctrl-C) and SIGTERM.
-fn stop_on_signals(worker: WorkerHandle) -> io::Result<()> {
+pub(crate) fn stop_on_signals(worker: WorkerHandle) -> io::Result<()> {
     let (mut signalled, signal) = UnixStream::pair()?;
     for number in [SIGINT, SIGTERM] {
         signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;

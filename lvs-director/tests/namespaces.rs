@@ -10,21 +10,24 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use lvs_core::{HEADROOM, PacketBuf};
 use lvs_director::demo::progress::Progress;
 use lvs_director::demo::{director, lab, load, namespaces, plan};
 use lvs_director::denied::Denied;
 use lvs_director::realserver::{Action, realserver};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
 use lvs_io_tun::netdev;
 
 /// A case: its name, and what it does.
 type Case = (&'static str, fn() -> Result<(), Denied>);
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     ("http_over_ipv4_and_ipv6_is_balanced_by_weight", http_over_ipv4_and_ipv6_is_balanced_by_weight),
     ("curl_gets_whole_answers_over_ipv4_and_ipv6", curl_gets_whole_answers_over_ipv4_and_ipv6),
     ("run_forwards_until_ctrl_c_and_prints_its_tables", run_forwards_until_ctrl_c_and_prints_its_tables),
     ("run_refuses_an_address_the_host_owns", run_refuses_an_address_the_host_owns),
     ("a_real_server_is_undone_exactly", a_real_server_is_undone_exactly),
+    ("a_tunnel_ends_until_ctrl_c", a_tunnel_ends_until_ctrl_c),
 ];
 
 fn http_over_ipv4_and_ipv6_is_balanced_by_weight() -> Result<(), Denied> {
@@ -142,7 +145,7 @@ fn a_real_server_is_undone_exactly() -> Result<(), Denied> {
     let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/all/{name}")).expect("text");
     let settings = || [setting("arp_ignore"), setting("arp_announce")].map(|value| value.trim().to_owned());
     let before = settings();
-    let act = |action, vips: &[_]| realserver(action, vips, &memory);
+    let act = |action, vips: &[_]| realserver(action, vips, None, &memory);
 
     act(Action::Start, &[one, three]);
     act(Action::Start, &[one, two]);
@@ -164,6 +167,64 @@ fn a_real_server_is_undone_exactly() -> Result<(), Denied> {
     assert!(has(one) && !has(two));
     assert_eq!(settings(), [before[0].as_str(), "1"]);
     Ok(())
+}
+
+fn a_tunnel_ends_until_ctrl_c() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()?;
+    netdev::set_up("lo").expect("there is always one");
+    let here = std::fs::File::open("/proc/self/ns/net").expect("it is there");
+    netdev::add_veth("eth0", "far0", here.as_fd()).map_err(|error| Denied::described(&error))?;
+    netdev::set_up("eth0").and(netdev::set_up("far0")).expect("they are there");
+    // The program remembers where everybody does.
+    let memory = std::path::Path::new(lvs_director::realserver::MEMORY);
+    if memory.exists() {
+        println!("skipped: this machine is a real server");
+        return Ok(());
+    }
+    let words = ["realserver", "start", "--vip", "192.0.2.80", "--tunnel", "eth0", "--gue-port", "6080"];
+    let mut lvsd = Lvsd::spawn(&words);
+    let mut first_line = String::new();
+    BufReader::new(lvsd.0.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
+    if first_line.contains("denied") || first_line.contains("Permission") {
+        println!("skipped: {first_line}");
+        return Ok(());
+    }
+    assert_eq!(first_line, "lvsd: ending tunnels on eth0 by lvsend0; Ctrl-C ends it and undoes everything\n");
+    let client = std::net::SocketAddr::from(([203, 0, 113, 7], 1024));
+    let service = UdpSocket::bind(("192.0.2.80", 80)).expect("the address is there");
+    service.set_read_timeout(Some(Duration::from_secs(5))).expect("a duration");
+    netdev::add_route(client.ip(), 32, "lvsend0").expect("the device is there");
+    send_by_ethernet("far0", "eth0", &TUNNELLED);
+    let mut datagram = [0; 8];
+    assert_eq!(service.recv_from(&mut datagram).expect("it came out"), (2, client));
+    let id = rustix::process::Pid::from_child(&lvsd.0);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
+    let mut said = String::new();
+    lvsd.0.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert!(lvsd.0.wait().is_ok_and(|status| status.success()), "{said}");
+    assert!(said.contains("1 packets came through tunnels\nlo no longer has 192.0.2.80\n"), "{said}");
+    assert!(UdpSocket::bind(("192.0.2.80", 81)).is_err() && !memory.exists());
+    Ok(())
+}
+
+/// 203.0.113.7:1024 > 192.0.2.80:80 UDP "hi" without a checksum, in 10.0.0.254 > 10.0.0.2 IPIP.
+const TUNNELLED: [u8; 50] = [
+    0x45, 0, 0, 50, 0, 0, 0, 0, 64, 4, 0x65, 0xc9, 10, 0, 0, 254, 10, 0, 0, 2, //
+    0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0x77, 203, 0, 113, 7, 192, 0, 2, 80, //
+    4, 0, 0, 80, 0, 10, 0, 0, b'h', b'i',
+];
+
+/// Sends a packet by one device to the other.
+fn send_by_ethernet(from: &str, to: &str, packet: &[u8]) {
+    let next_hop = [10, 0, 0, 2].into();
+    let silent = AfPacketOptions { announces: false, ..AfPacketOptions::default() };
+    let mac = AfPacketDevice::open(to, &silent).expect("it is there").mac();
+    let options = AfPacketOptions { static_neighbours: vec![(next_hop, mac)], ..silent };
+    let mut arm = AfPacketDevice::open(from, &options).expect("it is there").into_arm();
+    let mut storage = [&[0; HEADROOM], packet].concat();
+    let mut packet = PacketBuf::new(&mut storage, HEADROOM, packet.len());
+    arm.sink.send(&mut packet, next_hop).and_then(|()| arm.sink.flush()).expect("sent");
 }
 
 /// A running `lvsd`, ended with the case at the latest.

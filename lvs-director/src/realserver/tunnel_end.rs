@@ -1,0 +1,77 @@
+//! The decapsulating end of tunnels: what reaches an Ethernet device through IPIP, GRE or GUE for a virtual address is
+//! handed to the kernel by a TUN device. Runs in the foreground; what it made vanishes with it.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use lvs_core::tunnel::Accepts;
+use lvs_core::{Director, DirectorConfig, Seed};
+use lvs_io::{OnPass, Worker};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
+use lvs_io_tun::{TunOptions, TunQueue, netdev};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
+
+use crate::denied::Denied;
+use crate::run::stop_on_signals;
+
+/// Where tunnels end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunnelEnd {
+    /// The Ethernet device they come by.
+    pub device: String,
+    /// The UDP port of GUE; `None` leaves it out.
+    pub gue_port: Option<u16>,
+}
+
+/// The TUN device that inner packets come out of.
+const HOST_DEVICE: &str = "lvsend%d";
+
+/// Runs until SIGINT or SIGTERM.
+pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result<(), Denied> {
+    let to_host = TunQueue::open(HOST_DEVICE, &TunOptions::default())?;
+    let name = to_host.name().to_owned();
+    netdev::set_up(&name).map_err(|error| Denied::described(&error))?;
+    // Clients are not behind this device, though their packets come out of it.
+    fs::write(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"), "0")
+        .map_err(|cause| Denied::new(format_args!("set the rp_filter of {name}"), cause))?;
+    let options = AfPacketOptions { announces: false, ..AfPacketOptions::of_host(&end.device)? };
+    let accepts = Accepts { ipip: true, gre: true, gue_port: end.gue_port };
+    let arm = AfPacketDevice::open(&end.device, &options)?.into_arm().with_tunnel_end(accepts, vips.to_vec());
+    let _silent =
+        silence(end.gue_port).map_err(|cause| Denied::new("open raw sockets", cause).remedy("run as root"))?;
+    let nobody = Director::new(DirectorConfig::default(), Seed::new(0));
+    let mut worker = Worker::new(nobody, arm, None)
+        .and_then(|worker| {
+            stop_on_signals(worker.handle())?;
+            Ok(worker.with_on_pass(OnPass::ToHost(to_host.into_arm().sink)))
+        })
+        .map_err(|cause| Denied::new("end tunnels", cause))?;
+    crate::print(done);
+    done.clear();
+    eprintln!("lvsd: ending tunnels on {} by {name}; Ctrl-C ends it and undoes everything", end.device);
+    worker.run().map_err(|cause| Denied::new("go on", cause))?;
+    done.push_str(&format!("{} packets came through tunnels\n", worker.counters().passed));
+    Ok(())
+}
+
+/// Sockets that nobody reads. The kernel sees the outer packets too; without a socket for their protocol it would tell
+/// the director that they are unwelcome.
+fn silence(gue_port: Option<u16>) -> io::Result<(Vec<OwnedFd>, Option<UdpSocket>)> {
+    let mut sockets = Vec::new();
+    for family in [AddressFamily::INET, AddressFamily::INET6] {
+        for protocol in [ipproto::IPIP, ipproto::IPV6, ipproto::GRE] {
+            match socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol)) {
+                Ok(socket) => sockets.push(socket),
+                // A kernel without IPv6.
+                Err(rustix::io::Errno::AFNOSUPPORT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    let bind = |port| {
+        UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))
+    };
+    Ok((sockets, gue_port.map(bind).transpose()?))
+}
