@@ -199,6 +199,8 @@ pub struct Director {
     events: EventQueue,
     told_full: [bool; 4],
     seed: Seed,
+    /// Makes the identifications of packets the director makes itself unguessable.
+    identification_secret: u64,
     scheduler_count: u64,
     server_timers: ServerTimers,
     /// The latest time anybody told; time never runs backwards inside.
@@ -230,6 +232,7 @@ impl Director {
             events: EventQueue::new(config.events_max),
             told_full: [false; 4],
             seed: seed.derive(6),
+            identification_secret: seed.derive(6).derive(known_flow::IDENTIFICATION).value(),
             scheduler_count: 0,
             server_timers: ServerTimers::default(),
             now: Instant::ZERO,
