@@ -334,7 +334,7 @@ impl Script<'_> {
         }
         let flags = self.byte();
         let builder = match self.byte() % 4 {
-            0 => tcp(source, destination).flags(flags).tcp_options(&self.take(usize::from(flags % 40)).to_vec()),
+            0 => tcp(source, destination).flags(flags).tcp_options(self.take(usize::from(flags % 40))),
             1 => udp(source, destination),
             2 => {
                 // Somebody on the way to the packet's destination could not pass it on.
