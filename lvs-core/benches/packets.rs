@@ -57,7 +57,7 @@ fn aim(packet: &mut [u8], n: u32) {
 /// A sequence of flows without pattern.
 fn next(n: &mut u64, flows: u32) -> u32 {
     *n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    ((*n >> 32) * u64::from(flows) >> 32) as u32
+    (((*n >> 32) * u64::from(flows)) >> 32) as u32
 }
 
 fn known(c: &mut Criterion) {
