@@ -8,7 +8,7 @@
 //! | [`Host`] | answers and routes where no host stands behind the director |
 //! | [`Steering`], [`share()`] | several workers on one device, each client with one of them |
 //! | [`tap`], [`pcap`], [`faults`], [`classify`] | `Arm::with_…`: see, keep, spoil and mark what a device carries |
-//! | [`segment()`], [`BatchBuffers`], [`MemoryPort`] | for those who write devices, and their tests |
+//! | [`BatchBuffers`], [`MemoryPort`] | for those who write devices, and their tests |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
