@@ -438,6 +438,19 @@ fn a_proxy_header_comes_before_the_clients_first_byte_and_moves_the_rest() {
 }
 
 #[test]
+fn nobody_gets_data_to_the_server_before_the_server_knows_whose_it_is() {
+    let fast_open = [34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1];
+    for (kind, expected) in [("none", fast_open), ("toa", [1; 12]), ("proxy-v1", [1; 12]), ("proxy-v2", [1; 12])] {
+        let mut desk = Desk::new(&with_options(&format!("--client-address {kind}")));
+        let syn = tcp(CLIENT, VIRTUAL).syn().tcp_options(&fast_open);
+        assert_eq!(options(&forwarded(desk.send(&syn.build()))), expected, "{kind}");
+        let with_data = desk.send(&syn.payload(b"PROXY TCP4 10.9.8.7 192.0.2.80 1 80\r\n").build());
+        let is_refused = with_data.verdict == Verdict::Drop(DropReason::NotForwardable);
+        assert_eq!(is_refused, kind.starts_with("proxy"), "{kind}");
+    }
+}
+
+#[test]
 fn a_client_that_only_says_goodbye_is_announced_too() {
     let mut talk = Conversation::open(&with_options("--client-address proxy-v2"), CLIENT, VIRTUAL, REAL);
     let fin = talk.request().fin().numbers(1001, 5001);

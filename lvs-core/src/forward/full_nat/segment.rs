@@ -13,7 +13,7 @@ use crate::verdict::Direction;
 use crate::wire::checksum::{self, Delta};
 use crate::wire::parse::Headers;
 use crate::wire::tcp::TcpFlags;
-use crate::wire::tcp_options::{TIMESTAMPS, TcpOptions};
+use crate::wire::tcp_options::{FAST_OPEN, TIMESTAMPS, TcpOptions};
 use crate::wire::{read_u16, tcp, udp, write_u16};
 
 /// Changes to one packet.
@@ -38,7 +38,8 @@ impl Edit {
     /// What changes in this packet.
     ///
     /// # Errors
-    /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, or a super-packet of datagrams;
+    /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, a super-packet of datagrams, or behind a
+    /// SYN with data;
     /// [`DropReason::TooBig`] where the packet would pass 65,535 bytes; [`DropReason::NoHeadroom`].
     pub fn plan(
         packet: &PacketBuf<'_>,
@@ -50,7 +51,7 @@ impl Edit {
             return Ok(Self::Nothing);
         };
         let edit = match (Protocol::from_number(headers.protocol), direction) {
-            (Some(Protocol::Tcp), Direction::Request) => Self::client_segment(packet, headers, &translation, path),
+            (Some(Protocol::Tcp), Direction::Request) => Self::client_segment(packet, headers, &translation, path)?,
             (Some(Protocol::Tcp), Direction::Reply) => Self::server_segment(packet, headers, &translation, path),
             (Some(Protocol::Udp), Direction::Request) => {
                 let preamble = preamble(Protocol::Udp, &translation, path);
@@ -62,9 +63,14 @@ impl Edit {
         Ok(edit)
     }
 
-    fn client_segment(packet: &PacketBuf<'_>, headers: &Headers, translation: &Translation, path: &Path) -> Self {
-        let Some(mut segment) = Segment::read(packet, headers) else { return Self::Nothing };
-        let Some(flags) = headers.tcp_flags(packet.bytes()) else { return Self::Nothing };
+    fn client_segment(
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        translation: &Translation,
+        path: &Path,
+    ) -> Result<Self, DropReason> {
+        let Some(mut segment) = Segment::read(packet, headers) else { return Ok(Self::Nothing) };
+        let Some(flags) = headers.tcp_flags(packet.bytes()) else { return Ok(Self::Nothing) };
         let (old_sequence, is_syn) = (segment.sequence, flags.syn());
         let payload_len = headers.payload(packet.bytes()).len() - tcp::HEADER_LEN - segment.old_options_len;
         segment.sequence = translation.to_server(old_sequence, is_syn);
@@ -72,6 +78,14 @@ impl Edit {
         segment.options.blank(&TOA_KINDS);
         if is_syn && !flags.ack() && translation.options.remove_timestamps {
             segment.options.blank(&[TIMESTAMPS]);
+        }
+        if is_syn && translation.options.client_address != ClientAddress::None {
+            // RFC 7413: the server would hand data to its program before we have said whose it is. Without the option it
+            // leaves data in a SYN alone, and the client sends it again.
+            segment.options.blank(&[FAST_OPEN]);
+            if payload_len > 0 && translation.has_preamble_to_come() {
+                return Err(DropReason::NotForwardable);
+            }
         }
         segment.clamp_segment_size(flags, path);
         let may_carry = !is_syn && !flags.rst();
@@ -83,7 +97,7 @@ impl Edit {
         if may_carry && has_bytes && translation.needs_preamble(old_sequence) {
             segment.preamble = Some(preamble(Protocol::Tcp, translation, path));
         }
-        Self::Tcp(segment)
+        Ok(Self::Tcp(segment))
     }
 
     fn server_segment(packet: &PacketBuf<'_>, headers: &Headers, translation: &Translation, path: &Path) -> Self {
