@@ -572,6 +572,15 @@ fn a_damaged_error_is_dropped() {
 }
 
 #[test]
+fn a_tcp_header_cut_in_two_does_not_pass() {
+    let mut talk = Conversation::open(&with_options("--keep-sequence"), CLIENT, VIRTUAL, REAL);
+    let spoofed = talk.request().numbers(1001, 5001).tcp_options(&[1, 1, 1, 1, 254, 8, 0, 80, 10, 9, 8, 7]);
+    let parts = spoofed.payload_len(40).fragments(24);
+    assert_eq!(talk.desk.send(&parts[0]).verdict, Verdict::Drop(DropReason::TruncatedTransport));
+    assert_eq!(talk.desk.send(&parts[1]).verdict, Verdict::Drop(DropReason::TruncatedTransport));
+}
+
+#[test]
 fn fragments_follow_their_first_one_both_ways_whatever_their_order() {
     for (rules, client, virtual_endpoint, real) in [(WEB, CLIENT, VIRTUAL, REAL), (WEB6, CLIENT6, VIRTUAL6, REAL6)] {
         let mut desk = Desk::new(&rules.replace("-t ", "-u "));

@@ -40,7 +40,8 @@ impl Edit {
     /// # Errors
     /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, a super-packet of datagrams, or behind a
     /// SYN with data;
-    /// [`DropReason::TooBig`] where the packet would pass 65,535 bytes; [`DropReason::NoHeadroom`].
+    /// [`DropReason::TooBig`] where the packet would pass 65,535 bytes; [`DropReason::NoHeadroom`]. A TCP header is not
+    /// whole: [`DropReason::TruncatedTransport`].
     pub fn plan(
         packet: &PacketBuf<'_>,
         headers: &Headers,
@@ -52,7 +53,7 @@ impl Edit {
         };
         let edit = match (Protocol::from_number(headers.protocol), direction) {
             (Some(Protocol::Tcp), Direction::Request) => Self::client_segment(packet, headers, &translation, path)?,
-            (Some(Protocol::Tcp), Direction::Reply) => Self::server_segment(packet, headers, &translation, path),
+            (Some(Protocol::Tcp), Direction::Reply) => Self::server_segment(packet, headers, &translation, path)?,
             (Some(Protocol::Udp), Direction::Request) => {
                 let preamble = preamble(Protocol::Udp, &translation, path);
                 if preamble.as_bytes().is_empty() { Self::Nothing } else { Self::Udp(preamble) }
@@ -69,8 +70,8 @@ impl Edit {
         translation: &Translation,
         path: &Path,
     ) -> Result<Self, DropReason> {
-        let Some(mut segment) = Segment::read(packet, headers) else { return Ok(Self::Nothing) };
-        let Some(flags) = headers.tcp_flags(packet.bytes()) else { return Ok(Self::Nothing) };
+        let mut segment = Segment::read(packet, headers)?;
+        let flags = headers.tcp_flags(packet.bytes()).unwrap_or_default();
         let (old_sequence, is_syn) = (segment.sequence, flags.syn());
         let payload_len = headers.payload(packet.bytes()).len() - tcp::HEADER_LEN - segment.old_options_len;
         segment.sequence = translation.to_server(old_sequence, is_syn);
@@ -100,9 +101,14 @@ impl Edit {
         Ok(Self::Tcp(segment))
     }
 
-    fn server_segment(packet: &PacketBuf<'_>, headers: &Headers, translation: &Translation, path: &Path) -> Self {
-        let Some(mut segment) = Segment::read(packet, headers) else { return Self::Nothing };
-        let Some(flags) = headers.tcp_flags(packet.bytes()) else { return Self::Nothing };
+    fn server_segment(
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        translation: &Translation,
+        path: &Path,
+    ) -> Result<Self, DropReason> {
+        let mut segment = Segment::read(packet, headers)?;
+        let flags = headers.tcp_flags(packet.bytes()).unwrap_or_default();
         if flags.ack() {
             segment.acknowledgment = translation.to_client(segment.acknowledgment);
             segment.options.map_sack_edges(|edge| translation.to_client(edge));
@@ -111,7 +117,7 @@ impl Edit {
             segment.options.lower_maximum_segment_size(inserted_len(translation, path));
         }
         segment.clamp_segment_size(flags, path);
-        Self::Tcp(segment)
+        Ok(Self::Tcp(segment))
     }
 
     /// How many bytes the packet grows by in front of its payload; what a super-packet's segments all repeat not counted.
@@ -161,11 +167,16 @@ impl Edit {
 
 impl Segment {
     /// The segment as it is.
-    fn read(packet: &PacketBuf<'_>, headers: &Headers) -> Option<Self> {
+    ///
+    /// # Errors
+    /// `TruncatedTransport`: not all of its header is here. A client could put into the next fragment what must not pass.
+    fn read(packet: &PacketBuf<'_>, headers: &Headers) -> Result<Self, DropReason> {
+        let truncated = DropReason::TruncatedTransport;
         let segment = headers.payload(packet.bytes());
-        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, ..] = segment.first_chunk::<{ tcp::HEADER_LEN }>()?;
-        let options = TcpOptions::read(segment)?;
-        Some(Self {
+        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, ..] =
+            segment.first_chunk::<{ tcp::HEADER_LEN }>().ok_or(truncated)?;
+        let options = TcpOptions::read(segment).ok_or(truncated)?;
+        Ok(Self {
             sequence: u32::from_be_bytes([s0, s1, s2, s3]),
             acknowledgment: u32::from_be_bytes([a0, a1, a2, a3]),
             old_options_len: options.as_bytes().len(),
