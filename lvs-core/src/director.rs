@@ -1,6 +1,7 @@
 //! The director: one struct, owned by one thread. Packets, commands and the time go in; verdicts, events and views come out.
 
 mod accounting;
+mod choose;
 mod closing;
 mod control;
 mod defend;

@@ -3,7 +3,8 @@
 //! where every request is scheduled by itself (`-o`). Source: spec datapath §1.4 step 10, control §4.6.
 
 use super::Director;
-use super::first_packet::{Persistence, call_id_in, new_connection, template_key};
+use super::choose::{Persistence, call_id_in, template_key};
+use super::first_packet::new_connection;
 use super::look::{FirstPacket, FlowEnd};
 use crate::connection::Connection;
 use crate::flow::{Endpoint, Protocol};
