@@ -390,7 +390,7 @@ impl Director {
         self.now
     }
 
-    /// The picture in DESIGN as code: look the packet up, then let the part that knows its kind of flow handle it.
+    /// Look the packet up, then let the part that knows its kind of flow handle it.
     fn dispatch(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         if headers.fragment.is_some() {
             return self.fragment(now, packet, headers);

@@ -1,6 +1,6 @@
 //! How packets reach a real server and come back: one file for each forward method.
-//! This file holds what all of them share: hop limit, MTU, and the ICMP answers to packets that fail them
-//! (spec datapath §2.1). Methods know a [`Path`], never a service.
+//! This file holds what all of them share: hop limit, MTU, and the ICMP answers to packets that fail them.
+//! Methods know a [`Path`], never a service.
 
 pub(crate) mod direct_routing;
 pub(crate) mod full_nat;

@@ -1,5 +1,5 @@
-//! FullNAT as clients, servers and routers see it, against packets built by hand. Vectors: spec datapath §9; the tests
-//! that end in a number of spec §11 hold a defect of DPVS that is not to be had here. What belongs to SYN proxy, rate
+//! FullNAT as clients, servers and routers see it, against packets built by hand. Vectors: the published behaviour of DPVS and Alibaba LVS; the tests
+//! that end in a number hold a known defect of DPVS that is not to be had here. What belongs to SYN proxy, rate
 //! limiting and passive checks of servers (48 to 50) has no counterpart, but for the first.
 
 use core::time::Duration;
@@ -752,7 +752,7 @@ fn a_persistent_connection_outlives_its_servers_quiescence() {
     check(&mut talk.desk, &request, &expected);
 }
 
-// DPVS looks up neither (spec datapath §9.2).
+// DPVS looks up neither.
 #[test]
 fn marked_and_any_port_services_have_full_nat_too() {
     let any_port = WEB.replace("192.0.2.80:80 -s rr", "192.0.2.80:0 -s rr -p 300").replace(":80 -", ":0 -");

@@ -1,5 +1,5 @@
 //! Choosing a server for a packet that a service takes: persistence first, then the scheduler, and what to do when
-//! neither has one (spec control §1.3, §4). Changes nothing but the scheduler it is lent, so `explain` chooses here too.
+//! neither has one. Changes nothing but the scheduler it is lent, so `explain` chooses here too.
 
 use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -209,7 +209,7 @@ pub(super) fn call_id_in<'a>(bytes: &'a [u8], headers: &Headers) -> Option<&'a [
     sip::call_id(datagram.get(udp::HEADER_LEN..)?).ok()
 }
 
-/// The key persistence looks a client up by (spec control §4.1).
+/// The key persistence looks a client up by.
 pub(super) fn template_key(service: &Service, first: &FirstPacket) -> TemplateKey {
     let family = AddressFamily::of(first.client.address);
     let client = service.config.netmask.unwrap_or(Netmask::host(family)).apply(first.client.address);

@@ -1,5 +1,5 @@
 //! Packets of connections the director remembers: count them, move the state, restart the timer, send them on.
-//! Requests are counted before anything can refuse them, replies only once they are on their way (spec datapath §1.8).
+//! Requests are counted before anything can refuse them, replies only once they are on their way.
 
 use core::net::IpAddr;
 use core::time::Duration;

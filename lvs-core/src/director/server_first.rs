@@ -1,6 +1,7 @@
 //! Datagrams that a real server sends first: with a persistence engine that understands them (SIP), they open a
 //! connection towards the client, so that they leave with the virtual address. This is also how replies are translated
-//! where every request is scheduled by itself (`-o`). Source: spec datapath §1.4 step 10, control §4.6.
+//! where every request is scheduled by itself (`-o`).
+//! Source: Linux IPVS's persistence engine for SIP.
 
 use super::Director;
 use super::choose::{Persistence, call_id_in, template_key};

@@ -1,6 +1,6 @@
 //! What changes in a segment or datagram behind its ports: sequence numbers, options, bytes put in. Decided first
 //! ([`Edit::plan`], which sees to every check), done later ([`Edit::apply`], which cannot fail).
-//! Source: spec datapath §9.4.
+//! Source: the published behaviour of DPVS and Alibaba LVS.
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
