@@ -1,6 +1,6 @@
 //! Defence under pressure: which of `drop_entry`, `drop_packet` and `secure_tcp` are on, which new connection
 //! `drop_packet` refuses, and which idle connection `drop_entry` may end. Decides by numbers only; whose they are, and
-//! when to ask, is `director/defend.rs`'s business. Source: spec control §§5.7–5.8.
+//! when to ask, is `director/defend.rs`'s business. Source: Linux IPVS, as recorded in `conformance/`.
 //!
 //! Linux compares free memory pages with `amemthresh`. A director's memory is its connection table, reserved at the
 //! start; so what is compared here are the table's free places.

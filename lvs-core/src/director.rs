@@ -1,6 +1,7 @@
 //! The director: one struct, owned by one thread. Packets, commands and the time go in; verdicts, events and views come out.
 
 mod accounting;
+mod choose;
 mod closing;
 mod control;
 mod defend;
@@ -199,6 +200,8 @@ pub struct Director {
     events: EventQueue,
     told_full: [bool; 4],
     seed: Seed,
+    /// Makes the identifications of packets the director makes itself unguessable.
+    identification_secret: u64,
     scheduler_count: u64,
     server_timers: ServerTimers,
     /// The latest time anybody told; time never runs backwards inside.
@@ -230,6 +233,7 @@ impl Director {
             events: EventQueue::new(config.events_max),
             told_full: [false; 4],
             seed: seed.derive(6),
+            identification_secret: seed.derive(6).derive(known_flow::IDENTIFICATION).value(),
             scheduler_count: 0,
             server_timers: ServerTimers::default(),
             now: Instant::ZERO,
@@ -386,7 +390,7 @@ impl Director {
         self.now
     }
 
-    /// The picture in DESIGN as code: look the packet up, then let the part that knows its kind of flow handle it.
+    /// Look the packet up, then let the part that knows its kind of flow handle it.
     fn dispatch(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         if headers.fragment.is_some() {
             return self.fragment(now, packet, headers);

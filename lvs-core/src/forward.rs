@@ -1,6 +1,6 @@
 //! How packets reach a real server and come back: one file for each forward method.
-//! This file holds what all of them share: hop limit, MTU, and the ICMP answers to packets that fail them
-//! (spec datapath §2.1). Methods know a [`Path`], never a service.
+//! This file holds what all of them share: hop limit, MTU, and the ICMP answers to packets that fail them.
+//! Methods know a [`Path`], never a service.
 
 pub(crate) mod direct_routing;
 pub(crate) mod full_nat;
@@ -58,6 +58,7 @@ impl Path {
 }
 
 /// Sends a packet from a client to the path's real server.
+#[inline]
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
         _ if path.is_local => local::request(packet, headers, path),
@@ -84,6 +85,7 @@ pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) 
 ///
 /// Errors about requests quote a hop limit already decremented where it was the MTU that failed, as Linux does;
 /// errors about replies quote the packet as it came.
+#[inline]
 pub(crate) fn check_way_out(
     packet: &mut PacketBuf<'_>,
     headers: &Headers,
@@ -129,6 +131,7 @@ pub(crate) fn may_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path)
 /// What every method does to a packet that goes on. Writes the virtual address into a record-route option that has room
 /// (RFC 791 §3.1), as Linux does both ways; lowers the MSS of a SYN where the service asks for it; takes one from the
 /// hop limit.
+#[inline]
 pub(crate) fn pass_through(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) {
     fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
     if let Some(most) = path.mss_clamp {

@@ -4,7 +4,7 @@
 //!
 //! Each pair of real server and local address has its own ports (a *lane*), made when it is first used. A lane hands out
 //! ports that have rested, oldest first, then ports it has not used yet, in an order drawn from the seed. Both take
-//! constant work. Source: spec datapath §9.3.
+//! constant work. Source: the published behaviour of DPVS and Alibaba LVS.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -1,5 +1,5 @@
-//! FullNAT as clients, servers and routers see it, against packets built by hand. Vectors: spec datapath §9; the tests
-//! that end in a number of spec §11 hold a defect of DPVS that is not to be had here. What belongs to SYN proxy, rate
+//! FullNAT as clients, servers and routers see it, against packets built by hand. Vectors: the published behaviour of DPVS and Alibaba LVS; the tests
+//! that end in a number hold a known defect of DPVS that is not to be had here. What belongs to SYN proxy, rate
 //! limiting and passive checks of servers (48 to 50) has no counterpart, but for the first.
 
 use core::time::Duration;
@@ -438,6 +438,19 @@ fn a_proxy_header_comes_before_the_clients_first_byte_and_moves_the_rest() {
 }
 
 #[test]
+fn nobody_gets_data_to_the_server_before_the_server_knows_whose_it_is() {
+    let fast_open = [34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1];
+    for (kind, expected) in [("none", fast_open), ("toa", [1; 12]), ("proxy-v1", [1; 12]), ("proxy-v2", [1; 12])] {
+        let mut desk = Desk::new(&with_options(&format!("--client-address {kind}")));
+        let syn = tcp(CLIENT, VIRTUAL).syn().tcp_options(&fast_open);
+        assert_eq!(options(&forwarded(desk.send(&syn.build()))), expected, "{kind}");
+        let with_data = desk.send(&syn.payload(b"PROXY TCP4 10.9.8.7 192.0.2.80 1 80\r\n").build());
+        let is_refused = with_data.verdict == Verdict::Drop(DropReason::NotForwardable);
+        assert_eq!(is_refused, kind.starts_with("proxy"), "{kind}");
+    }
+}
+
+#[test]
 fn a_client_that_only_says_goodbye_is_announced_too() {
     let mut talk = Conversation::open(&with_options("--client-address proxy-v2"), CLIENT, VIRTUAL, REAL);
     let fin = talk.request().fin().numbers(1001, 5001);
@@ -556,6 +569,15 @@ fn a_damaged_error_is_dropped() {
     let sent = forwarded(talk.desk.send(&talk.request().numbers(1001, 5001).build()));
     let error = icmp_error("10.0.0.1", 3, 1, 0, &sent[..28]).bad_checksum().build();
     assert_eq!(talk.desk.send(&error).verdict, Verdict::Drop(DropReason::BadIcmpChecksum));
+}
+
+#[test]
+fn a_tcp_header_cut_in_two_does_not_pass() {
+    let mut talk = Conversation::open(&with_options("--keep-sequence"), CLIENT, VIRTUAL, REAL);
+    let spoofed = talk.request().numbers(1001, 5001).tcp_options(&[1, 1, 1, 1, 254, 8, 0, 80, 10, 9, 8, 7]);
+    let parts = spoofed.payload_len(40).fragments(24);
+    assert_eq!(talk.desk.send(&parts[0]).verdict, Verdict::Drop(DropReason::TruncatedTransport));
+    assert_eq!(talk.desk.send(&parts[1]).verdict, Verdict::Drop(DropReason::TruncatedTransport));
 }
 
 #[test]
@@ -730,7 +752,7 @@ fn a_persistent_connection_outlives_its_servers_quiescence() {
     check(&mut talk.desk, &request, &expected);
 }
 
-// DPVS looks up neither (spec datapath §9.2).
+// DPVS looks up neither.
 #[test]
 fn marked_and_any_port_services_have_full_nat_too() {
     let any_port = WEB.replace("192.0.2.80:80 -s rr", "192.0.2.80:0 -s rr -p 300").replace(":80 -", ":0 -");

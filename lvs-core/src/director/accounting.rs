@@ -1,5 +1,5 @@
 //! Counting: connections bound to servers, the overload flag, statistics, events. Every count that goes up here comes
-//! down here, exactly once. Source: spec control §§2.4–2.5, 7.1.
+//! down here, exactly once. Source: Linux IPVS, as recorded in `conformance/`.
 
 use alloc::collections::VecDeque;
 

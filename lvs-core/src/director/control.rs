@@ -1,5 +1,5 @@
 //! Commands: the only writer of configuration. Every check comes before the first change, in the order Linux checks,
-//! so a refused command has changed nothing. Source: spec control §1.4–1.5, 2.5–2.6.
+//! so a refused command has changed nothing. Source: Linux IPVS, as recorded in `conformance/`.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

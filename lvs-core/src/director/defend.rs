@@ -1,5 +1,5 @@
 //! The defences at work: evaluated once a second while one is asked for, and at once when an operator changes a mode.
-//! What they decide by is `defence.rs`'s business. Source: spec control §§5.7–5.8.
+//! What they decide by is `defence.rs`'s business. Source: Linux IPVS, as recorded in `conformance/`.
 
 use core::time::Duration;
 

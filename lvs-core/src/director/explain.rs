@@ -5,9 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Director;
+use super::choose::{Choice, Decision, Persistence};
 use super::closing::answer_with_reset;
 use super::defend::HalfOpenRoom;
-use super::first_packet::{Choice, Decision, Persistence, bypass_connection, new_connection};
+use super::first_packet::{bypass_connection, new_connection};
 use super::fragments::Fate;
 use super::help::Help;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};

@@ -1,6 +1,6 @@
 //! Fragments: the first one is handled like any packet and decides for the rest of its datagram. Parts that come
 //! before it wait and leave through `poll_transmit`; datagrams that are needed whole (SCTP's checksum, tunnels) wait until
-//! they are complete. A datagram counts once, with its whole length. DESIGN: "Fragments are tracked, not reassembled".
+//! they are complete. A datagram counts once, with its whole length.
 
 use super::Director;
 use super::look::FlowEnd;

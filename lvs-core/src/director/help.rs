@@ -1,6 +1,6 @@
 //! Helpers at work: a segment of a connection with a helper is read, the connection it announces is opened, and what it
 //! says is rewritten on its way out. `consult` decides and changes nothing; `Help::write` and `keep_help` carry it out.
-//! Source: spec datapath §§7.1, 7.3.
+//! Source: Linux IPVS, as recorded in `conformance/`.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

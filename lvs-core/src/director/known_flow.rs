@@ -1,5 +1,5 @@
 //! Packets of connections the director remembers: count them, move the state, restart the timer, send them on.
-//! Requests are counted before anything can refuse them, replies only once they are on their way (spec datapath §1.8).
+//! Requests are counted before anything can refuse them, replies only once they are on their way.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -17,7 +17,7 @@ use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
-use crate::service::server_table::Place;
+use crate::service::server_table::{Place, ServerRecord};
 use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
@@ -137,9 +137,14 @@ impl Director {
         direction: Direction,
         headers: &Headers,
     ) -> FlowEnd {
+        let record = connection.server.and_then(|id| self.servers.get(id));
         let mtu = match direction {
-            Direction::Request => self.request_mtu(now, connection),
+            Direction::Request => self.request_mtu(now, connection, record),
             Direction::Reply => self.config.client_side.mtu,
+        };
+        let tunnel = match connection.forward {
+            ForwardMethod::Tunnel => self.tunnel_path(connection, record),
+            _ => TunnelPath::default(),
         };
         let path = Path {
             method: connection.forward,
@@ -147,10 +152,10 @@ impl Director {
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
-            tunnel: self.tunnel_path(connection),
+            tunnel,
             full_nat: FullNatPath { local: connection.local, translation: None },
             mtu,
-            mss_clamp: self.mss_clamp(connection),
+            mss_clamp: self.mss_clamp(record),
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         };
@@ -167,15 +172,14 @@ impl Director {
     }
 
     /// Highest MSS the connection's service lets SYNs announce.
-    fn mss_clamp(&self, connection: &Connection) -> Option<u16> {
-        let Place::Listed { service, .. } = self.servers.get(connection.server?)?.place else { return None };
+    fn mss_clamp(&self, record: Option<&ServerRecord>) -> Option<u16> {
+        let Place::Listed { service, .. } = record?.place else { return None };
         self.services.get(service)?.config.mss_clamp
     }
 
     /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose errors
     /// come to us, what routers on the way have told.
-    fn request_mtu(&self, now: Instant, connection: &Connection) -> u16 {
-        let record = connection.server.and_then(|id| self.servers.get(id));
+    fn request_mtu(&self, now: Instant, connection: &Connection, record: Option<&ServerRecord>) -> u16 {
         let mtu = record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu);
         match connection.forward {
             ForwardMethod::Tunnel => {
@@ -202,17 +206,14 @@ impl Director {
 
     /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
     pub(super) fn identification(&self) -> u32 {
-        let secret = self.seed.derive(IDENTIFICATION).value();
+        let secret = self.identification_secret;
         (self.answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
     }
 
     /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
     /// it already has (`tun_mixed_types`).
-    fn tunnel_path(&self, connection: &Connection) -> TunnelPath {
-        let record = connection.server.and_then(|id| self.servers.get(id));
-        let Some(record) = record.filter(|_| connection.forward == ForwardMethod::Tunnel) else {
-            return TunnelPath::default();
-        };
+    fn tunnel_path(&self, connection: &Connection, record: Option<&ServerRecord>) -> TunnelPath {
+        let Some(record) = record else { return TunnelPath::default() };
         let source_port = match record.config.tunnel.kind {
             TunnelKind::Gue => {
                 let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
@@ -379,7 +380,7 @@ impl Director {
 }
 
 /// What seeds are derived for: identifications, and GUE's source ports. Far from the schedulers' numbers.
-const IDENTIFICATION: u64 = u64::MAX;
+pub(super) const IDENTIFICATION: u64 = u64::MAX;
 const SOURCE_PORTS: u64 = u64::MAX - 1;
 
 /// The length that is counted: of the whole packet, less an IPv6 fragment header, as if it had been reassembled.

@@ -1,5 +1,5 @@
 //! Looking a packet up, without changing anything: which flow it belongs to, and whether it may open one.
-//! The order of questions is Linux's (spec datapath §§1.2–1.6). `handle_packet` and `explain` both start here.
+//! The order of questions is Linux's. `handle_packet` and `explain` both start here.
 
 use alloc::boxed::Box;
 
@@ -208,7 +208,7 @@ impl Director {
             && (is_finished(connection, self.config.settings.conn_reuse_mode) || !record.is_listed())
     }
 
-    /// A packet without a connection: may it open one, and which service takes it (spec §1.3)?
+    /// A packet without a connection: may it open one, and which service takes it?
     /// With `any_segment`, a TCP segment need not be a SYN.
     fn look_first(&self, packet: &PacketBuf<'_>, headers: &Headers, any_segment: bool) -> Outcome {
         let bytes = packet.bytes();
@@ -266,7 +266,7 @@ impl Director {
         }
     }
 
-    /// ICMP: an error about a flow of ours in either direction, or nothing (spec §§1.5–1.6).
+    /// ICMP: an error about a flow of ours in either direction, or nothing.
     fn look_icmp(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
         let unrelated = Outcome::Pass(PassReason::UnrelatedIcmp);
         let related = match icmp::related(packet.bytes(), headers) {

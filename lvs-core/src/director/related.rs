@@ -1,5 +1,5 @@
 //! ICMP errors about connections, in both directions: translated for NAT, passed on as they are otherwise.
-//! They are counted but move neither state nor timer. Source: spec datapath §§1.5–1.6, 2.6, 6.
+//! They are counted but move neither state nor timer. Source: Linux IPVS, as recorded in `conformance/`.
 
 use super::Director;
 use super::look::FlowEnd;

@@ -1,9 +1,11 @@
 //! Datagrams that a real server sends first: with a persistence engine that understands them (SIP), they open a
 //! connection towards the client, so that they leave with the virtual address. This is also how replies are translated
-//! where every request is scheduled by itself (`-o`). Source: spec datapath §1.4 step 10, control §4.6.
+//! where every request is scheduled by itself (`-o`).
+//! Source: Linux IPVS's persistence engine for SIP.
 
 use super::Director;
-use super::first_packet::{Persistence, call_id_in, new_connection, template_key};
+use super::choose::{Persistence, call_id_in, template_key};
+use super::first_packet::new_connection;
 use super::look::{FirstPacket, FlowEnd};
 use crate::connection::Connection;
 use crate::flow::{Endpoint, Protocol};

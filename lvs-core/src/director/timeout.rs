@@ -1,5 +1,5 @@
 //! What happens by itself as time passes: connections, templates and fragments end, statistics are sampled, deleted
-//! servers are forgotten. Every call does a bounded amount of work. Source: spec control §§1.5, 5.5–5.6, 7.2.
+//! servers are forgotten. Every call does a bounded amount of work. Source: Linux IPVS, as recorded in `conformance/`.
 
 use core::time::Duration;
 

@@ -1,6 +1,6 @@
 //! ICMP errors about tunnel packets of ours: what a server or a router says of the outside is told to the client about
 //! the inside, and the path MTU is learned. Linux does so for IPv4 in IPv4 only, and so do we.
-//! Source: spec datapath §4.6; recording `tun_icmp`.
+//! Source: Linux IPVS, as recorded in `conformance/`; recording `tun_icmp`.
 
 use super::Director;
 use super::look::{Outcome, flow_of};

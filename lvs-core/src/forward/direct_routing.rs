@@ -1,5 +1,6 @@
 //! Direct routing (ipvsadm: `-g`, printed `Route`): the packet stays as it is, hop limit apart; the verdict names the
-//! real server as next hop. Bypass connections go the same way, to their own destination. Source: spec datapath §3.
+//! real server as next hop. Bypass connections go the same way, to their own destination.
+//! Source: Linux IPVS, as recorded in `conformance/`.
 
 use core::net::IpAddr;
 

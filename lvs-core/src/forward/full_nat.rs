@@ -1,6 +1,7 @@
 //! Full NAT (DPVS: `-b`, printed `FullNat`): both ends are translated. `C → V` becomes `L → R` and `R → L` becomes
 //! `V → C`, where `L` is an endpoint of the director's own, so that the server may stand anywhere and still answers
-//! through us. Client and server may be of different families (NAT64). Source: spec datapath §9.
+//! through us. Client and server may be of different families (NAT64).
+//! Source: the published behaviour of DPVS and Alibaba LVS.
 
 pub(crate) mod client_address;
 mod segment;

@@ -1,5 +1,6 @@
 //! Real servers on the director's own host, whatever their method: packets go to its stack without a step on the way, so
-//! neither hop limit nor MTU counts, and what the stack answers is translated as it leaves. Source: spec datapath §2.9, §5.
+//! neither hop limit nor MTU counts, and what the stack answers is translated as it leaves.
+//! Source: Linux IPVS, as recorded in `conformance/`.
 
 use crate::drop_reason::DropReason;
 use crate::flow::Endpoint;

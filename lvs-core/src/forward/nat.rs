@@ -1,5 +1,5 @@
 //! Network address translation (ipvsadm: `-m`, printed `Masq`): requests get the real server's address and port,
-//! replies the virtual ones. Source: spec datapath §2.
+//! replies the virtual ones. Source: Linux IPVS, as recorded in `conformance/`.
 
 use crate::drop_reason::DropReason;
 use crate::forward::{Path, check_way_out, local, pass_through};

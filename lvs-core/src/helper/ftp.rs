@@ -1,6 +1,6 @@
 //! FTP: learns from PORT, EPRT, PASV and EPSV where the data connections will be, and hides the real server's address in
 //! the answers (227, 229). Reads commands and replies the way IPVS's helper does, its peculiarities included.
-//! RFC 959 §4.1.2, §5.3.2; RFC 2428; spec datapath §7.3.
+//! RFC 959 §4.1.2, §5.3.2; RFC 2428.
 
 use alloc::format;
 use core::net::IpAddr;

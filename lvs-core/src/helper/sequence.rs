@@ -1,6 +1,6 @@
 //! Sequence numbers after text of another length was put into a TCP stream: what each side counts, the other must be told
-//! in its own count. The rules are those of Linux's connection tracking, which IPVS's FTP helper relies on
-//! (spec datapath §7.3); numbers wrap (RFC 9293 §3.4).
+//! in its own count. The rules are those of Linux's connection tracking, which IPVS's FTP helper relies on;
+//! numbers wrap (RFC 9293 §3.4).
 
 use crate::verdict::Direction;
 

@@ -1,6 +1,6 @@
 //! Every real server the director knows, living or deleted, by its id: what connections need of it.
 //! A deleted server waits in the trash with its counters; it is revived when it is added back in time, and forgotten
-//! 120 to 180 s after its last use (spec §1.5).
+//! 120 to 180 s after its last use.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;

@@ -53,7 +53,7 @@ impl Counters {
     }
 }
 
-/// Counters of one object with their 2-second estimator (spec §7.2).
+/// Counters of one object with their 2-second estimator.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meter {
     pub live: Counters,

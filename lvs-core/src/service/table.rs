@@ -1,5 +1,5 @@
 //! The virtual services: found by key for commands, and for packets in Linux's order
-//! (fwmark, exact address and port, FTP data, any port; spec §1.2).
+//! (fwmark, exact address and port, FTP data, any port).
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -168,7 +168,7 @@ impl ServiceTable {
         self.addresses.contains_key(&address)
     }
 
-    /// The service for a packet without a connection (spec §1.2).
+    /// The service for a packet without a connection.
     pub fn lookup(&self, mark: u32, protocol: Protocol, destination: Endpoint) -> Option<ServiceIndex> {
         let family = AddressFamily::of(destination.address);
         let at = |port| ServiceKey::Address { protocol, address: destination.address, port };

@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn only_a_mark_is_not_copied_outside() {
-        // Goldens tun_ipip and tun_gre: 28 → 28, 01 → 01, 03 → 02, and spec §4.2: ba → ba.
+        // Goldens tun_ipip and tun_gre: 28 → 28, 01 → 01, 03 → 02; seen too: ba → ba.
         for (inner, expected) in [(0x28, 0x28), (0x01, 0x01), (0x03, 0x02), (0xba, 0xba), (0x2b, 0x2a)] {
             assert_eq!(outer(inner), expected, "{inner:02x}");
         }

@@ -1,5 +1,5 @@
 //! Generic UDP encapsulation, version 0, data messages, with remote checksum offload as the only option
-//! (draft-ietf-intarea-gue, draft-ietf-intarea-gue-extensions; spec datapath §4.5).
+//! (draft-ietf-intarea-gue, draft-ietf-intarea-gue-extensions).
 //!
 //! ```text
 //!  0               1               2               3

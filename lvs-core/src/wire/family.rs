@@ -1,6 +1,6 @@
 //! From IPv6 to IPv4 and back in the packet's own buffer (NAT64): the header is replaced, ports and checksums follow.
 //! Done for whole TCP, UDP and SCTP packets directly behind their IP header, and for ICMP errors that quote one.
-//! RFC 7915, with addresses from a connection instead of an embedding; spec datapath §9.9.
+//! RFC 7915, with addresses from a connection instead of an embedding.
 
 use core::net::IpAddr;
 

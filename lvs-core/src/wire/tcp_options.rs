@@ -15,6 +15,8 @@ pub(crate) const MAXIMUM_SEGMENT_SIZE: u8 = 2;
 pub(crate) const SACK: u8 = 5;
 /// Timestamps (RFC 7323).
 pub(crate) const TIMESTAMPS: u8 = 8;
+/// Fast Open (RFC 7413).
+pub(crate) const FAST_OPEN: u8 = 34;
 
 const END: u8 = 0;
 const NO_OPERATION: u8 = 1;

@@ -1,4 +1,4 @@
-//! Opening a connection: which service, which server, and what if there is none (spec §§1.2–1.3, 3.2, 3.5, 4).
+//! Opening a connection: which service, which server, and what if there is none.
 
 use std::net::SocketAddr;
 

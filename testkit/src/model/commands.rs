@@ -1,4 +1,4 @@
-//! What an operator does to the model, the trash of deleted servers, and what listings show (spec §§1.4–1.5, 2.4–2.6).
+//! What an operator does to the model, the trash of deleted servers, and what listings show.
 
 use std::net::SocketAddr;
 

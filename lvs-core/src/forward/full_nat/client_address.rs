@@ -1,5 +1,5 @@
 //! Telling a server behind FullNAT who its client is: the TCP option of TOA, the headers of the PROXY protocol.
-//! Layouts: spec datapath §§9.5 and 9.7; PROXY protocol versions 1 and 2 by HAProxy.
+//! Layouts: TOA as DPVS sends it; PROXY protocol versions 1 and 2 by HAProxy.
 
 use core::fmt::Write;
 use core::net::IpAddr;

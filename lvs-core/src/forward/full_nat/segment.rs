@@ -1,6 +1,6 @@
 //! What changes in a segment or datagram behind its ports: sequence numbers, options, bytes put in. Decided first
 //! ([`Edit::plan`], which sees to every check), done later ([`Edit::apply`], which cannot fail).
-//! Source: spec datapath §9.4.
+//! Source: the published behaviour of DPVS and Alibaba LVS.
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
@@ -13,7 +13,7 @@ use crate::verdict::Direction;
 use crate::wire::checksum::{self, Delta};
 use crate::wire::parse::Headers;
 use crate::wire::tcp::TcpFlags;
-use crate::wire::tcp_options::{TIMESTAMPS, TcpOptions};
+use crate::wire::tcp_options::{FAST_OPEN, TIMESTAMPS, TcpOptions};
 use crate::wire::{read_u16, tcp, udp, write_u16};
 
 /// Changes to one packet.
@@ -38,8 +38,10 @@ impl Edit {
     /// What changes in this packet.
     ///
     /// # Errors
-    /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, or a super-packet of datagrams;
-    /// [`DropReason::TooBig`] where the packet would pass 65,535 bytes; [`DropReason::NoHeadroom`].
+    /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, a super-packet of datagrams, or behind a
+    /// SYN with data;
+    /// [`DropReason::TooBig`] where the packet would pass 65,535 bytes; [`DropReason::NoHeadroom`]. A TCP header is not
+    /// whole: [`DropReason::TruncatedTransport`].
     pub fn plan(
         packet: &PacketBuf<'_>,
         headers: &Headers,
@@ -50,8 +52,8 @@ impl Edit {
             return Ok(Self::Nothing);
         };
         let edit = match (Protocol::from_number(headers.protocol), direction) {
-            (Some(Protocol::Tcp), Direction::Request) => Self::client_segment(packet, headers, &translation, path),
-            (Some(Protocol::Tcp), Direction::Reply) => Self::server_segment(packet, headers, &translation, path),
+            (Some(Protocol::Tcp), Direction::Request) => Self::client_segment(packet, headers, &translation, path)?,
+            (Some(Protocol::Tcp), Direction::Reply) => Self::server_segment(packet, headers, &translation, path)?,
             (Some(Protocol::Udp), Direction::Request) => {
                 let preamble = preamble(Protocol::Udp, &translation, path);
                 if preamble.as_bytes().is_empty() { Self::Nothing } else { Self::Udp(preamble) }
@@ -62,9 +64,14 @@ impl Edit {
         Ok(edit)
     }
 
-    fn client_segment(packet: &PacketBuf<'_>, headers: &Headers, translation: &Translation, path: &Path) -> Self {
-        let Some(mut segment) = Segment::read(packet, headers) else { return Self::Nothing };
-        let Some(flags) = headers.tcp_flags(packet.bytes()) else { return Self::Nothing };
+    fn client_segment(
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        translation: &Translation,
+        path: &Path,
+    ) -> Result<Self, DropReason> {
+        let mut segment = Segment::read(packet, headers)?;
+        let flags = headers.tcp_flags(packet.bytes()).unwrap_or_default();
         let (old_sequence, is_syn) = (segment.sequence, flags.syn());
         let payload_len = headers.payload(packet.bytes()).len() - tcp::HEADER_LEN - segment.old_options_len;
         segment.sequence = translation.to_server(old_sequence, is_syn);
@@ -72,6 +79,14 @@ impl Edit {
         segment.options.blank(&TOA_KINDS);
         if is_syn && !flags.ack() && translation.options.remove_timestamps {
             segment.options.blank(&[TIMESTAMPS]);
+        }
+        if is_syn && translation.options.client_address != ClientAddress::None {
+            // RFC 7413: the server would hand data to its program before we have said whose it is. Without the option it
+            // leaves data in a SYN alone, and the client sends it again.
+            segment.options.blank(&[FAST_OPEN]);
+            if payload_len > 0 && translation.has_preamble_to_come() {
+                return Err(DropReason::NotForwardable);
+            }
         }
         segment.clamp_segment_size(flags, path);
         let may_carry = !is_syn && !flags.rst();
@@ -83,12 +98,17 @@ impl Edit {
         if may_carry && has_bytes && translation.needs_preamble(old_sequence) {
             segment.preamble = Some(preamble(Protocol::Tcp, translation, path));
         }
-        Self::Tcp(segment)
+        Ok(Self::Tcp(segment))
     }
 
-    fn server_segment(packet: &PacketBuf<'_>, headers: &Headers, translation: &Translation, path: &Path) -> Self {
-        let Some(mut segment) = Segment::read(packet, headers) else { return Self::Nothing };
-        let Some(flags) = headers.tcp_flags(packet.bytes()) else { return Self::Nothing };
+    fn server_segment(
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        translation: &Translation,
+        path: &Path,
+    ) -> Result<Self, DropReason> {
+        let mut segment = Segment::read(packet, headers)?;
+        let flags = headers.tcp_flags(packet.bytes()).unwrap_or_default();
         if flags.ack() {
             segment.acknowledgment = translation.to_client(segment.acknowledgment);
             segment.options.map_sack_edges(|edge| translation.to_client(edge));
@@ -97,7 +117,7 @@ impl Edit {
             segment.options.lower_maximum_segment_size(inserted_len(translation, path));
         }
         segment.clamp_segment_size(flags, path);
-        Self::Tcp(segment)
+        Ok(Self::Tcp(segment))
     }
 
     /// How many bytes the packet grows by in front of its payload; what a super-packet's segments all repeat not counted.
@@ -147,11 +167,16 @@ impl Edit {
 
 impl Segment {
     /// The segment as it is.
-    fn read(packet: &PacketBuf<'_>, headers: &Headers) -> Option<Self> {
+    ///
+    /// # Errors
+    /// `TruncatedTransport`: not all of its header is here. A client could put into the next fragment what must not pass.
+    fn read(packet: &PacketBuf<'_>, headers: &Headers) -> Result<Self, DropReason> {
+        let truncated = DropReason::TruncatedTransport;
         let segment = headers.payload(packet.bytes());
-        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, ..] = segment.first_chunk::<{ tcp::HEADER_LEN }>()?;
-        let options = TcpOptions::read(segment)?;
-        Some(Self {
+        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, ..] =
+            segment.first_chunk::<{ tcp::HEADER_LEN }>().ok_or(truncated)?;
+        let options = TcpOptions::read(segment).ok_or(truncated)?;
+        Ok(Self {
             sequence: u32::from_be_bytes([s0, s1, s2, s3]),
             acknowledgment: u32::from_be_bytes([a0, a1, a2, a3]),
             old_options_len: options.as_bytes().len(),

@@ -1,7 +1,8 @@
 //! Sequence numbers behind FullNAT. A server sees many clients at one local endpoint, one after the other: their initial
 //! sequence numbers are replaced by ones that grow, so that a server still in TIME_WAIT takes the next connection
 //! (RFC 9293 §3.6.1; RFC 6528). A preamble put before the client's data moves the rest of it along.
-//! Only numbers the client chose are changed; the server's own stay. Source: spec datapath §§9.4, 9.7.
+//! Only numbers the client chose are changed; the server's own stay.
+//! Source: the published behaviour of DPVS and Alibaba LVS.
 
 use crate::flow::Endpoint;
 use crate::hash::sip_hash_2_4;
