@@ -221,7 +221,7 @@ impl Director {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
             connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
-            helped: HelpedTable::new(seed.derive(8)),
+            helped: HelpedTable::new(seed.derive(9)),
             templates: TemplateTable::new(config.templates_max, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
             full_nat: FullNat::new(config.local_ports, seed.derive(8)),
@@ -345,6 +345,9 @@ impl Director {
     }
 
     /// What would happen to this packet now, and why, step by step. Changes nothing.
+    ///
+    /// A new connection first clears some ended ones away, which this does not: call [`Director::handle_timeout`] before
+    /// it for counts that are exact to the moment.
     pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
         self.explain_packet(now.max(self.now), packet)
     }
@@ -390,7 +393,7 @@ impl Director {
         self.now
     }
 
-    /// Look the packet up, then let the part that knows its kind of flow handle it.
+    /// Looks the packet up, then lets the part that knows its kind of flow handle it.
     fn dispatch(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         if headers.fragment.is_some() {
             return self.fragment(now, packet, headers);

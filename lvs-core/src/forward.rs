@@ -22,6 +22,7 @@ use crate::wire::ipv4::fill_record_route;
 use crate::wire::mss;
 use crate::wire::parse::Headers;
 use crate::wire::rewrite::decrement_hop_limit;
+use crate::wire::{ipv4, ipv6};
 
 /// All a forward method needs to know of a connection and its surroundings.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +97,7 @@ pub(crate) fn check_way_out(
         return Err(answer(packet, headers, IcmpError::TimeExceeded, path, DropReason::TtlExceeded));
     }
     if is_too_big(packet, headers, path.mtu) {
-        if direction == Direction::Request && may_answer(packet, headers, path) {
+        if direction == Direction::Request && can_answer(packet, headers, path) {
             decrement_hop_limit(packet.bytes_mut(), headers.family);
         }
         let error = IcmpError::TooBig { mtu: u32::from(path.mtu) };
@@ -126,6 +127,15 @@ pub(crate) fn answer(
 
 pub(crate) fn may_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path) -> bool {
     path.error_source.is_some() && icmp::may_answer(headers, packet.bytes())
+}
+
+/// The same, and there is room for the answer: from here on the packet may be changed.
+pub(crate) fn can_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path) -> bool {
+    let headers_len = match headers.family {
+        AddressFamily::Ipv4 => ipv4::HEADER_LEN + icmp::HEADER_LEN,
+        AddressFamily::Ipv6 => ipv6::HEADER_LEN + icmp::HEADER_LEN,
+    };
+    packet.headroom() >= headers_len && may_answer(packet, headers, path)
 }
 
 /// What every method does to a packet that goes on. Writes the virtual address into a record-route option that has room

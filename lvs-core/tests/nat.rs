@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lvs_core::{ChecksumOffload, DropReason, Gso, GsoKind, Offload, Verdict};
-use lvs_testkit::{Desk, Storage, describe, icmp, sctp, tcp, udp};
+use lvs_testkit::{Desk, Storage, describe, icmp, icmp_error, sctp, tcp, udp};
 
 const RULES: &str = "
 -A -t 192.0.2.1:80 -s rr
@@ -186,4 +186,25 @@ fn a_source_routed_packet_is_refused() {
     let packet = udp("198.51.100.7:1024", "192.0.2.1:53").ipv4_options(&loose_source_route).payload(b"q").build();
     assert_eq!(desk.send(&packet).verdict, Verdict::Drop(DropReason::SourceRouted));
     assert_eq!(desk.director.drops(DropReason::SourceRouted), 1);
+}
+
+#[test]
+fn an_error_that_opens_a_flow_is_translated_also_where_datagrams_are_scheduled_one_by_one() {
+    let mut desk = Desk::new("-A -u 192.0.2.1:53 -s rr -o\n-a -u 192.0.2.1:53 -r 10.0.0.2:5353 -m");
+    desk.set(|settings| settings.schedule_icmp = true);
+    let reply = udp("192.0.2.1:53", "198.51.100.7:5353").payload(b"answer").build();
+    let error = icmp_error("198.51.100.7", 3, 3, 0, &reply);
+    let line = desk.send(&error.build()).line();
+    assert!(line.contains("{10.0.0.2.5353 > 198.51.100.7.5353 UDP"), "what is quoted is translated: {line}");
+    let damaged = icmp_error("198.51.100.8", 3, 3, 0, &udp("192.0.2.1:53", "198.51.100.8:5353").build()).bad_checksum();
+    assert_eq!(desk.send(&damaged.build()).verdict, Verdict::Drop(DropReason::BadIcmpChecksum));
+}
+
+#[test]
+fn a_packet_without_room_for_the_answer_is_dropped_as_it_came() {
+    let mut desk = Desk::new(RULES);
+    let big = udp("198.51.100.7:1024", "192.0.2.1:53").dont_fragment().payload_len(1600).build();
+    let refused = desk.send_storage(Storage::with_room(&big, 8, 64));
+    assert_eq!(refused.verdict, Verdict::Drop(DropReason::NoHeadroom));
+    assert_eq!(refused.bytes, big);
 }

@@ -243,7 +243,7 @@ impl Model {
         })
     }
 
-    /// Spec §5.3, step 1.
+    /// Whether a SYN gives the connection up and is scheduled anew.
     fn opens_again(&self, flow: &Flow, connection: &Connection, server: &Server) -> bool {
         if flow.protocol != Protocol::Tcp || flow.flags & 0x02 == 0 {
             return false;

@@ -38,9 +38,10 @@ impl HalfOpenList {
         self.len
     }
 
-    /// The one that has been there longest.
-    pub(crate) fn oldest(&self) -> Option<u32> {
-        (self.oldest != NONE).then_some(self.oldest)
+    /// All of them, the one that has been there longest first.
+    pub(crate) fn from_oldest(&self) -> impl Iterator<Item = u32> + '_ {
+        let existing = |place: u32| (place != NONE).then_some(place);
+        core::iter::successors(existing(self.oldest), move |place| existing(self.links[*place as usize].newer))
     }
 
     fn contains(&self, place: u32) -> bool {
@@ -89,7 +90,9 @@ mod tests {
     use super::*;
 
     fn drain(list: &mut HalfOpenList) -> Vec<u32> {
-        core::iter::from_fn(|| list.oldest().inspect(|place| list.set(*place, false))).collect()
+        let places: Vec<u32> = list.from_oldest().collect();
+        places.iter().for_each(|place| list.set(*place, false));
+        places
     }
 
     #[test]
@@ -104,7 +107,7 @@ mod tests {
         list.set(1, false); // never was
         assert_eq!(list.len(), 3);
         assert_eq!(drain(&mut list), [5, 0, 7]);
-        assert_eq!((list.len(), list.oldest()), (0, None));
+        assert_eq!((list.len(), list.from_oldest().next()), (0, None));
     }
 
     #[test]

@@ -226,7 +226,10 @@ impl ConnectionTable {
 
     /// The half-open connection that came first.
     pub(crate) fn oldest_half_open(&self) -> Option<ConnectionId> {
-        self.at(self.half_open.oldest()?).map(|(id, _)| id)
+        // One that others hang on cannot make room; a few such are passed over, no matter who made them.
+        let is_free = |place: &u32| self.at(*place).is_some_and(|(_, connection)| connection.children == 0);
+        let place = self.half_open.from_oldest().take(PASSED_OVER_MAX).find(is_free)?;
+        self.at(place).map(|(id, _)| id)
     }
 
     /// Restarts a connection's timer with this timeout. Returns whether it is still there.
@@ -338,6 +341,9 @@ fn write_endpoint(hasher: &mut impl Hasher, protocol: Protocol, endpoint: Endpoi
         }
     }
 }
+
+/// Half-open connections with others hanging on them that a search for the oldest free one passes over.
+const PASSED_OVER_MAX: usize = 64;
 
 /// The node by which requests, and replies that carry the client, find the connection in this place.
 fn by_client(place: u32) -> u32 {

@@ -106,7 +106,7 @@ impl Director {
         };
         self.keep_in_step(id, end.direction, &mut copy, &headers);
         let (start, len) = (copy.start(), copy.len());
-        self.transmit_later(storage, start, len, verdict);
+        self.transmit_later(storage, (start, len), 0, verdict);
     }
 
     /// Tells the client by ICMP that its server is gone. The connection goes on towards its end.

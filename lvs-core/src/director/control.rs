@@ -111,6 +111,7 @@ impl Director {
         let helper = self.helper(config);
         let service = self.services.get_mut(index).expect("the index was just found");
         let slow_start_changed = service.config.slow_start != config.slow_start;
+        let engines = (service.config.persistence_engine.is_some(), config.persistence_engine.is_some());
         service.config = config.clone();
         service.helper = helper;
         // The same scheduler keeps its state; another one starts afresh with the servers there are.
@@ -121,6 +122,7 @@ impl Director {
         if slow_start_changed {
             self.refresh_weights(now, index);
         }
+        self.services.note_engine(engines.0, engines.1);
         Ok(())
     }
 
@@ -293,8 +295,11 @@ impl Director {
     /// Forgets what has waited in the trash long enough, and tells of it.
     pub(super) fn sweep_trash(&mut self, now: Instant) {
         let services = &self.services;
-        let forgotten =
-            self.servers.sweep_trash(now, |id| services.iter().any(|service| service.scheduler.remembers(id)));
+        // A scheduler only ever knew the servers of its own service.
+        let forgotten = self.servers.sweep_trash(now, |key, id| {
+            let service = services.index_of(key).and_then(|index| services.get(index));
+            service.is_some_and(|service| service.scheduler.remembers(id))
+        });
         for record in forgotten {
             self.events.push(Event::ServerForgotten { service: record.service, server: record.config.key });
         }

@@ -62,9 +62,7 @@ impl Director {
             HalfOpenPolicy::Refuse => None,
             HalfOpenPolicy::EvictOldest => self.connections.oldest_half_open(),
         };
-        oldest
-            .filter(|id| self.connections.get(*id).is_some_and(|connection| connection.children == 0))
-            .map_or(HalfOpenRoom::Full, HalfOpenRoom::After)
+        oldest.map_or(HalfOpenRoom::Full, HalfOpenRoom::After)
     }
 
     /// Ends the half-open connection that came first, for another one. Its template stays.

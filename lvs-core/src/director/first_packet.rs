@@ -66,6 +66,10 @@ impl Director {
                 self.open_and_send(now, first, connection, packet, headers)
             }
             Decision::Server { server, real, forward, template } => {
+                if let Some(reason) = self.refuses_template(&template) {
+                    self.tell_full(Table::Templates);
+                    return (Verdict::Drop(reason), None);
+                }
                 if let HalfOpenRoom::After(id) = room {
                     self.evict_half_open(now, id);
                 }
@@ -93,9 +97,11 @@ impl Director {
         }
     }
 
-    /// One-packet scheduling; not with FullNAT, where a reply finds its client through the connection only.
+    /// One-packet scheduling; not with FullNAT, where a reply finds its client through the connection only, and not for
+    /// flows read from ICMP errors, whose translation needs the connection.
     pub(super) fn is_one_packet(&self, first: &FirstPacket, forward: ForwardMethod) -> bool {
         first.protocol == Protocol::Udp
+            && !first.is_quoted
             && forward != ForwardMethod::FullNat
             && self.services.get(first.service).is_some_and(|service| service.config.one_packet)
     }

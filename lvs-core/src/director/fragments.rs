@@ -98,6 +98,8 @@ impl Director {
             let is_maybe_ours = self.is_maybe_ours(headers, mark);
             return match part.offset {
                 _ if !is_maybe_ours && part.offset != 0 => Fate::Pass,
+                // What is not ours goes its way, followed or not.
+                _ if !is_maybe_ours && !memory.has_place() => Fate::First,
                 _ if !memory.has_place() => Fate::Drop(DropReason::FragmentTableFull),
                 _ if is_maybe_ours && self.is_needed_whole(protocol, headers, mark) => wait,
                 0 => Fate::First,
@@ -144,7 +146,7 @@ impl Director {
             Some(id) => id,
             None => match self.fragments.memory.remember(now, key, Decision::Open) {
                 Ok(id) => id,
-                Err(reason) => return Verdict::Drop(reason),
+                Err(_) => return self.whole_packet(now, packet, headers).0,
             },
         };
         let (verdict, flow) = self.whole_packet(now, packet, headers);
@@ -161,7 +163,7 @@ impl Director {
             self.release(part, decision);
         }
         if is_complete {
-            self.fragments.memory.forget(id);
+            self.forget_datagram(id);
         }
         verdict
     }
@@ -179,7 +181,7 @@ impl Director {
             _ => Verdict::Drop(DropReason::FirstFragmentRefused),
         };
         let (start, len) = (packet.start(), packet.len());
-        self.transmit_later(storage, start, len, verdict);
+        self.transmit_later(storage, (start, len), mark, verdict);
     }
 
     /// A later fragment of a datagram whose first one was forwarded.
@@ -197,7 +199,7 @@ impl Director {
 
     fn note_part(&mut self, id: DatagramId, headers: &Headers, part: &FragmentPart) {
         if self.fragments.memory.note(id, headers, part) {
-            self.fragments.memory.forget(id);
+            self.forget_datagram(id);
         }
     }
 
@@ -223,7 +225,7 @@ impl Director {
         let is_complete = self.fragments.memory.note(id, headers, part);
         if is_complete && matches!(self.fragments.memory.decision(id), Decision::Collecting) {
             let (mut parts, longest) = self.fragments.memory.take_waiting(id);
-            self.fragments.memory.forget(id);
+            self.forget_datagram(id);
             parts.sort_by_key(|part| part.offset);
             self.handle_joined(now, &parts, longest);
         }
@@ -254,13 +256,19 @@ impl Director {
             }
             other => other,
         };
-        self.transmit_later(storage, start, len, verdict);
+        self.transmit_later(storage, (start, len), mark, verdict);
+    }
+
+    /// Forgets a datagram; how many of its parts were waiting.
+    fn forget_datagram(&mut self, id: DatagramId) -> usize {
+        self.told_full[Table::Fragments as usize] = false;
+        self.fragments.memory.forget(id)
     }
 
     /// Forgets datagrams whose parts did not come in time.
     pub(super) fn expire_fragments(&mut self, now: Instant, budget: &mut u32) {
         while let Some(id) = self.fragments.memory.pop_expired(now, budget) {
-            for _ in 0..self.fragments.memory.forget(id) {
+            for _ in 0..self.forget_datagram(id) {
                 self.count_drop(DropReason::FragmentTimeout);
             }
         }

@@ -336,7 +336,9 @@ impl Director {
             if !forward::may_answer(packet, headers, &path) {
                 return Verdict::Drop(DropReason::NoServer);
             }
-            decrement_hop_limit(packet.bytes_mut(), headers.family);
+            if forward::can_answer(packet, headers, &path) {
+                decrement_hop_limit(packet.bytes_mut(), headers.family);
+            }
         }
         forward::answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::NoServer)
     }

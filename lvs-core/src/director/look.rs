@@ -181,7 +181,7 @@ impl Director {
         }
     }
 
-    /// Spec §1.2 steps 9 and 10: may the packet go on with its connection?
+    /// May the packet go on with its connection, or does it open another one, or is its server gone?
     fn fate(&self, now: Instant, connection: &Connection, bytes: &[u8], headers: &Headers) -> Fate {
         let settings = &self.config.settings;
         let is_opening = opens_connection(bytes, headers, connection.protocol);

@@ -21,6 +21,7 @@ struct Packet {
     storage: Vec<u8>,
     start: usize,
     len: usize,
+    mark: u32,
     verdict: Verdict,
 }
 
@@ -38,12 +39,18 @@ impl Outbox {
     ///
     /// # Errors
     /// `TransmitQueueFull`; nothing has changed.
-    pub fn push(&mut self, storage: Vec<u8>, start: usize, len: usize, verdict: Verdict) -> Result<(), DropReason> {
+    pub fn push(
+        &mut self,
+        storage: Vec<u8>,
+        (start, len): (usize, usize),
+        mark: u32,
+        verdict: Verdict,
+    ) -> Result<(), DropReason> {
         if !self.has_room(len) {
             return Err(DropReason::TransmitQueueFull);
         }
         self.bytes += len;
-        self.packets.push_back(Packet { storage, start, len, verdict });
+        self.packets.push_back(Packet { storage, start, len, mark, verdict });
         Ok(())
     }
 
@@ -61,6 +68,7 @@ impl Outbox {
         }
         into.bytes_mut().copy_from_slice(&packet.storage[packet.start..packet.start + packet.len]);
         into.offload = Default::default();
+        into.mark = packet.mark;
         Some(packet.verdict)
     }
 }

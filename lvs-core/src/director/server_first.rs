@@ -39,7 +39,8 @@ impl Director {
         headers: &Headers,
     ) -> Option<ServerFirst> {
         // AH and ESP only follow connections; what is for the host itself is no reply on its way through.
-        let may_open = headers.protocol == Protocol::Udp.number()
+        let may_open = self.services.has_engines()
+            && headers.protocol == Protocol::Udp.number()
             && destination.port != 0
             && self.servers.is_nat_server(Protocol::Udp, source)
             && !self.services.is_virtual(destination.address)

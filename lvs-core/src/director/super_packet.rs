@@ -51,17 +51,17 @@ impl Director {
                 Ok(headers) => forward::request(&mut packet, &headers, &path),
                 Err(reason) => Verdict::Drop(reason),
             };
-            let (start, len) = (packet.start(), packet.len());
+            let place = (packet.start(), packet.len());
             self.answers += 1;
-            self.transmit_later(storage, start, len, verdict);
+            self.transmit_later(storage, place, 0, verdict);
         }
     }
 
     /// Leaves a packet for `poll_transmit`; counts one that is not to be sent.
-    pub(super) fn transmit_later(&mut self, storage: Vec<u8>, start: usize, len: usize, verdict: Verdict) {
+    pub(super) fn transmit_later(&mut self, storage: Vec<u8>, place: (usize, usize), mark: u32, verdict: Verdict) {
         let outcome = match verdict {
             Verdict::Drop(reason) => Err(reason),
-            verdict => self.outbox.push(storage, start, len, verdict),
+            verdict => self.outbox.push(storage, place, mark, verdict),
         };
         if let Err(reason) = outcome {
             self.count_drop(reason);

@@ -195,16 +195,16 @@ impl Director {
 
     /// The 2-second estimator: samples every counter and moves the rates.
     fn estimate(&mut self, now: Instant) {
-        let Some(mut due) = self.estimator_due else { return };
-        let mut ticks = 0;
-        while due <= now {
-            ticks += 1;
-            due = due + ESTIMATOR_PERIOD;
-            if ticks == ESTIMATOR_TICKS_MAX {
-                due = due.max(now + ESTIMATOR_PERIOD);
-            }
-        }
-        self.estimator_due = Some(due);
+        let Some(due) = self.estimator_due.filter(|due| *due <= now) else { return };
+        let missed = now.duration_since(due).as_nanos() / ESTIMATOR_PERIOD.as_nanos() + 1;
+        let ticks = u32::try_from(missed).unwrap_or(u32::MAX).min(ESTIMATOR_TICKS_MAX);
+        let next = if missed <= u128::from(ESTIMATOR_TICKS_MAX) {
+            due + ESTIMATOR_PERIOD * ticks
+        } else {
+            now + ESTIMATOR_PERIOD
+        };
+        // At the end of time there is no next tick.
+        self.estimator_due = Some(next).filter(|next| *next > now);
         if !self.config.settings.run_estimation {
             return;
         }

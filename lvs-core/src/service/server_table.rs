@@ -232,14 +232,20 @@ impl ServerTable {
     }
 
     /// Looks through the trash (every 60 s): servers nobody refers to become idle, and those idle for 120 s are
-    /// forgotten. `is_remembered` tells whether a scheduler still holds the id. Returns the forgotten ones.
-    pub fn sweep_trash(&mut self, now: Instant, is_remembered: impl Fn(ServerId) -> bool) -> Vec<ServerRecord> {
+    /// forgotten. `is_remembered` tells whether a service's scheduler still holds
+    /// the id. Returns the forgotten ones.
+    pub fn sweep_trash(
+        &mut self,
+        now: Instant,
+        is_remembered: impl Fn(&ServiceKey, ServerId) -> bool,
+    ) -> Vec<ServerRecord> {
         let mut forgotten = Vec::new();
         let trash = core::mem::take(&mut self.trash);
         for id in trash {
             let Some(record) = self.get_mut(id) else { continue };
             let Place::Trash { counts, idle_since } = &mut record.place else { continue };
-            let is_used = counts.total_connections > 0 || counts.persistent_connections > 0 || is_remembered(id);
+            let is_used =
+                counts.total_connections > 0 || counts.persistent_connections > 0 || is_remembered(&record.service, id);
             let keep = match (is_used, *idle_since) {
                 (true, _) => true,
                 (false, None) => {

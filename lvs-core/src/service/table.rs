@@ -71,6 +71,8 @@ pub(crate) struct ServiceTable {
     ftp_services: u32,
     /// Services whose port is 0, fwmark services included.
     any_port_services: u32,
+    /// Services with a persistence engine.
+    engine_services: u32,
     ipv4_services: u32,
     ipv6_services: u32,
 }
@@ -88,6 +90,7 @@ impl ServiceTable {
             addresses: HashMap::with_hasher(state()),
             ftp_services: 0,
             any_port_services: 0,
+            engine_services: 0,
             ipv4_services: 0,
             ipv6_services: 0,
         }
@@ -96,6 +99,7 @@ impl ServiceTable {
     pub fn insert(&mut self, service: Service) -> ServiceIndex {
         let key = service.key;
         self.count(&key, 1);
+        self.note_engine(false, service.config.persistence_engine.is_some());
         let index = match self.free.pop() {
             Some(index) => {
                 self.slots[index as usize] = Some(service);
@@ -115,6 +119,7 @@ impl ServiceTable {
         self.by_key.remove(&service.key);
         self.free.push(index);
         self.count(&service.key, -1);
+        self.note_engine(service.config.persistence_engine.is_some(), false);
         Some(service)
     }
 
@@ -161,6 +166,16 @@ impl ServiceTable {
             AddressFamily::Ipv4 => self.ipv4_services > 0,
             AddressFamily::Ipv6 => self.ipv6_services > 0,
         }
+    }
+
+    /// A service's configuration had a persistence engine before, and has one now.
+    pub fn note_engine(&mut self, before: bool, after: bool) {
+        self.engine_services = self.engine_services + u32::from(after) - u32::from(before);
+    }
+
+    /// Whether any service has a persistence engine.
+    pub fn has_engines(&self) -> bool {
+        self.engine_services > 0
     }
 
     /// Whether a service has this virtual address.
