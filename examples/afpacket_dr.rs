@@ -20,7 +20,14 @@ use lvs_core::{
 use lvs_io::Worker;
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, check};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: afpacket_dr DEVICE VIRTUAL:PORT SERVER…";
     let name = arguments.next().ok_or(usage)?;

@@ -4,8 +4,9 @@
 //! cargo run --release -p lvs-examples --example tun_loop -- lvs0 192.0.2.80:80 10.0.0.2:80 10.0.0.3:80
 //! ```
 //!
-//! The machine is a router: `sysctl net.ipv4.ip_forward=1`. What is for the virtual address goes into the device, and
-//! so do the servers' replies (here they come in by eth1):
+//! While it runs (the device lives as long as it does), in another terminal, as root. The machine is a router:
+//! `sysctl net.ipv4.ip_forward=1`. What is for the virtual address goes into the device, and so do the servers' replies
+//! (here they come in by eth1):
 //! ```text
 //! ip link set lvs0 up; ip route add 192.0.2.80 dev lvs0
 //! ip route add default dev lvs0 table 80; ip rule add iif eth1 from 10.0.0.0/24 lookup 80

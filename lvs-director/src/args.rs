@@ -226,8 +226,10 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
                             -a -t 192.0.2.80:80 -r 10.2.0.11:8080 -m -w 3
            --tun NAME     one device for clients and servers, or
            --tun C,S      clients behind device C, servers behind device S
-         Devices that do not exist are made. Give them routes, e.g.
-         'ip route add 192.0.2.80 dev NAME' for a virtual address.
+         Devices that do not exist are made, and gone afterwards. While it runs, give
+         them routes: 'ip route add 192.0.2.80 dev NAME' for a virtual address; with
+         NAT the servers' replies must come back through it too
+         (net.ipv4.ip_forward=1; examples/tun_loop.rs shows a whole set-up).
            --afpacket NAME, or --afpacket C,S
                           the same on Ethernet devices: answers ARP and Neighbor
                           Discovery for the virtual addresses, and finds its way by
@@ -242,7 +244,8 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
                           GRE tunnels, without the kernel's; until Ctrl-C
            --gue-port N   and out of GUE on UDP port N
 
-Exit status: 0 all went well; 1 a request failed or something was denied;
+Exit status: 0 all went well; 1 a request failed, the rules are wrong or
+unreadable, or something was denied;
 2 the command line is wrong.";
 
 #[cfg(test)]

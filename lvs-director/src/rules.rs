@@ -38,9 +38,14 @@ impl std::error::Error for RuleError {}
 /// assert_eq!(error.line, 2);
 /// ```
 pub fn load(director: &mut Director, text: &str) -> Result<(), RuleError> {
-    let names = Names::none();
+    // As ipvsadm does, service and host names are looked up in the machine's own files; there is no DNS.
+    let file = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let names = Names::from_files(&file("/etc/services"), &file("/etc/hosts"));
     for (index, line) in text.lines().enumerate() {
         let wrong = |complaint| RuleError { line: index + 1, text: line.trim().to_owned(), complaint };
+        if line.trim_start().starts_with('#') {
+            return Err(wrong("comments are not understood, as in ipvsadm: take the line out".to_owned()));
+        }
         match lvs_admin::restore(line, &names).next() {
             None => {}
             Some(Ok(Request::Apply(command))) => {

@@ -39,6 +39,9 @@ fn forward(rules: &Path, devices: &Devices) -> Result<String, String> {
     let mut director = Director::new(config(sides), seed().map_err(|denied| denied.to_string())?);
     rules::load(&mut director, &text).map_err(|error| format!("{}, {error}", rules.display()))?;
     let virtual_addresses = virtual_addresses(&director);
+    if virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
+        eprintln!("lvsd: warning: {} has no virtual service; nothing will be balanced", rules.display());
+    }
     let host = if devices.have_a_host() {
         // The host answers for its own addresses and routes; what it does not own is answered here.
         HostConfig { local_addresses: virtual_addresses.clone(), answers_only: true, ..HostConfig::default() }

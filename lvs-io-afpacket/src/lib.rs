@@ -1,4 +1,4 @@
-//! AF_PACKET sockets for LVS in Rust: a director on an Ethernet device, beside the host's own stack. memory-mapped receive
+//! AF_PACKET sockets for LVS in Rust: a director on an Ethernet device, beside the host's own stack. Memory-mapped receive
 //! rings, super-packets of up to 64 KiB passed through unsplit, ARP and Neighbor Discovery for the virtual addresses.
 //! Linux only; needs CAP_NET_RAW.
 //!
