@@ -53,17 +53,22 @@ impl Devices {
         matches!(self, Self::AfPacket(_))
     }
 
-    /// Opens them. On Ethernet the first answers for `virtual_addresses`, if the host leaves them to it.
+    /// Opens them. On Ethernet the clients' answers for `virtual_addresses` and the servers' for `local_addresses`, if the
+    /// host leaves them to it.
     ///
     /// # Errors
-    /// A device is denied, or the host owns a virtual address.
-    pub fn open(&self, virtual_addresses: &[IpAddr]) -> Result<Vec<Arm>, Denied> {
+    /// A device is denied, or the host owns such an address.
+    pub fn open(&self, virtual_addresses: &[IpAddr], local_addresses: &[IpAddr]) -> Result<Vec<Arm>, Denied> {
         match self {
             Self::Tun(names) => names.iter().map(|name| tun(name)).collect(),
-            Self::AfPacket(names) => {
-                let addresses = |index| if index == 0 { virtual_addresses } else { &[] };
-                names.iter().enumerate().map(|(index, name)| ethernet(name, addresses(index))).collect()
-            }
+            Self::AfPacket(names) => match names.as_slice() {
+                [clients, servers] => {
+                    Ok(vec![ethernet(clients, virtual_addresses)?, ethernet(servers, local_addresses)?])
+                }
+                names => {
+                    names.iter().map(|name| ethernet(name, &[virtual_addresses, local_addresses].concat())).collect()
+                }
+            },
         }
     }
 }

@@ -50,7 +50,9 @@ fn forward(rules: &Path, devices: &Devices) -> Result<String, String> {
     };
     let host = Host::new(host, Seed::new(0));
 
-    let mut arms = devices.open(&virtual_addresses).map_err(|denied| denied.to_string())?.into_iter();
+    let local_addresses = local_addresses(&director);
+    let arms = devices.open(&virtual_addresses, &local_addresses).map_err(|denied| denied.to_string())?;
+    let mut arms = arms.into_iter();
     let client_arm = arms.next().ok_or("no device was named")?;
     let clock = MonotonicClock::new();
     let mut worker = Worker::new(director, client_arm, arms.next())
@@ -76,6 +78,11 @@ fn seed() -> Result<Seed, Denied> {
         .and_then(|mut random| random.read_exact(&mut bytes))
         .map_err(|cause| Denied::new("read /dev/urandom", cause))?;
     Ok(Seed::new(u64::from_ne_bytes(bytes)))
+}
+
+/// The addresses that servers see with FullNAT.
+fn local_addresses(director: &Director) -> Vec<IpAddr> {
+    director.services(Instant::ZERO).iter().flat_map(|service| service.local_addresses.clone()).collect()
 }
 
 /// The addresses of the services, each once.

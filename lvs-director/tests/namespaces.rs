@@ -129,7 +129,7 @@ fn run_refuses_an_address_the_host_owns() -> Result<(), Denied> {
         first_line
     };
     let refused = forwards_on("10.9.0.80");
-    assert!(refused.contains("this host owns the virtual address 10.9.0.80"), "{refused}");
+    assert!(refused.contains("this host owns the virtual or local address 10.9.0.80"), "{refused}");
     assert_eq!(forwards_on("10.9.0.81"), "lvsd: forwarding on eth0; Ctrl-C ends it and prints the tables\n");
     let _ = std::fs::remove_file(rules);
     Ok(())

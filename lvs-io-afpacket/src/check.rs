@@ -27,7 +27,7 @@ impl fmt::Display for Finding {
         match self {
             Self::HostOwnsAddress(address) => write!(
                 f,
-                "this host owns the virtual address {address} and would answer for it itself; take it away: \
+                "this host owns the virtual or local address {address} and would answer for it itself; take it away: \
                  'ip address delete {address} dev DEVICE' (with DR, only the real servers have it, on lo)"
             ),
             Self::HostForwards { device, family } => write!(

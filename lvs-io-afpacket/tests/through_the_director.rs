@@ -25,6 +25,8 @@ use lvs_io_tun::{TunOptions, TunQueue};
 use network::{Failure, Party, Port, add_switch};
 
 const VIRTUAL: [&str; 2] = ["10.9.0.80", "fd09::80"];
+/// Whom servers see with FullNAT.
+const LOCAL: [&str; 2] = ["10.9.0.200", "fd09::200"];
 const SERVERS: [[&str; 2]; 2] = [["10.9.0.11", "fd09::11"], ["10.9.0.12", "fd09::12"]];
 const PORT: u16 = 80;
 const GUE_PORT: u16 = 6080;
@@ -107,6 +109,22 @@ fn translation_works_between_two_devices() {
         // Passed through unsplit.
         let bytes_a_packet = seen.counters.server.received_bytes / seen.counters.server.received;
         assert!(bytes_a_packet > 3000, "{seen:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn full_nat_needs_nothing_of_the_servers() {
+    isolated("full_nat_needs_nothing_of_the_servers", || {
+        add_switch("lan")?;
+        let server = |index: usize| Port::new("eth0", "lan", &with_prefix(SERVERS[index]));
+        let seen = exchange(Scene {
+            method: Method::FullNat,
+            client: Port::new("eth0", "lan", &["10.9.0.7/24", "fd09::7/64"]),
+            director: vec![Port::new("eth0", "lan", &["10.9.0.1/24", "fd09::1/64"])],
+            servers: [server(0), server(1)],
+        })?;
+        assert!(seen.replies > 0 && seen.counters.client.received_bytes > 4 * LARGE as u64, "{seen:?}");
         Ok(())
     });
 }
@@ -245,6 +263,7 @@ enum Method {
     Nat,
     DirectRouting,
     Tunnel(TunnelKind),
+    FullNat,
 }
 
 struct Scene {
@@ -305,6 +324,9 @@ fn direct(
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let service = ServiceKey::address(protocol, SocketAddr::new(address(virtual_address), PORT));
             director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr")))?;
+            if method == Method::FullNat {
+                director.apply(Instant::ZERO, &Command::AddLocalAddress(service, address(LOCAL[family])))?;
+            }
             for server in SERVERS {
                 let mut server = ServerConfig::nat(SocketAddr::new(address(server[family]), PORT));
                 server.forward = match method {
@@ -315,6 +337,7 @@ fn direct(
                         server.tunnel.port = if kind == TunnelKind::Gue { GUE_PORT } else { 0 };
                         ForwardMethod::Tunnel
                     }
+                    Method::FullNat => ForwardMethod::FullNat,
                 };
                 director.apply(Instant::ZERO, &Command::AddServer(service, server))?;
             }
@@ -323,7 +346,8 @@ fn direct(
     let capture = Capture::default();
     let mut arms = Vec::new();
     for (index, device) in devices.iter().enumerate() {
-        let answers_for = if index == 0 { VIRTUAL.map(address).to_vec() } else { Vec::new() };
+        let answers_for =
+            if index == 0 { [VIRTUAL, LOCAL].concat().into_iter().map(address).collect() } else { Vec::new() };
         assert_eq!(check::host(device, &answers_for), []);
         let options = AfPacketOptions { answers_for, ..AfPacketOptions::of_host(device)? };
         let arm: Arm = AfPacketDevice::open(device, &options)?.into_arm();
@@ -406,7 +430,7 @@ fn serve(index: usize, method: Method, ready: &dyn Fn()) -> Result<(), Failure> 
     if let Method::Tunnel(_) = method {
         tunnel_end = Some(end_tunnels()?);
     }
-    if method != Method::Nat {
+    if matches!(method, Method::DirectRouting | Method::Tunnel(_)) {
         addresses = VIRTUAL.map(address);
         // The virtual address is ours, but the link need not know (arp_ignore, arp_announce: ip-sysctl).
         fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1")?;
