@@ -39,7 +39,7 @@ impl HalfOpenList {
     }
 
     /// All of them, the one that has been there longest first.
-    pub(crate) fn from_oldest(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = u32> + '_ {
         let existing = |place: u32| (place != NONE).then_some(place);
         core::iter::successors(existing(self.oldest), move |place| existing(self.links[*place as usize].newer))
     }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     fn drain(list: &mut HalfOpenList) -> Vec<u32> {
-        let places: Vec<u32> = list.from_oldest().collect();
+        let places: Vec<u32> = list.oldest_first().collect();
         places.iter().for_each(|place| list.set(*place, false));
         places
     }
@@ -107,7 +107,7 @@ mod tests {
         list.set(1, false); // never was
         assert_eq!(list.len(), 3);
         assert_eq!(drain(&mut list), [5, 0, 7]);
-        assert_eq!((list.len(), list.from_oldest().next()), (0, None));
+        assert_eq!((list.len(), list.oldest_first().next()), (0, None));
     }
 
     #[test]

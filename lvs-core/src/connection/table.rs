@@ -228,7 +228,7 @@ impl ConnectionTable {
     pub(crate) fn oldest_half_open(&self) -> Option<ConnectionId> {
         // One that others hang on cannot make room; a few such are passed over, no matter who made them.
         let is_free = |place: &u32| self.at(*place).is_some_and(|(_, connection)| connection.children == 0);
-        let place = self.half_open.from_oldest().take(PASSED_OVER_MAX).find(is_free)?;
+        let place = self.half_open.oldest_first().take(PASSED_OVER_MAX).find(is_free)?;
         self.at(place).map(|(id, _)| id)
     }
 
