@@ -39,7 +39,7 @@ impl Default for Side {
 /// What happens to a TCP connection's first packet when there are as many half-open ones as there may be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum HalfOpenPolicy {
-    /// It is refused ([`DropReason::HalfOpenFull`]). Half-open connections keep their places for a minute, so a flood
+    /// It is refused ([`crate::DropReason::HalfOpenFull`]). Half-open connections keep their places for a minute, so a flood
     /// shuts new clients out, but none that has begun is lost.
     #[default]
     Refuse,
@@ -48,7 +48,7 @@ pub enum HalfOpenPolicy {
     EvictOldest,
 }
 
-/// What a director is made with. Every bound is fixed for its life; what changes at run time is a [`Command`].
+/// What a director is made with. Every bound is fixed for its life; what changes at run time is a [`crate::Command`].
 #[derive(Clone, Debug)]
 pub struct DirectorConfig {
     /// The link towards the clients.
@@ -60,11 +60,11 @@ pub struct DirectorConfig {
     /// Most real servers at once, of all services together, deleted ones included until they are forgotten. One more is
     /// refused with [`ControlError::TableFull`]. Default 262,144.
     pub servers_max: u32,
-    /// Most connections at once. New ones are refused while they are used up ([`DropReason::ConnectionTableFull`]); known
+    /// Most connections at once. New ones are refused while they are used up ([`crate::DropReason::ConnectionTableFull`]); known
     /// ones go on. Memory for them is reserved at the start. Default 65,536.
     pub connections_max: u32,
     /// Most persistence templates at once. New clients of persistent services are refused while they are used up
-    /// ([`DropReason::TemplateTableFull`]); known clients stay with their servers. Default 16,384.
+    /// ([`crate::DropReason::TemplateTableFull`]); known clients stay with their servers. Default 16,384.
     pub templates_max: u32,
     /// Most connections one client address and port may have at once (to many virtual ports). Default 1,024.
     pub client_endpoint_max: u32,
