@@ -7,9 +7,11 @@
 //!
 //! While it runs (the device lives as long as it does), in another terminal, as root. The machine is a router:
 //! `sysctl net.ipv4.ip_forward=1`. Requests are for the virtual address, replies for the local one; both go into the
-//! device. No policy routing, and servers may be anywhere, as long as packets for the local address come here:
+//! device. No policy routing. Servers may be anywhere, as long as packets for the local address come here; for those
+//! that are its neighbours (here by eth1) the machine answers ARP:
 //! ```text
 //! ip link set lvs0 up; ip route add 192.0.2.80 dev lvs0; ip route add 10.0.0.200 dev lvs0
+//! ip neighbour add proxy 10.0.0.200 dev eth1
 //! ```
 //! IPv6 clients may have IPv4 servers: `-- lvs0 [2001:db8::80]:80 10.0.0.200 10.0.0.2:80`, and
 //! `sysctl net.ipv6.conf.all.forwarding=1`.
