@@ -313,6 +313,9 @@ fn lay_cable(client: &File, server: &File) -> Result<(), Failure> {
                 netdev::add_address("past0", to_server[family], prefix(to_server[family]))?;
                 let client: IpAddr = CLIENT[family].parse()?;
                 netdev::add_route_via(client, if client.is_ipv4() { 32 } else { 128 }, to_client[family], "past0")?;
+                // Makes the neighbours known. A reply would be asked after from its own source, the virtual address, and
+                // the client's answer to that goes to the director.
+                UdpSocket::bind((to_server[family], 0))?.send_to(b"hello", (to_client[family], PORT))?;
             }
             Ok(())
         });

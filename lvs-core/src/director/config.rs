@@ -55,10 +55,10 @@ pub struct DirectorConfig {
     pub client_side: Side,
     /// The link towards the real servers.
     pub server_side: Side,
-    /// Most services at once. One more is refused with [`ControlError::TableFull`]. Default 65,536.
+    /// Most services at once. One more is refused with [`crate::ControlError::TableFull`]. Default 65,536.
     pub services_max: u32,
     /// Most real servers at once, of all services together, deleted ones included until they are forgotten. One more is
-    /// refused with [`ControlError::TableFull`]. Default 262,144.
+    /// refused with [`crate::ControlError::TableFull`]. Default 262,144.
     pub servers_max: u32,
     /// Most connections at once. New ones are refused while they are used up ([`crate::DropReason::ConnectionTableFull`]); known
     /// ones go on. Memory for them is reserved at the start. Default 65,536.
