@@ -197,7 +197,7 @@ fn forward(way: Way) -> Result<Option<WorkerHandle>, Failure> {
 
 fn nftables() -> Result<(), Failure> {
     let rules = format!(
-        "table ip lvs {{ chain in {{ type nat hook prerouting priority -100; ip daddr {VIRTUAL} dnat to {SERVER}; }} }}"
+        "table ip lvs {{ chain in {{ type nat hook prerouting priority -100; ip daddr {VIRTUAL} dnat to {SERVER}; }}; }}"
     );
     let mut nft = Program::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
     nft.stdin.take().ok_or("no input")?.write_all(rules.as_bytes())?;
