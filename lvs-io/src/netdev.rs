@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::net::netdevice;
 
+use crate::l2::MacAddress;
 use crate::netlink::{self, HEADER_LEN, Message};
 
 pub use crate::host_network::{addresses, routes};
@@ -138,6 +139,24 @@ pub fn divert(incoming: &str, name: &str, table: u8) -> io::Result<()> {
         Ok(())
     };
     add().map_err(|error: io::Error| describe(&error, format_args!("cannot divert {incoming} into {name}")))
+}
+
+/// Sets where a neighbour on the device's link is, for good: it is never asked for (`ip neigh replace … nud permanent`).
+///
+/// # Errors
+/// `NotFound`/ENODEV if there is no such device. The text names neighbour and device and what the kernel said.
+pub fn set_neighbour(name: &str, address: IpAddr, mac: MacAddress) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE | libc::NLM_F_REPLACE);
+        // `struct ndmsg`: family, three bytes of padding, device, state, flags, type.
+        message.put(&[family(address), 0, 0, 0]).put(&index_bytes(index));
+        message.put(&libc::NUD_PERMANENT.to_ne_bytes()).put(&[0; 2]);
+        message.attribute(libc::NDA_DST, &octets(address)).attribute(libc::NDA_LLADDR, &mac.0);
+        message
+    };
+    execute(name, request)
+        .map(drop)
+        .map_err(|error| describe(&error, format_args!("cannot say where {address} is on {name}")))
 }
 
 fn add_default_route_in(table: u8, any: IpAddr, name: &str) -> io::Result<()> {
