@@ -19,4 +19,6 @@ mod source;
 
 pub use device::{AfPacketDevice, AfPacketOptions};
 pub use error::{AfPacketError, Step};
+pub use ring::Delivery;
 pub use sink::{SinkCounters, SinkCountersHandle};
+pub use source::{SourceCounters, SourceCountersHandle};

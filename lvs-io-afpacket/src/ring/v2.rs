@@ -8,7 +8,6 @@
 //!
 //! A frame longer than its slot, a super-packet, lies whole in the socket's queue (PACKET_COPY_THRESH); the slot says so.
 //!
-//! Not TPACKET_V3, which hands over blocks of frames: when its block is full, or after a millisecond at the earliest.
 //! Layout: packet_mmap in the kernel's documentation; virtio-net headers: packet(7), PACKET_VNET_HDR.
 #![allow(unsafe_code)]
 
@@ -20,27 +19,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use lvs_io::vnet;
 
+use super::{Frame, SLOT_LEN, SLOTS, SLOTS_LEN, slot_offset, slots_request};
 use crate::mmap::Mapping;
 use crate::socket;
-
-/// One frame, lent until the next ones are asked for.
-#[derive(Debug)]
-pub(crate) struct Frame<'r> {
-    /// What the frame lies in; nothing else does.
-    pub storage: &'r mut [u8],
-    /// Where it begins, and how much of it is there.
-    pub start: usize,
-    pub len: usize,
-    /// How long it is in all.
-    pub full_len: usize,
-    /// Whether all of it is in the socket's queue.
-    pub is_queued: bool,
-    pub vnet: [u8; vnet::HEADER_LEN],
-    /// The 802.1Q tag that was taken off.
-    pub tag: Option<u16>,
-    /// Whether frames have been lost since the counters were last read.
-    pub is_losing: bool,
-}
 
 /// The ring.
 #[derive(Debug)]
@@ -52,12 +33,6 @@ pub(crate) struct Ring {
     /// How many slots before it are lent.
     lent: usize,
 }
-
-/// Size of a slot: a full-sized frame of 1514 bytes, headroom, and some hundred bytes for what grows.
-pub(crate) const SLOT_LEN: usize = 2048;
-
-/// What the kernel allocates at once.
-const BLOCK_LEN: usize = 1 << 16;
 
 /// What lies before each frame's headroom.
 const HEADERS_LEN: usize = size_of::<libc::tpacket2_hdr>() + size_of::<libc::sockaddr_ll>();
@@ -71,17 +46,10 @@ impl Ring {
         set(libc::PACKET_VNET_HDR, 1)?;
         set(libc::PACKET_RESERVE, headroom as libc::c_int)?;
         set(libc::PACKET_COPY_THRESH, SLOT_LEN as libc::c_int)?;
-        let block_count = (bytes / BLOCK_LEN).max(2);
-        let count = BLOCK_LEN / SLOT_LEN * block_count;
-        let request = libc::tpacket_req {
-            tp_block_size: BLOCK_LEN as u32,
-            tp_block_nr: block_count as u32,
-            tp_frame_size: SLOT_LEN as u32,
-            tp_frame_nr: count as u32,
-        };
-        socket::set_option(socket, libc::PACKET_RX_RING, request)?;
-        let mapping = Mapping::new(socket, BLOCK_LEN * block_count)?;
-        Ok(Self { mapping, count, next: 0, lent: 0 })
+        let blocks = (bytes / SLOTS_LEN).max(2);
+        socket::set_option(socket, libc::PACKET_RX_RING, slots_request(blocks)?)?;
+        let mapping = Mapping::new(socket, SLOTS_LEN * blocks)?;
+        Ok(Self { mapping, count: SLOTS * blocks, next: 0, lent: 0 })
     }
 
     /// The frames that wait, in order. Ends every earlier loan.
@@ -101,15 +69,14 @@ impl Ring {
         unsafe { self.slot(slot).byte_add(offset_of!(libc::tpacket2_hdr, tp_status)).cast::<AtomicU32>().as_ref() }
     }
 
-    /// Where the slot starts. A block holds a whole number of slots, so they follow each other.
+    /// Where the slot starts.
     fn slot(&self, slot: usize) -> NonNull<u8> {
-        assert!((slot + 1) * SLOT_LEN <= self.mapping.len(), "the slot lies in the ring");
+        let offset = slot_offset(slot);
+        assert!(offset + SLOT_LEN <= self.mapping.len(), "the slot lies in the ring");
         // SAFETY: asserted.
-        unsafe { self.mapping.start().add(slot * SLOT_LEN) }
+        unsafe { self.mapping.start().add(offset) }
     }
 }
-
-const _: () = assert!(BLOCK_LEN.is_multiple_of(SLOT_LEN));
 
 /// The frames of a ring that wait, each lent once.
 #[derive(Debug)]
@@ -120,8 +87,6 @@ pub(crate) struct Frames<'r> {
 impl<'r> Iterator for Frames<'r> {
     type Item = Frame<'r>;
 
-    /// # Panics
-    /// If the kernel's description of a frame contradicts itself: that would be a broken kernel, not a broken packet.
     fn next(&mut self) -> Option<Frame<'r>> {
         let ring = &mut *self.ring;
         // All of them are lent: the next is the first of them.
