@@ -189,6 +189,16 @@ fn a_source_routed_packet_is_refused() {
 }
 
 #[test]
+fn an_ipv6_routing_header_is_for_the_server_to_judge() {
+    // Recording nat6_exthdr_ah: Linux schedules before the host looks at the header.
+    let with_waypoint =
+        |destination: &str| udp("[2001:db8:c::7]:1024", destination).extension(43, &[0, 1, 0, 0, 0, 0]).payload(b"q");
+    let mut desk = Desk::new(RULES);
+    let sent = desk.send(&with_waypoint("[2001:db8::1]:53").build());
+    assert_eq!(describe(&sent.bytes), describe(&with_waypoint("[fd00::2]:5353").hop_limit(63).build()));
+}
+
+#[test]
 fn an_error_that_opens_a_flow_is_translated_also_where_datagrams_are_scheduled_one_by_one() {
     let mut desk = Desk::new("-A -u 192.0.2.1:53 -s rr -o\n-a -u 192.0.2.1:53 -r 10.0.0.2:5353 -m");
     desk.set(|settings| settings.schedule_icmp = true);

@@ -123,10 +123,10 @@ impl Director {
             return Look::of(outcome);
         };
         // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`, `nat_ipopts`).
-        let is_ipv4 = headers.family == AddressFamily::Ipv4;
+        // An IPv6 routing header is for the server to judge.
         let is_replying = || self.find_reply(now, protocol, source, destination).is_some();
-        let is_ours = || self.services.is_virtual(headers.destination) || (is_ipv4 && is_replying());
-        if headers.source_route && is_ours() {
+        let is_ours = || self.services.is_virtual(headers.destination) || is_replying();
+        if headers.source_route && headers.family == AddressFamily::Ipv4 && is_ours() {
             return Look::of(Outcome::Drop(DropReason::SourceRouted));
         }
         // Linux looks for a reply first. A packet that is both (its client is another connection's server) is too rare
