@@ -1,5 +1,6 @@
 //! Network address translation, as clients and servers see it: both directions, both families, all three protocols.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use lvs_core::{ChecksumOffload, DropReason, Gso, GsoKind, Offload, Verdict};
@@ -196,6 +197,31 @@ fn an_ipv6_routing_header_is_for_the_server_to_judge() {
     let mut desk = Desk::new(RULES);
     let sent = desk.send(&with_waypoint("[2001:db8::1]:53").build());
     assert_eq!(describe(&sent.bytes), describe(&with_waypoint("[fd00::2]:5353").hop_limit(63).build()));
+}
+
+#[test]
+fn an_error_that_may_open_a_flow_but_quotes_no_ports_is_dropped() {
+    // Recordings misc_icmp_portless, misc_icmp6_portless.
+    for (server, client, service, icmp_type) in [
+        ("10.0.0.2:5353", "198.51.100.7:1024", "192.0.2.1:53", 3),
+        ("[fd00::2]:5353", "[2001:db8:c::7]:1024", "[2001:db8::1]:53", 1),
+    ] {
+        let [source, target, director] =
+            [server, client, service].map(|end| end.parse::<SocketAddr>().expect("an endpoint").ip());
+        let quoted = udp(client, server).payload(b"q").build();
+        let header_len = quoted.len() - 9;
+        for (destination, schedules, ports, expected) in [
+            (target, false, 2, Verdict::Pass),
+            (target, true, 2, Verdict::Drop(DropReason::TruncatedIcmp)),
+            (director, true, 0, Verdict::Drop(DropReason::TruncatedIcmp)),
+            (target, true, 4, Verdict::Pass),
+        ] {
+            let mut desk = Desk::new(RULES);
+            desk.set(|settings| settings.schedule_icmp = schedules);
+            let error = icmp(source, destination, icmp_type, 1, 0).payload(&quoted[..header_len + ports]);
+            assert_eq!(desk.send(&error.build()).verdict, expected, "{destination} {schedules} {ports}");
+        }
+    }
 }
 
 #[test]

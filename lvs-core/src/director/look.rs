@@ -278,7 +278,10 @@ impl Director {
         if let Some(outcome) = self.look_tunnel_error(now, packet, headers, &related) {
             return outcome;
         }
-        let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else { return unrelated };
+        let may_open = self.config.settings.schedule_icmp && Protocol::from_number(related.quoted.protocol).is_some();
+        let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else {
+            return if may_open { Outcome::Drop(DropReason::TruncatedIcmp) } else { unrelated };
+        };
         // What the real server quotes is the request as it saw it: client → real server.
         if let Some(id) = self.find_reply(now, protocol, destination, source) {
             return Outcome::RelatedReply(id, related);
@@ -287,7 +290,7 @@ impl Director {
         if let Some(id) = self.connections.find_request(now, protocol, destination, source) {
             return Outcome::RelatedRequest(id, related);
         }
-        if self.config.settings.schedule_icmp && Protocol::from_number(related.quoted.protocol).is_some() {
+        if may_open {
             return match self.look_service(protocol, destination, source, packet.mark, true) {
                 Outcome::Pass(_) => unrelated,
                 outcome => outcome,
