@@ -200,6 +200,32 @@ fn an_ipv6_routing_header_is_for_the_server_to_judge() {
 }
 
 #[test]
+fn a_servers_error_to_a_virtual_address_is_counted_and_stays_here() {
+    // Recordings nat_icmp_to_director, nat6_icmp_to_director.
+    for (client, service, real, method) in [
+        ("198.51.100.7:1024", "192.0.2.1:53", "10.0.0.2:5353", "-m"),
+        ("198.51.100.7:1024", "192.0.2.1:53", "10.0.0.2:53", "-g"),
+        ("[2001:db8:c::7]:1024", "[2001:db8::1]:53", "[fd00::2]:5353", "-m"),
+        ("[2001:db8:c::7]:1024", "[2001:db8::1]:53", "[fd00::2]:53", "-g"),
+    ] {
+        let mut desk = Desk::new(&format!("-A -u {service} -s rr\n-a -u {service} -r {real} {method}"));
+        let request = desk.send(&udp(client, service).payload(b"q").build()).bytes;
+        let (server, director) = (real.parse::<SocketAddr>().unwrap(), service.parse::<SocketAddr>().unwrap());
+        let unreachable = |quoted: &[u8]| {
+            let icmp_type = if server.is_ipv4() { 3 } else { 1 };
+            icmp(server.ip(), director.ip(), icmp_type, 1, 0).payload(quoted)
+        };
+        let error = unreachable(&request).build();
+        assert_eq!(desk.send(&error).verdict, Verdict::Pass);
+        let live = desk.director.statistics().live;
+        assert_eq!((live.out_packets, live.out_bytes), (1, error.len() as u64), "{service} {method}");
+        let damaged = desk.send(&unreachable(&request).bad_checksum().build()).verdict;
+        let expected = if method == "-m" { Verdict::Drop(DropReason::BadIcmpChecksum) } else { Verdict::Pass };
+        assert_eq!(damaged, expected);
+    }
+}
+
+#[test]
 fn an_error_that_may_open_a_flow_but_quotes_no_ports_is_dropped() {
     // Recordings misc_icmp_portless, misc_icmp6_portless.
     for (server, client, service, icmp_type) in [

@@ -191,13 +191,20 @@ impl Director {
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
         let end = self.related_end(now, flow.id, connection, direction, headers);
-        if !matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat) {
+        if !is_translated {
             return self.try_send(trial, headers, &end);
         }
-        match forward::nat::check_related(&trial.packet, headers, related) {
-            Ok(()) => translate_related(&mut trial.packet, headers, related, &end),
-            Err(reason) => Verdict::Drop(reason),
+        let is_translated = matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat);
+        if is_translated {
+            if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
+                return Verdict::Drop(reason);
+            }
         }
+        if direction == Direction::Reply && self.keeps_related(connection, headers) {
+            trial.steps.push(Step::Passed(PassReason::IcmpForTheHost));
+            return Verdict::Pass;
+        }
+        translate_related(&mut trial.packet, headers, related, &end)
     }
 
     fn try_send(&self, trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
