@@ -106,7 +106,11 @@ impl Director {
                 trial.steps.push(Step::IcmpAbout { icmp_type: error.error_type, code: error.code });
                 let connection_view = connection_view(connection, now);
                 trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
-                self.tell_client(&mut trial.packet, connection, &error)
+                self.tell_client(now, &mut trial.packet, connection, &error)
+            }
+            Outcome::PathMtu { .. } => {
+                trial.steps.push(Step::IcmpAbout { icmp_type: 3, code: 4 });
+                Verdict::Drop(DropReason::PathMtuLearned)
             }
             Outcome::Close(id, direction) => {
                 let connection = self.connections.get(id).expect("it was just found");
@@ -190,10 +194,6 @@ impl Director {
         let connection = flow.connection;
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
-        let end = self.related_end(now, flow.id, connection, direction, headers);
-        if !is_translated {
-            return self.try_send(trial, headers, &end);
-        }
         let is_translated = matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat);
         if is_translated {
             if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
@@ -203,6 +203,10 @@ impl Director {
         if direction == Direction::Reply && self.keeps_related(connection, headers) {
             trial.steps.push(Step::Passed(PassReason::IcmpForTheHost));
             return Verdict::Pass;
+        }
+        let end = self.related_end(now, flow.id, connection, direction, headers);
+        if !is_translated {
+            return self.try_send(trial, headers, &end);
         }
         translate_related(&mut trial.packet, headers, related, &end)
     }

@@ -2,6 +2,7 @@
 //! The order of questions is Linux's. `handle_packet` and `explain` both start here.
 
 use alloc::boxed::Box;
+use core::net::IpAddr;
 
 use super::Director;
 use super::server_first::ServerFirst;
@@ -43,6 +44,11 @@ pub(super) enum Outcome {
     RelatedReply(ConnectionId, Related),
     /// An ICMP error about a tunnel packet of ours.
     TunnelError(ConnectionId, TunnelError),
+    /// An ICMP error that tells the path MTU of a tunnel and nothing else.
+    PathMtu {
+        address: IpAddr,
+        mtu: u32,
+    },
     /// Its TCP connection is closed: RST to both sides.
     Close(ConnectionId, Direction),
     /// Its server is gone and the client is told by ICMP.
@@ -106,10 +112,13 @@ impl Look {
 impl Director {
     /// Looks up a packet that carries its transport header (no later fragment).
     pub(super) fn look(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
-        if !self.serves(headers.family) {
+        let is_icmp = headers.protocol == icmp_number(headers.family);
+        // An IPv6 service's tunnels may be IPv4 ones.
+        let may_concern_tunnels = is_icmp && self.servers.has_tunnels();
+        if !self.serves(headers.family) && !may_concern_tunnels {
             return Look::of(Outcome::Pass(PassReason::NoServiceOfFamily));
         }
-        if headers.protocol == icmp_number(headers.family) {
+        if is_icmp {
             return Look::of(self.look_icmp(now, packet, headers));
         }
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), headers) else {
