@@ -319,6 +319,9 @@ impl Director {
             Outcome::ServerFirst(opened) => self.server_first(now, *opened, packet, headers),
         };
         if let Some(id) = look.given_up {
+            if flow.is_none() && matches!(verdict, Verdict::Reply { .. }) {
+                self.count_refusal(id, packet.len());
+            }
             self.give_up(now, id);
         }
         (verdict, flow)

@@ -259,6 +259,26 @@ fn a_reported_path_mtu_holds_for_ten_minutes() {
 }
 
 #[test]
+fn a_refusal_of_a_client_that_comes_again_counts_as_an_answer_of_the_server_it_had() {
+    // Recording reuse_refused.
+    for (method, answers) in [("-i", 1), ("-g", 1), ("-m", 0)] {
+        let service = "-t 192.0.2.1:80";
+        let mut desk = Desk::new(&format!("-A {service} -s rr\n-a {service} -r {SERVER}:80 {method}"));
+        desk.set(|settings| settings.expire_nodest_conn = true);
+        let syn = tcp("198.51.100.7:1024", "192.0.2.1:80").syn().build();
+        check(&desk.send(&syn), "-> 10.0.0.2: ");
+        desk.ipvsadm(&format!("-e {service} -r {SERVER}:80 {method} -w 0"));
+        let refusal = desk.send(&syn);
+        check(&refusal, "<- 198.51.100.7: 192.0.2.1 > 198.51.100.7 ICMP 3/3");
+        let live = desk.director.statistics().live;
+        assert_eq!((live.out_packets, live.out_bytes), (answers, answers * refusal.bytes.len() as u64), "{method}");
+        // The connection is gone: the next refusal is nobody's.
+        check(&desk.send(&syn), "<- ");
+        assert_eq!(desk.director.statistics().live.out_packets, answers, "{method}");
+    }
+}
+
+#[test]
 fn a_route_a_router_told_of_before_follows_at_once() {
     // Recording tun_icmp_pmtu.
     let mut desk = desk(SERVER, "");
