@@ -287,6 +287,12 @@ pub enum ClientAddress {
     /// servers with a TOA kernel module. TCP only. A fragment goes without, and so does a segment where header, MTU or
     /// buffer have no room; [`crate::Director::client_addresses_omitted`] counts them.
     Toa,
+    /// For UDP what TOA is for TCP: a header between IP and UDP (protocol 248, DPVS's default form) in the first three
+    /// datagrams of a connection, for servers with a UOA kernel module; others refuse these datagrams. UDP only. A
+    /// datagram without room for it, a fragmented one or a super-packet leaves as it is; the header then travels with an
+    /// empty datagram beside it ([`crate::Director::poll_transmit`]). Where there is no room for that one either,
+    /// [`crate::Director::client_addresses_omitted`] counts it.
+    Uoa,
     /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only.
     ProxyV1,
     /// A PROXY protocol header, version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams
