@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lvs_core::Side;
 use lvs_io::Arm;
-use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, check};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, Delivery, check};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 
 use crate::denied::Denied;
@@ -15,15 +15,15 @@ use crate::denied::Denied;
 pub enum Devices {
     /// TUN devices: what is routed into them. Made if need be.
     Tun(Vec<String>),
-    /// Ethernet devices, beside the host's own stack.
-    AfPacket(Vec<String>),
+    /// Ethernet devices, beside the host's own stack, and how the kernel hands over what they receive.
+    AfPacket(Vec<String>, Delivery),
 }
 
 impl Devices {
     /// Their names.
     pub fn names(&self) -> &[String] {
         match self {
-            Self::Tun(names) | Self::AfPacket(names) => names,
+            Self::Tun(names) | Self::AfPacket(names, _) => names,
         }
     }
 
@@ -40,7 +40,7 @@ impl Devices {
     fn side(&self, name: &str) -> Result<Side, Denied> {
         let mtu = fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok().and_then(|mtu| mtu.trim().parse().ok());
         let mut side = Side { mtu: mtu.unwrap_or(Side::default().mtu), ..Side::default() };
-        if let Self::AfPacket(_) = self {
+        if let Self::AfPacket(..) = self {
             let options = AfPacketOptions::of_host(name)?;
             side.ipv4 = options.source_ipv4;
             side.ipv6 = options.source_ipv6;
@@ -50,7 +50,7 @@ impl Devices {
 
     /// Whether a host stack receives the packets too, and routes what is not the director's.
     pub fn have_a_host(&self) -> bool {
-        matches!(self, Self::AfPacket(_))
+        matches!(self, Self::AfPacket(..))
     }
 
     /// Opens them. On Ethernet the clients' answers for `virtual_addresses` and the servers' for `local_addresses`, if the
@@ -61,12 +61,14 @@ impl Devices {
     pub fn open(&self, virtual_addresses: &[IpAddr], local_addresses: &[IpAddr]) -> Result<Vec<Arm>, Denied> {
         match self {
             Self::Tun(names) => names.iter().map(|name| tun(name)).collect(),
-            Self::AfPacket(names) => match names.as_slice() {
-                [clients, servers] => {
-                    Ok(vec![ethernet(clients, virtual_addresses)?, ethernet(servers, local_addresses)?])
-                }
+            Self::AfPacket(names, delivery) => match names.as_slice() {
+                [clients, servers] => Ok(vec![
+                    ethernet(clients, virtual_addresses, *delivery)?,
+                    ethernet(servers, local_addresses, *delivery)?,
+                ]),
                 names => {
-                    names.iter().map(|name| ethernet(name, &[virtual_addresses, local_addresses].concat())).collect()
+                    let addresses = [virtual_addresses, local_addresses].concat();
+                    names.iter().map(|name| ethernet(name, &addresses, *delivery)).collect()
                 }
             },
         }
@@ -90,13 +92,13 @@ fn is_up(name: &str) -> bool {
     u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 1 != 0)
 }
 
-fn ethernet(name: &str, answers_for: &[IpAddr]) -> Result<Arm, Denied> {
+fn ethernet(name: &str, answers_for: &[IpAddr], delivery: Delivery) -> Result<Arm, Denied> {
     for finding in check::host(name, answers_for) {
         match finding {
             check::Finding::HostOwnsAddress(_) => return Err(Denied::said(&finding)),
             check::Finding::HostForwards { .. } => eprintln!("lvsd: warning: {finding}"),
         }
     }
-    let options = AfPacketOptions { answers_for: answers_for.to_vec(), ..AfPacketOptions::of_host(name)? };
+    let options = AfPacketOptions { answers_for: answers_for.to_vec(), delivery, ..AfPacketOptions::of_host(name)? };
     Ok(AfPacketDevice::open(name, &options)?.into_arm())
 }
