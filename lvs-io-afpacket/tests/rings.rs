@@ -133,7 +133,8 @@ fn a_super_packet_keeps_its_offload_context() {
         let super_packet = Offload { checksum, gso: Some(Gso { kind: GsoKind::Udp, size: 1400, ecn: false }) };
         let partial = Offload { checksum, gso: None };
         // Short ones around it: the order is kept.
-        let mut sent = vec![(packet(0, 100), partial)];
+        let short_super_packet = Offload { checksum, gso: Some(Gso { kind: GsoKind::Udp, size: 500, ecn: false }) };
+        let mut sent = vec![(packet(0, 100), partial), (packet(20, 1028), short_super_packet)];
         for number in 1..4 {
             sent.extend([(packet(number, 60_028), super_packet), (packet(number + 10, 46), Offload::default())]);
         }
@@ -298,6 +299,39 @@ fn a_frame_the_kernel_refuses_is_skipped_and_counted() {
         assert_eq!(receive(&mut receiver, 1)?[0].0, packet(8, 60));
         Ok(())
     });
+}
+
+#[test]
+fn the_host_leaves_a_station_of_its_own_alone() {
+    check("the_host_leaves_a_station_of_its_own_alone", |delivery| {
+        let before = host_received()?;
+        for mac in [Some(THERE), None] {
+            let receiver = AfPacketDevice::open("right", &AfPacketOptions { mac, ..options(THERE, delivery) })?;
+            let mut options = options(HERE, delivery);
+            options.static_neighbours = vec![(NEXT_HOP, receiver.mac())];
+            let (mut sender, mut receiver) = (AfPacketDevice::open("left", &options)?.into_arm(), receiver.into_arm());
+            for number in 0..50 {
+                send(&mut sender, &packet(number, 60), Offload::default())?;
+            }
+            sender.sink.flush()?;
+            assert_eq!(receive(&mut receiver, 50)?.len(), 50);
+        }
+        // The kernel may still be at the last ones.
+        let start = Instant::now();
+        while host_received()? < before + 50 {
+            assert!(start.elapsed() < PATIENCE, "{} received by the host", host_received()? - before);
+            std::thread::yield_now();
+        }
+        assert_eq!(host_received()? - before, 50);
+        Ok(())
+    });
+}
+
+/// IPv4 packets the host's stack has taken in (RFC 4293: ipSystemStatsInReceives).
+fn host_received() -> Result<u64, Failure> {
+    let statistics = fs::read_to_string("/proc/thread-self/net/snmp")?;
+    let values = statistics.lines().filter(|line| line.starts_with("Ip:")).nth(1).ok_or("no line")?;
+    Ok(values.split_whitespace().nth(3).ok_or("no field")?.parse()?)
 }
 
 #[test]

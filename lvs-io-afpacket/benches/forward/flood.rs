@@ -17,8 +17,8 @@ use crate::network::{CLIENT, Failure, Network, SWALLOWER, Target, VIRTUAL, pin};
 /// Where floods go.
 pub const PORT: u16 = 5001;
 
-/// Connections a flood consists of: one for each port.
-const FLOWS: u16 = 60_000;
+/// Most connections a flood may consist of: one for each port.
+pub const FLOWS_MAX: u16 = 60_000;
 const FIRST_PORT: u16 = 1024;
 
 /// A frame of 64 bytes, its four of checksum included.
@@ -36,7 +36,7 @@ pub struct Flood {
 }
 
 /// Floods the network, first until every connection is known, then for so long.
-pub fn measure(network: &Arc<Network>, duration: Duration) -> Result<Flood, Failure> {
+pub fn measure(network: &Arc<Network>, flows: u16, duration: Duration) -> Result<Flood, Failure> {
     let target = match network.target {
         Target::Server => SWALLOWER,
         Target::Virtual => VIRTUAL,
@@ -46,8 +46,8 @@ pub fn measure(network: &Arc<Network>, duration: Duration) -> Result<Flood, Fail
     network.client.run(move || {
         let arrived = || there.server.run(received);
         pin(0);
-        let mut blaster = Blaster::open(target, gateway)?;
-        blaster.send(Until::Sent(u64::from(FLOWS)))?;
+        let mut blaster = Blaster::open(target, gateway, flows)?;
+        blaster.send(Until::Sent(u64::from(flows)))?;
         let processor_ns = || there.running.as_ref().map(Running::processor_ns).transpose();
         let (start, before, ns_before) = (Instant::now(), arrived()?, processor_ns()?);
         let sent = blaster.send(Until::Time(start + duration))?;
@@ -76,11 +76,11 @@ struct Blaster {
 }
 
 impl Blaster {
-    fn open(target: Ipv4Addr, gateway: IpAddr) -> Result<Self, Failure> {
+    fn open(target: Ipv4Addr, gateway: IpAddr, flows: u16) -> Result<Self, Failure> {
         let options = AfPacketOptions { announces: false, ring_bytes: 0, ..AfPacketOptions::of_host("eth0")? };
         let arm = AfPacketDevice::open("eth0", &options)?.into_arm();
         let source = CLIENT.parse()?;
-        let packets = (FIRST_PORT..FIRST_PORT + FLOWS).map(|port| packet(source, target, port)).collect();
+        let packets = (FIRST_PORT..FIRST_PORT + flows).map(|port| packet(source, target, port)).collect();
         let mut blaster = Self { arm, gateway, packets, next: 0 };
         // The first waits until the gateway has said where it is.
         let patience = Instant::now() + Duration::from_secs(2);

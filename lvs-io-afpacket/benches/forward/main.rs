@@ -3,8 +3,8 @@
 //! namespaces and two veth pairs; floods go by turns through all of them, several times, and the best time of each
 //! counts, so that the ratios are those of one and the same minute.
 //!
-//! `cargo bench -p lvs-io-afpacket --bench forward -- [SECONDS] [NAME]` (default 1 second for each measurement; only ways
-//! whose name contains NAME). The flood comes from one processor, the director has another.
+//! `cargo bench -p lvs-io-afpacket --bench forward -- [SECONDS] [NAME] [--flows=N]` (default 1 second for each
+//! measurement; only ways whose name contains NAME; 60,000 connections at most and by default). The flood comes from one processor, the director has another.
 //! Needs user namespaces, and `/dev/net/tun` for TUN; says what is denied and ends with status 0.
 
 mod director;
@@ -96,6 +96,8 @@ fn main() {
     let seconds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(if is_bench { 1.0 } else { 0.05 });
     let duration = Duration::from_secs_f64(seconds);
     let asked = words.iter().find(|word| word.parse::<f64>().is_err());
+    let flows = std::env::args().find_map(|word| word.strip_prefix("--flows=")?.parse().ok());
+    let flows = flows.unwrap_or(flood::FLOWS_MAX).clamp(1, flood::FLOWS_MAX);
     // Root needs no user namespace, and outside of one may have larger socket buffers.
     let is_root = thread::spawn(netns::enter_new_network_namespace).join().is_ok_and(|entered| entered.is_ok());
     if !is_root && let Err(error) = netns::enter_new_user_namespace() {
@@ -106,7 +108,7 @@ fn main() {
     let mut rows: Vec<Row> = ways.map(|(way, name)| Row::new(way, name, duration)).collect();
     for _ in 0..WINDOWS {
         for row in &mut rows {
-            row.flood(duration);
+            row.flood(flows, duration);
         }
     }
     print(&rows);
@@ -150,9 +152,9 @@ impl Row {
         row
     }
 
-    fn flood(&mut self, duration: Duration) {
+    fn flood(&mut self, flows: u16, duration: Duration) {
         let Ok(network) = &self.network else { return };
-        match flood::measure(network, duration) {
+        match flood::measure(network, flows, duration) {
             Ok(flood) if flood.arrived > self.best.arrived => self.best = flood,
             Ok(_) => {}
             Err(error) => self.network = Err(error),
