@@ -14,9 +14,6 @@ use lvs_core::Direction;
 use lvs_io::Steering;
 use lvs_io::steer::{MIX, SHIFT};
 
-/// A program that accepts no frame.
-pub(crate) const NOTHING: sock_filter = sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k: 0 };
-
 /// Which queue a frame goes to, as a program. `direction` is the one that packets from this device travel in; `None`
 /// where the source tells.
 pub(crate) fn program(steering: &Steering, direction: Option<Direction>) -> Vec<sock_filter> {
