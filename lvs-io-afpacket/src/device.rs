@@ -24,7 +24,8 @@ use crate::source::{FRAME_HEADROOM, Source};
 /// How to open a device, and who the director is on its link.
 #[derive(Clone, Debug)]
 pub struct AfPacketOptions {
-    /// Addresses to answer for: the virtual ones. The host must not own them (see [`crate::check`]).
+    /// Addresses to answer for: the virtual ones, and FullNAT's local ones on the servers' side. The host must not own
+    /// them (see [`crate::check`]). They stay the same while the device is open: whoever takes over opens it then.
     pub answers_for: Vec<IpAddr>,
     /// Who is on the link, and by whom others are reached.
     pub routes: Routes,

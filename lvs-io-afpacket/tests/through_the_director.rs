@@ -7,12 +7,17 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use lvs_core::{Command, Director, DirectorConfig, Instant, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey};
-use lvs_io::{Prefix, Steering, Worker, WorkerHandle};
+use lvs_core::local_address::LocalPorts;
+use lvs_core::{
+    Command, Director, DirectorConfig, ForwardMethod, Instant, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey,
+};
+use lvs_io::{Prefix, Steering, Worker, WorkerHandle, share};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, check};
 use lvs_testkit::network::{self, Failure, Party, Port, add_switch};
 
 const VIRTUAL: &str = "10.9.0.80";
+/// Whom servers see with FullNAT.
+const LOCAL: &str = "10.9.0.200";
 const SERVER: &str = "10.9.0.11";
 const PORT: u16 = 80;
 
@@ -24,52 +29,88 @@ fn isolated(test: &str, body: impl FnOnce() -> Result<(), Failure>) {
 #[test]
 fn several_queues_give_each_client_one_director() {
     isolated("several_queues_give_each_client_one_director", || {
-        add_switch("lan")?;
-        let clients: Vec<String> = (100..116).map(|host| format!("10.9.0.{host}/24")).collect();
-        let server = Port::new("eth0", "lan", &["10.9.0.11/24"]);
-        let server =
-            clients.iter().fold(server, |port, client| port.route(&client.replace("/24", "/32"), Some("10.9.0.1")));
-        let server = Party::new("server", vec![server], |ready| echo(16, ready))?;
-        let (give_handles, handles) = mpsc::channel();
-        let ports = vec![Port::new("eth0", "lan", &["10.9.0.1/24"])];
-        let director = Party::new("director", ports, move |ready| direct_with_two_queues(&give_handles, ready))?;
-        let client = Party::new("client", vec![Port::new("eth0", "lan", &clients)], |_| {
-            (100..116).try_for_each(|host| ask_from(IpAddr::from([10, 9, 0, host])))
-        })?;
-        server.start()?;
-        director.start()?;
-        let handles: Vec<WorkerHandle> = handles.recv()?;
-        client.start()?;
-        let outcome = client.join();
-        handles.iter().for_each(WorkerHandle::stop);
-        let workers = director.join()?;
-        outcome.map_err(|error| format!("{error}; {workers:?}"))?;
-        server.join()?;
-        // A client that two directors knew would be counted twice, or its answer would not have come back.
-        assert_eq!(workers.iter().map(|(connections, _)| connections).sum::<usize>(), 16, "{workers:?}");
+        // Without lvs_io::share: the kernel alone steers.
+        let workers = through_two_queues(ForwardMethod::Nat, false, 8)?;
         // A question and an answer each: the kernel gave every packet to the right queue, and to one only.
-        assert!(workers.iter().all(|(connections, received)| *received == 2 * *connections as u64), "{workers:?}");
-        assert!(workers.iter().all(|(connections, _)| *connections > 0), "{workers:?}");
+        assert!(workers.iter().all(|(clients, received)| *received == 2 * *clients as u64), "{workers:?}");
         Ok(())
     });
 }
 
-/// Two workers on two queues of one device; how many connections each director had, and packets each queue received.
+#[test]
+fn several_queues_give_the_answers_to_local_addresses_to_the_director_that_asked() {
+    isolated("several_queues_give_the_answers_to_local_addresses_to_the_director_that_asked", || {
+        let workers = through_two_queues(ForwardMethod::FullNat, false, 8)?;
+        assert!(workers.iter().all(|(clients, received)| *received == 2 * *clients as u64), "{workers:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn fragments_of_an_answer_to_a_local_address_find_the_director_that_asked() {
+    isolated("fragments_of_an_answer_to_a_local_address_find_the_director_that_asked", || {
+        through_two_queues(ForwardMethod::FullNat, true, 4000)?;
+        Ok(())
+    });
+}
+
+/// Sixteen clients ask a question of this length through two workers on two queues of one device, one question each: for
+/// each worker, how many clients its director knew, and how many packets its queue received.
+fn through_two_queues(method: ForwardMethod, shares: bool, question_len: usize) -> Result<Vec<(usize, u64)>, Failure> {
+    add_switch("lan")?;
+    let clients: Vec<String> = (100..116).map(|host| format!("10.9.0.{host}/24")).collect();
+    let server = Port::new("eth0", "lan", &["10.9.0.11/24"]);
+    let server =
+        clients.iter().fold(server, |port, client| port.route(&client.replace("/24", "/32"), Some("10.9.0.1")));
+    let server = Party::new("server", vec![server], |ready| echo(16, ready))?;
+    let (give_handles, handles) = mpsc::channel();
+    let ports = vec![Port::new("eth0", "lan", &["10.9.0.1/24"])];
+    let director =
+        Party::new("director", ports, move |ready| direct_with_two_queues(method, shares, &give_handles, ready))?;
+    let client = Party::new("client", vec![Port::new("eth0", "lan", &clients)], move |_| {
+        (100..116).try_for_each(|host| ask_from(IpAddr::from([10, 9, 0, host]), question_len))
+    })?;
+    server.start()?;
+    director.start()?;
+    let handles: Vec<WorkerHandle> = handles.recv()?;
+    client.start()?;
+    let outcome = client.join();
+    handles.iter().for_each(WorkerHandle::stop);
+    let workers = director.join()?;
+    outcome.map_err(|error| format!("{error}; {workers:?}"))?;
+    server.join()?;
+    // A client that two directors knew would be counted twice, or its answer would not have come back.
+    assert_eq!(workers.iter().map(|(clients, _)| clients).sum::<usize>(), 16, "{workers:?}");
+    assert!(workers.iter().all(|(clients, _)| *clients > 0), "{workers:?}");
+    Ok(workers)
+}
+
 fn direct_with_two_queues(
+    method: ForwardMethod,
+    shares: bool,
     give_handles: &mpsc::Sender<Vec<WorkerHandle>>,
     ready: &dyn Fn(),
 ) -> Result<Vec<(usize, u64)>, Failure> {
     let steering = Steering::new(2, vec!["10.9.0.11".parse::<Prefix>()?], Seed::new(5));
-    let options = AfPacketOptions { answers_for: vec![address(VIRTUAL)], ..AfPacketOptions::of_host("eth0")? };
+    let steering = steering.with_local_addresses(vec![address(LOCAL).into()]);
+
+    let answers_for = vec![address(VIRTUAL), address(LOCAL)];
+    let options = AfPacketOptions { answers_for, ..AfPacketOptions::of_host("eth0")? };
+    let queues = AfPacketDevice::open_all("eth0", &options, &steering, None)?;
+    let mut arms: Vec<_> = queues.into_iter().map(AfPacketDevice::into_arm).collect();
+    if shares {
+        arms = share(arms, &steering, None)?;
+    }
     let mut running = Vec::new();
-    for queue in AfPacketDevice::open_all("eth0", &options, &steering, None)? {
-        let mut director = Director::new(DirectorConfig::default(), Seed::new(1));
+    for (shard, arm) in arms.into_iter().enumerate() {
+        let local_ports = steering.local_ports(shard, LocalPorts::default());
+        let mut director = Director::new(DirectorConfig { local_ports, ..DirectorConfig::default() }, Seed::new(1));
         let service = ServiceKey::address(Protocol::Udp, SocketAddr::new(address(VIRTUAL), PORT));
         director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr")))?;
-        let server = ServerConfig::nat(SocketAddr::new(address(SERVER), PORT));
+        director.apply(Instant::ZERO, &Command::AddLocalAddress(service, address(LOCAL)))?;
+        let server = ServerConfig::new(SocketAddr::new(address(SERVER), PORT), method);
         director.apply(Instant::ZERO, &Command::AddServer(service, server))?;
-        // Without lvs_io::share: the kernel alone steers.
-        let mut worker = Worker::new(director, queue.into_arm(), None)?;
+        let mut worker = Worker::new(director, arm, None)?;
         let handle = worker.handle();
         running.push((handle, thread::spawn(move || worker.run().map(|()| worker))));
     }
@@ -77,18 +118,19 @@ fn direct_with_two_queues(
     ready();
     let counts = running.into_iter().map(|(_, running)| {
         let worker = running.join().expect("a worker does not panic")?;
+        assert_eq!(worker.counters().client.receive_lost, 0);
         Ok((worker.director().connections(Instant::ZERO).count(), worker.counters().client.received))
     });
     counts.collect()
 }
 
-fn ask_from(client: IpAddr) -> Result<(), Failure> {
+fn ask_from(client: IpAddr, question_len: usize) -> Result<(), Failure> {
     let socket = UdpSocket::bind((client, 0))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect((address(VIRTUAL), PORT))?;
-    socket.send(b"question")?;
-    let len = socket.recv(&mut [0; 64]).map_err(|error| format!("no answer for {client}: {error}"))?;
-    assert_eq!(len, 8);
+    socket.send(&vec![7; question_len])?;
+    let len = socket.recv(&mut [0; 4096]).map_err(|error| format!("no answer for {client}: {error}"))?;
+    assert_eq!(len, question_len);
     Ok(())
 }
 
@@ -97,7 +139,7 @@ fn echo(count: usize, ready: &dyn Fn()) -> Result<(), Failure> {
     let socket = UdpSocket::bind((address(SERVER), PORT))?;
     ready();
     for _ in 0..count {
-        let mut question = [0; 64];
+        let mut question = [0; 4096];
         let (len, from) = socket.recv_from(&mut question)?;
         socket.send_to(&question[..len], from)?;
     }

@@ -20,6 +20,7 @@ use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
+use crate::forward::full_nat::client_address::UOA_PROTOCOL;
 use crate::helper::table::Helped;
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
@@ -27,6 +28,7 @@ use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{self, Headers};
+use crate::wire::read_u16;
 
 /// A connection; its name if it is in the table, and what its helper keeps of it.
 #[derive(Clone, Copy)]
@@ -365,6 +367,15 @@ fn arrival(packet: &PacketBuf<'_>, headers: &Headers) -> Step {
     }
 }
 
+/// The ports, also behind the header by which UOA says whose a datagram is.
+fn ports(headers: &Headers, bytes: &[u8]) -> Option<(u16, u16)> {
+    if headers.protocol != UOA_PROTOCOL {
+        return headers.ports(bytes);
+    }
+    let transport = headers.transport + usize::from(read_u16(bytes, headers.transport + 2)?);
+    Some((read_u16(bytes, transport)?, read_u16(bytes, transport + 2)?))
+}
+
 /// Adds a step for every header field that differs.
 fn tell_changes(steps: &mut Vec<Step>, before: &[u8], after: &[u8], verdict: Verdict) {
     if !matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
@@ -378,7 +389,7 @@ fn tell_changes(steps: &mut Vec<Step>, before: &[u8], after: &[u8], verdict: Ver
     };
     let shown = |headers: &Headers, bytes: &[u8], is_source: bool| {
         let address = if is_source { headers.source } else { headers.destination };
-        match headers.ports(bytes) {
+        match ports(headers, bytes) {
             Some((source, destination)) => {
                 Endpoint::new(address, if is_source { source } else { destination }).to_string()
             }

@@ -51,7 +51,7 @@ impl Director {
             self.send(packet, headers, &end)
         };
         if omits_client_address && matches!(verdict, Verdict::Forward { .. }) {
-            self.count_omitted_client_address();
+            self.make_up_for_client_address(headers, &end, verdict);
         }
         let connection = self.connections.get_mut(id).expect("nothing removed it");
         connection.in_packets += 1;
