@@ -212,8 +212,9 @@ pub const USAGE: &str = "\
 Usage: lvsd demo [--json] [--requests N]
        lvsd run RULES --tun NAME[,NAME]
        lvsd run RULES --afpacket NAME[,NAME]
-       lvsd realserver start --vip ADDRESS[,ADDRESS...] [--tunnel NAME [--gue-port N]]
-       lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] | status
+       lvsd realserver start --vip ADDRESS[,ADDRESS...] [--tunnel NAME [--gue-port N]] [--memory FILE]
+       lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] [--memory FILE]
+       lvsd realserver status [--memory FILE]
        lvsd --help | --version";
 
 /// What `lvsd --help` prints below [`USAGE`].
