@@ -16,7 +16,7 @@ use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, check};
 use lvs_testkit::network::{self, Failure, Party, Port, add_switch};
 
 const VIRTUAL: &str = "10.9.0.80";
-/// Whom servers see with FullNAT.
+/// Whom the server sees with FullNAT.
 const LOCAL: &str = "10.9.0.200";
 const SERVER: &str = "10.9.0.11";
 const PORT: u16 = 80;
@@ -56,7 +56,7 @@ fn fragments_of_an_answer_to_a_local_address_find_the_director_that_asked() {
 
 /// Sixteen clients ask a question of this length through two workers on two queues of one device, one question each: for
 /// each worker, how many clients its director knew, and how many packets its queue received.
-fn through_two_queues(method: ForwardMethod, shares: bool, question_len: usize) -> Result<Vec<(usize, u64)>, Failure> {
+fn through_two_queues(forward: ForwardMethod, shares: bool, question_len: usize) -> Result<Vec<(usize, u64)>, Failure> {
     add_switch("lan")?;
     let clients: Vec<String> = (100..116).map(|host| format!("10.9.0.{host}/24")).collect();
     let server = Port::new("eth0", "lan", &["10.9.0.11/24"]);
@@ -66,7 +66,7 @@ fn through_two_queues(method: ForwardMethod, shares: bool, question_len: usize) 
     let (give_handles, handles) = mpsc::channel();
     let ports = vec![Port::new("eth0", "lan", &["10.9.0.1/24"])];
     let director =
-        Party::new("director", ports, move |ready| direct_with_two_queues(method, shares, &give_handles, ready))?;
+        Party::new("director", ports, move |ready| direct_with_two_queues(forward, shares, &give_handles, ready))?;
     let client = Party::new("client", vec![Port::new("eth0", "lan", &clients)], move |_| {
         (100..116).try_for_each(|host| ask_from(IpAddr::from([10, 9, 0, host]), question_len))
     })?;
@@ -86,7 +86,7 @@ fn through_two_queues(method: ForwardMethod, shares: bool, question_len: usize) 
 }
 
 fn direct_with_two_queues(
-    method: ForwardMethod,
+    forward: ForwardMethod,
     shares: bool,
     give_handles: &mpsc::Sender<Vec<WorkerHandle>>,
     ready: &dyn Fn(),
@@ -108,7 +108,7 @@ fn direct_with_two_queues(
         let service = ServiceKey::address(Protocol::Udp, SocketAddr::new(address(VIRTUAL), PORT));
         director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr")))?;
         director.apply(Instant::ZERO, &Command::AddLocalAddress(service, address(LOCAL)))?;
-        let server = ServerConfig::new(SocketAddr::new(address(SERVER), PORT), method);
+        let server = ServerConfig::new(SocketAddr::new(address(SERVER), PORT), forward);
         director.apply(Instant::ZERO, &Command::AddServer(service, server))?;
         let mut worker = Worker::new(director, arm, None)?;
         let handle = worker.handle();
