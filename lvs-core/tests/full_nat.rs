@@ -456,6 +456,8 @@ fn a_client_that_only_says_goodbye_is_announced_too() {
     let fin = talk.request().fin().numbers(1001, 5001);
     let expected = talk.at_server().fin().numbers(talk.shifted(1001), 5001).payload(&PROXY_V2);
     check(&mut talk.desk, &fin, &expected);
+    let reply = talk.reply().fin().numbers(5001, talk.shifted(1001)).build();
+    forwarded(talk.desk.send(&reply));
     let last = talk.request().numbers(1002, 5002);
     let expected = talk.at_server().numbers(talk.shifted(1002) + 28, 5002);
     check(&mut talk.desk, &last, &expected);
