@@ -97,7 +97,7 @@ fn a_passive_data_connection_is_expected_from_any_port_of_the_client() {
 
 #[test]
 fn a_client_port_that_has_too_many_connections_gets_no_data_connection() {
-    let mut rig = rig_with(DirectorConfig { client_endpoint_max: 1, ..DirectorConfig::default() }, true);
+    let mut rig = rig_with(DirectorConfig { client_endpoint_max: 1, ..DirectorConfig::default() });
     pasv(&mut rig);
     // The control connection's own port.
     let syn = |port: u16| tcp(&*format!("198.51.100.7:{port}"), "192.0.2.121:51210").syn().build();
