@@ -163,6 +163,7 @@ fn what_is_written_around_a_packet_harms_no_other() {
         let mut next = 0;
         while next < 300 {
             let came = receiver.source.receive(&mut |packets| {
+                let mut rooms = Vec::new();
                 for held in packets.iter_mut() {
                     assert!(held.headroom() >= HEADROOM && held.tailroom() >= 500, "{held:?}");
                     assert_eq!(held.bytes(), packet(next, 60));
@@ -171,7 +172,10 @@ fn what_is_written_around_a_packet_harms_no_other() {
                     held.grow_front(before).expect("it is free");
                     held.set_len(all).expect("it is free");
                     held.bytes_mut().fill(0xff);
+                    rooms.push(held.bytes().as_ptr_range());
                 }
+                rooms.sort_by_key(|room| room.start);
+                assert!(rooms.is_sorted_by(|room, next| room.end <= next.start), "nothing is lent twice: {rooms:?}");
             })?;
             if came == 0 && !wait(&receiver) {
                 return Err(format!("{next} of 300 packets came").into());
@@ -196,20 +200,26 @@ fn what_a_full_ring_loses_is_counted() {
             send(&mut sender, &packet(number, 60), Offload::default())?;
         }
         sender.sink.flush()?;
-        let (mut received, start) = (0, Instant::now());
+        let (mut numbers, start) = (Vec::new(), Instant::now());
         // What was lost is known when the next frame comes.
-        while received + receiver.source.lost() < u64::from(sent) {
-            assert!(start.elapsed() < PATIENCE, "{received} received, {} lost of {sent}", receiver.source.lost());
+        while numbers.len() as u64 + receiver.source.lost() < u64::from(sent) {
+            assert!(start.elapsed() < PATIENCE, "{} came, {} lost of {sent}", numbers.len(), receiver.source.lost());
             wait(&receiver);
-            while receiver.source.receive(&mut |packets| received += packets.len() as u64)? > 0 {}
-            if received + receiver.source.lost() < u64::from(sent) {
+            let mut note = |packets: &mut [PacketBuf<'_>]| {
+                numbers.extend(packets.iter().map(|packet| [packet.bytes()[14], packet.bytes()[15]]));
+                assert!(numbers.len() <= usize::from(sent), "frames come again");
+            };
+            while receiver.source.receive(&mut note)? > 0 {}
+            if numbers.len() as u64 + receiver.source.lost() < u64::from(sent) {
                 send(&mut sender, &packet(sent, 60), Offload::default())?;
                 sender.sink.flush()?;
                 sent += 1;
             }
         }
+        // In order, and none twice.
+        assert!(numbers.is_sorted_by(|number, next| number < next), "{numbers:?}");
         let counted = counters.get();
-        assert!(received >= 62 && counted.ring_full > 600, "{received} received, {counted:?}");
+        assert!(numbers.len() >= 62 && counted.ring_full > 600, "{} came, {counted:?}", numbers.len());
         assert_eq!((counted.ring_full, counted.unreadable), (receiver.source.lost(), 0));
         assert_eq!(counted.stops > 0, delivery != Delivery::AtOnce, "{counted:?}");
         Ok(())
