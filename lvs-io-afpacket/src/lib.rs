@@ -3,7 +3,8 @@
 //! Linux only; needs CAP_NET_RAW.
 //!
 //! [`AfPacketDevice`] is the device, [`AfPacketOptions`] says who the director is on its link. The kernel keeps
-//! receiving what the director receives: it must own no virtual address and forward nothing ([`check`]).
+//! receiving what the director receives: it must own no virtual address and forward nothing ([`check`]). [`Delivery`] is the
+//! choice between a short delay and less work for each packet; the crate's README has the figures.
 #![deny(missing_docs)]
 
 mod bell;
