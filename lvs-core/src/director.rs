@@ -15,6 +15,7 @@ mod help;
 mod known_flow;
 mod look;
 mod outbox;
+mod probe;
 mod related;
 mod server_first;
 mod server_timers;
@@ -33,6 +34,7 @@ use self::fragments::FragmentTable;
 use self::full_nat::FullNat;
 use self::look::Outcome;
 use self::outbox::Outbox;
+use self::probe::Probing;
 use self::server_timers::ServerTimers;
 use self::timeout::Sweep;
 use crate::command::Command;
@@ -100,6 +102,8 @@ pub struct Director {
     estimator_due: Option<Instant>,
     /// The sweep of deleted servers' connections, while one is under way (`expire_nodest_conn`).
     sweep: Option<Sweep>,
+    /// The walk over silent connections at the end of a drain, while one is under way.
+    probing: Option<Probing>,
     /// Packets the director has made itself: gives their identifications.
     answers: u64,
 }
@@ -130,6 +134,7 @@ impl Director {
             now: Instant::ZERO,
             estimator_due: None,
             sweep: None,
+            probing: None,
             answers: 0,
             config,
         };

@@ -96,6 +96,17 @@ fn a_passive_data_connection_is_expected_from_any_port_of_the_client() {
 }
 
 #[test]
+fn a_client_port_that_has_too_many_connections_gets_no_data_connection() {
+    let mut rig = rig_with(DirectorConfig { client_endpoint_max: 1, ..DirectorConfig::default() });
+    pasv(&mut rig);
+    // The control connection's own port.
+    let syn = |port: u16| tcp(&*format!("198.51.100.7:{port}"), "192.0.2.121:51210").syn().build();
+    assert_eq!(rig.send(&syn(1024)), Verdict::Drop(DropReason::ClientEndpointFull));
+    assert_eq!(data_connections(&rig), ["198.51.100.7:0 > 192.0.2.121:51210 > 10.0.0.2:51210 LISTEN"]);
+    assert!(matches!(rig.send(&syn(3100)), Verdict::Forward { .. }));
+}
+
+#[test]
 fn an_active_data_connection_comes_from_the_port_below_the_service() {
     for command in [&b"PORT 198,51,100,7,166,149\r\n"[..], b"EPRT |1|198.51.100.7|42645|\r\n"] {
         let mut rig = rig();
@@ -350,6 +361,7 @@ fn a_reset_at_the_end_of_a_drain_is_in_the_receivers_count() {
     let then = lvs_core::AfterDrain::Reset;
     rig.apply(&Command::Drain { service, server, deadline: Duration::from_secs(1), then });
     rig.pass(Duration::from_secs(2));
+    while rig.transmit().is_some() {}
     let len = PASSIVE.len() as u32;
     rig.feed(&reply(len, 6, b"x").build());
     let (_, reset) = rig.transmit().expect("a RST for the client");

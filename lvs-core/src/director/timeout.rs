@@ -42,6 +42,7 @@ impl Director {
             self.server_timers.next_due(),
             self.estimator_due.filter(|_| self.config.settings.run_estimation),
             self.sweep.map(|sweep| sweep.due),
+            self.probing.map(|probing| probing.due),
         ]
         .into_iter()
         .flatten()
@@ -56,6 +57,7 @@ impl Director {
         self.sweep_deleted(now, &mut budget);
         self.expire(now, &mut budget);
         self.serve_timers(now, &mut budget);
+        self.probe_some(now, &mut budget);
         self.expire_fragments(now, &mut budget);
         if self.servers.trash_due().is_some_and(|due| due <= now) {
             self.sweep_trash(now);
@@ -70,7 +72,7 @@ impl Director {
             *budget -= 1;
             match timer {
                 ServerTimer::Ramp => self.step_ramp(now, id),
-                ServerTimer::Drain => self.end_drain(id),
+                ServerTimer::Drain => self.end_drain(now, id),
             }
         }
     }
