@@ -91,7 +91,8 @@ impl Administrator {
                 Ok(request) => self.perform(director, now, request),
                 Err(refused) => Printed::refused(refused.error.exit_status.into(), refused.error),
             };
-            printed.status = printed.status.max(line.status);
+            // What the kernel refuses is remembered to the end; a line that is no command ends it all with a status of its own.
+            printed.status = if is_rule { printed.status.max(line.status) } else { line.status };
             printed.stdout += &line.stdout;
             printed.stderr += &line.stderr;
             if !is_rule {

@@ -116,9 +116,10 @@ fn write_service(text: &mut String, name: &str, service: &ServiceView) {
         if let Some(mask) = netmask(config.netmask) {
             let _ = write!(text, " mask {mask}");
         }
-    }
-    if let Some(engine) = &config.persistence_engine {
-        let _ = write!(text, " pe {engine}");
+        // An engine without persistence does nothing, and only rules show it.
+        if let Some(engine) = &config.persistence_engine {
+            let _ = write!(text, " pe {engine}");
+        }
     }
     if config.one_packet {
         text.push_str(" ops");

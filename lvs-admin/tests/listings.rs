@@ -4,7 +4,8 @@ mod table;
 
 use std::time::Duration;
 
-use lvs_admin::{Listing, Names, Request, list, list_connections, list_daemons, list_timeouts, parse, split_words};
+use lvs_admin::{Listing, Names, Request, SaveOptions};
+use lvs_admin::{list, list_connections, list_daemons, list_timeouts, parse, save, split_words};
 use lvs_core::service::stats::{Counters, Rates, Statistics};
 use lvs_core::view::{ConnectionView, ServiceView, TimeoutsView};
 use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Protocol};
@@ -347,6 +348,19 @@ fn a_persistence_engine_stands_before_one_packet_scheduling() {
             "UDP  10.82.123.117:5060 rr persistent 60 pe sip ops\n",
         ),
     );
+}
+
+// ctl_restore_status
+#[test]
+fn a_persistence_engine_without_persistence_is_only_in_rules() {
+    let heading = concat!(
+        "IP Virtual Server version 1.2.1 (size=4096)\n",
+        "Prot LocalAddress:Port Scheduler Flags\n",
+        "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n",
+    );
+    let rules = "-A -f 1 -s wlc --pe sip\n";
+    check(&table(rules), "-Ln", &format!("{heading}FWM  1 wlc\n"));
+    assert_eq!(save(&table(rules), SaveOptions::default(), &Names::none()), rules);
 }
 
 // stats_counters, steps 56 and 60
