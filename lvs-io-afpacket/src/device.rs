@@ -151,7 +151,7 @@ impl AfPacketDevice {
         for _ in &posts {
             let receiver = device.receiver(options)?;
             // Only bound sockets may join a group; until it has joined, it would receive what others receive.
-            socket::attach_filter(receiver.0.as_fd(), &[fanout::NOTHING]).map_err(fanout)?;
+            socket::receive_nothing(receiver.0.as_fd()).map_err(fanout)?;
             device.bind(&receiver.0, libc::ETH_P_ALL)?;
             let joined = socket::join_fanout(receiver.0.as_fd(), group).map_err(fanout)?;
             if group.replace(joined).is_none() {
