@@ -77,24 +77,20 @@ fn tun(name: &str) -> Result<Arm, Denied> {
     let tun = TunQueue::open(name, &TunOptions::default())?;
     // An ordinary user may use a device root made for them, but not bring it up; root may have done that too.
     if let Err(error) = netdev::set_up(tun.name())
-        && !is_up(name)
+        && !netdev::is_up(tun.name()).unwrap_or(false)
     {
         eprintln!("lvsd: {error}; let root do it: 'ip link set {name} up'");
     }
     Ok(tun.into_arm())
 }
 
-fn is_up(name: &str) -> bool {
-    let flags = fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
-    // IFF_UP is bit 0 of the flags, which are printed in hexadecimal.
-    u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 1 != 0)
-}
-
 fn ethernet(name: &str, answers_for: &[IpAddr]) -> Result<Arm, Denied> {
     for finding in check::host(name, answers_for) {
         match finding {
             check::Finding::HostOwnsAddress(_) => return Err(Denied::said(&finding)),
-            check::Finding::HostForwards { .. } => eprintln!("lvsd: warning: {finding}"),
+            check::Finding::HostForwards { .. } | check::Finding::DeviceDown(_) => {
+                eprintln!("lvsd: warning: {finding}")
+            }
         }
     }
     let options = AfPacketOptions { answers_for: answers_for.to_vec(), ..AfPacketOptions::of_host(name)? };
