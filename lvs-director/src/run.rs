@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::denied::Denied;
 pub use crate::devices::Devices;
-use crate::{listing, rules};
+use crate::{listing, rules, warnings};
 
 /// Runs a director with the rules in the file `rules` on `devices` until SIGINT or SIGTERM; then prints its tables to
 /// standard output. Fails, with a sentence on standard error, if the rules cannot be read or carried out, a device is
@@ -42,6 +42,7 @@ fn forward(rules: &Path, devices: &Devices) -> Result<String, String> {
     if virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
         eprintln!("lvsd: warning: {} has no virtual service; nothing will be balanced", rules.display());
     }
+    warnings::about_rules(&director).iter().for_each(warn);
     let host = if devices.have_a_host() {
         // The host answers for its own addresses and routes; what it does not own is answered here.
         HostConfig { local_addresses: virtual_addresses.clone(), answers_only: true, ..HostConfig::default() }
@@ -52,6 +53,7 @@ fn forward(rules: &Path, devices: &Devices) -> Result<String, String> {
 
     let local_addresses = local_addresses(&director);
     let arms = devices.open(&virtual_addresses, &local_addresses).map_err(|denied| denied.to_string())?;
+    warnings::about_devices(&director, devices).iter().for_each(warn);
     let mut arms = arms.into_iter();
     let client_arm = arms.next().ok_or("no device was named")?;
     let clock = MonotonicClock::new();
@@ -65,6 +67,10 @@ fn forward(rules: &Path, devices: &Devices) -> Result<String, String> {
     eprintln!("lvsd: forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and "));
     worker.run().map_err(|error| format!("stopped: {error}"))?;
     Ok(last_words(&mut worker, clock))
+}
+
+fn warn(sentence: &String) {
+    eprintln!("lvsd: warning: {sentence}");
 }
 
 fn config([client_side, server_side]: [Side; 2]) -> DirectorConfig {
