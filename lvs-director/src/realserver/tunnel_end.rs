@@ -46,7 +46,7 @@ pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result
     let nobody = Director::new(DirectorConfig::default(), Seed::new(0));
     let mut worker = Worker::new(nobody, arm, None)
         .and_then(|worker| {
-            stop_on_signals(worker.handle())?;
+            stop_on_signals(vec![worker.handle()])?;
             Ok(worker.with_clock(clock).with_on_pass(OnPass::ToHost(to_host.into_arm().sink)))
         })
         .map_err(|cause| Denied::new("end tunnels", cause))?;

@@ -1,5 +1,5 @@
-//! Writes whole frames into buffers: questions, answers and announcements, for ARP and Neighbor Discovery alike, and
-//! packets. Knows who the station is and decides nothing but how a message looks.
+//! Writes whole frames into buffers: questions, answers and announcements, for ARP and Neighbor Discovery alike, reports of
+//! groups, and packets. Knows who the station is and decides nothing but how a message looks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,6 +9,7 @@ use super::address::{MacAddress, solicited_node};
 use super::arp::Arp;
 use super::frame::{self, FrameHeader};
 use super::message::Solicitation;
+use super::mld::Report;
 use super::ndp::{ALL_NODES, Kind, Ndp};
 
 /// The station whose frames these are.
@@ -89,6 +90,13 @@ impl FrameWriter {
                 self.ndp(into, None, &Ndp { source: address, destination: ALL_NODES, target: address, own_mac, kind })
             }
         }
+    }
+
+    /// Which groups this station hears. RFC 3810 §5.2.13: from its link-local address.
+    pub(super) fn report(&self, into: &mut PacketBuf<'_>, report: &Report) -> Option<()> {
+        let (packet, destination) = report.emit(self.mac.link_local());
+        fill(into, &packet)?;
+        self.frame(into, MacAddress::of_group(destination))
     }
 
     fn arp(&self, into: &mut PacketBuf<'_>, to: MacAddress, message: &Arp) -> Option<()> {
