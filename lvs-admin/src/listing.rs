@@ -66,8 +66,9 @@ fn service_name(key: ServiceKey, labels: &Labels<'_>) -> String {
         ServiceKey::Address { protocol, address, port } => {
             format!("{protocol:4} {}", cut(&labels.endpoint(address, port, protocol)))
         }
-        ServiceKey::FwMark { family: AddressFamily::Ipv4, mark } => format!("FWM  {mark}"),
-        ServiceKey::FwMark { family: AddressFamily::Ipv6, mark } => format!("FWM  {mark} IPv6"),
+        // ipvsadm prints marks as signed numbers.
+        ServiceKey::FwMark { family: AddressFamily::Ipv4, mark } => format!("FWM  {}", mark as i32),
+        ServiceKey::FwMark { family: AddressFamily::Ipv6, mark } => format!("FWM  {} IPv6", mark as i32),
     }
 }
 
