@@ -217,7 +217,7 @@ impl Sink {
             None => Err(io::ErrorKind::InvalidInput.into()),
             Some(()) => {
                 copy.bytes_mut().copy_from_slice(packet.bytes());
-                copy.offload = packet.offload;
+                (copy.offload, copy.link_priority) = (packet.offload, packet.link_priority);
                 match self.edge.send(self.now, &mut copy, next_hop) {
                     Ok(Sending::Ready) => self.send_frame(&copy),
                     Ok(Sending::Waits) => Ok(()),
