@@ -15,6 +15,7 @@ mod help;
 mod known_flow;
 mod look;
 mod outbox;
+mod probe;
 mod related;
 mod server_first;
 mod server_timers;
@@ -33,8 +34,9 @@ use self::fragments::FragmentTable;
 use self::full_nat::FullNat;
 use self::look::Outcome;
 use self::outbox::Outbox;
+use self::probe::Probing;
 use self::server_timers::ServerTimers;
-use self::timeout::Sweep;
+use self::timeout::{Estimation, Sweep};
 use crate::command::Command;
 use crate::connection::table::ConnectionTable;
 use crate::connection::timeouts::Timeouts;
@@ -98,8 +100,12 @@ pub struct Director {
     /// The latest time anybody told; time never runs backwards inside.
     now: Instant,
     estimator_due: Option<Instant>,
+    /// What one call of it could not finish.
+    estimation: Option<Estimation>,
     /// The sweep of deleted servers' connections, while one is under way (`expire_nodest_conn`).
     sweep: Option<Sweep>,
+    /// The walk over silent connections at the end of a drain, while one is under way.
+    probing: Option<Probing>,
     /// Packets the director has made itself: gives their identifications.
     answers: u64,
 }
@@ -129,7 +135,9 @@ impl Director {
             server_timers: ServerTimers::default(),
             now: Instant::ZERO,
             estimator_due: None,
+            estimation: None,
             sweep: None,
+            probing: None,
             answers: 0,
             config,
         };
@@ -204,8 +212,8 @@ impl Director {
         self.next_due()
     }
 
-    /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates and fragments in each call; call
-    /// again while `poll_timeout` is not after `now`.
+    /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates, fragments, samples of counters and
+    /// deleted servers in each call; call again while `poll_timeout` is not after `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.advance(now);
         self.do_due(now);
@@ -308,6 +316,10 @@ impl Director {
             Outcome::RelatedRequest(id, related) => (self.related_request(id, packet, headers, &related), None),
             Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
             Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
+            Outcome::PathMtu { address, mtu } => {
+                self.servers.learn_path_mtu(now, address, mtu);
+                (Verdict::Drop(DropReason::PathMtuLearned), None)
+            }
             Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
             Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),
             Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
@@ -315,6 +327,9 @@ impl Director {
             Outcome::ServerFirst(opened) => self.server_first(now, *opened, packet, headers),
         };
         if let Some(id) = look.given_up {
+            if flow.is_none() && matches!(verdict, Verdict::Reply { .. }) {
+                self.count_refusal(id, packet.len());
+            }
             self.give_up(now, id);
         }
         (verdict, flow)

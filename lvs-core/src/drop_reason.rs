@@ -99,9 +99,8 @@ drop_reasons! {
     NotOurs => "not_ours", "no virtual service matches and the device leads nowhere else";
     /// An IPv6 extension-header chain is endless or malformed.
     MalformedExtensionHeader => "malformed_extension_header", "the IPv6 extension headers are malformed";
-    /// A protocol helper needed to change the payload and could not: too little room in the packet's buffer, or
-    /// `conntrack` is off and the two sides count differently since the helper changed a length.
-    HelperFailed => "helper_failed", "the protocol helper could not rewrite the segment; set conntrack";
+    /// A protocol helper needed to change the payload and could not: too little room in the packet's buffer.
+    HelperFailed => "helper_failed", "the protocol helper had no room to rewrite the segment";
     /// A segment that a protocol helper would read has a wrong TCP checksum.
     BadTransportChecksum => "bad_transport_checksum", "the TCP checksum is wrong: the segment was damaged on its way";
 }

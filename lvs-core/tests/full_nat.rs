@@ -1051,6 +1051,9 @@ fn a_drained_server_and_its_client_are_reset_with_the_numbers_each_of_them_knows
         };
         talk.desk.director.apply(talk.desk.now, &drain).unwrap();
         talk.desk.pass(Duration::from_secs(1));
+        let probes = talk.desk.transmits();
+        assert_eq!(probes.len(), 4, "both are made to speak");
+        assert_eq!(oracle::addresses(&probes[1].bytes), Some((talk.local.ip(), talk.real.ip())));
         let request = talk.request().numbers(1006, 5001).payload(b"you");
         // The window of a RST means nothing.
         let told = |packet: &[u8]| describe(packet).split(" pl=").next().map(str::to_owned);

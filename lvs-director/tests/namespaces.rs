@@ -2,7 +2,9 @@
 //!
 //! A program of its own rather than a set of `#[test]`s: the kernel lets only a process with one thread enter a user
 //! namespace, and the usual harness has several. So this file runs itself again for each case. Where user namespaces or
-//! TUN are denied, a case says what was denied and counts as skipped.
+//! TUN are denied, a case says what was denied and counts as ignored.
+
+mod cases;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -10,6 +12,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use cases::Case;
 use lvs_core::{HEADROOM, PacketBuf};
 use lvs_director::demo::progress::Progress;
 use lvs_director::demo::{director, lab, load, namespaces, plan};
@@ -18,13 +21,14 @@ use lvs_director::realserver::{Action, realserver};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
 use lvs_io_tun::netdev;
 
-/// A case: its name, and what it does.
-type Case = (&'static str, fn() -> Result<(), Denied>);
+/// What a case does.
+type Run = fn() -> Result<(), Denied>;
 
-const CASES: [Case; 6] = [
+const CASES: [(&str, Run); 7] = [
     ("http_over_ipv4_and_ipv6_is_balanced_by_weight", http_over_ipv4_and_ipv6_is_balanced_by_weight),
     ("curl_gets_whole_answers_over_ipv4_and_ipv6", curl_gets_whole_answers_over_ipv4_and_ipv6),
     ("run_forwards_until_ctrl_c_and_prints_its_tables", run_forwards_until_ctrl_c_and_prints_its_tables),
+    ("run_shares_the_clients_between_its_workers", run_shares_the_clients_between_its_workers),
     ("run_refuses_an_address_the_host_owns", run_refuses_an_address_the_host_owns),
     ("a_real_server_is_undone_exactly", a_real_server_is_undone_exactly),
     ("a_tunnel_ends_until_ctrl_c", a_tunnel_ends_until_ctrl_c),
@@ -48,10 +52,6 @@ fn http_over_ipv4_and_ipv6_is_balanced_by_weight() -> Result<(), Denied> {
 }
 
 fn curl_gets_whole_answers_over_ipv4_and_ipv6() -> Result<(), Denied> {
-    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: curl is not installed");
-        return Ok(());
-    }
     namespaces::enter_user_namespace()?;
     let curl = |url: &str| {
         let options = ["--silent", "--show-error", "--globoff", "--noproxy", "*", "--max-time", "5"];
@@ -103,6 +103,58 @@ fn run_forwards_until_ctrl_c_and_prints_its_tables() -> Result<(), Denied> {
         "UDP  192.0.2.80:53 rr",
         "  -> 10.2.0.11:5353               Masq    1      0          1         ",
         "UDP  192.0.2.80:53                       1        1        0       33        0",
+    ] {
+        assert!(tables.lines().any(|found| found == line), "{line:?} is missing in\n{tables}");
+    }
+    let _ = std::fs::remove_file(rules);
+    Ok(())
+}
+
+fn run_shares_the_clients_between_its_workers() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()?;
+    let rules = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("workers.{}.rules", std::process::id()));
+    let text = "-A -u 192.0.2.80:53 -s rr\n\
+        --add-laddr -u 192.0.2.80:53 --local-address 10.3.0.1\n\
+        -a -u 192.0.2.80:53 -r 10.2.0.11:5353 --fullnat\n";
+    std::fs::write(&rules, text).expect("written");
+    let mut lvsd = Lvsd::spawn(&["run", rules.to_str().expect("text"), "--tun", "lvs0", "--workers", "2"]);
+    let mut first_line = String::new();
+    BufReader::new(lvsd.0.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
+    if first_line.contains("cannot open /dev/net/tun") {
+        println!("skipped: {first_line}");
+        return Ok(());
+    }
+    assert_eq!(first_line, "lvsd: forwarding on lvs0; Ctrl-C ends it and prints the tables\n");
+
+    // Clients and server live here, on both ends of the one device.
+    let [server, virtual_address, local] = [[10, 2, 0, 11], [192, 0, 2, 80], [10, 3, 0, 1]].map(Ipv4Addr::from);
+    let clients: Vec<Ipv4Addr> = (1..=16).map(|number| Ipv4Addr::new(10, 1, 0, number)).collect();
+    for address in clients.iter().chain([&server]) {
+        netdev::add_address("lvs0", (*address).into(), 32).expect("the device is there");
+    }
+    for address in [virtual_address, local] {
+        netdev::add_route(address.into(), 32, "lvs0").expect("the device is there");
+    }
+    let at_server = UdpSocket::bind((server, 5353)).expect("the address is there");
+    at_server.set_read_timeout(Some(Duration::from_secs(5))).expect("a duration");
+    for client in &clients {
+        let socket = UdpSocket::bind((*client, 0)).expect("the address is there");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a duration");
+        socket.send_to(b"query", (virtual_address, 53)).expect("sent");
+        let (len, from) = at_server.recv_from(&mut [0; 8]).expect("the query comes");
+        assert_eq!((len, from.ip()), (5, local.into()));
+        at_server.send_to(b"answer", from).expect("sent");
+        assert_eq!(socket.recv_from(&mut [0; 8]).expect("the answer comes"), (6, (virtual_address, 53).into()));
+    }
+    let id = rustix::process::Pid::from_child(&lvsd.0);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
+    let mut tables = String::new();
+    lvsd.0.stdout.take().expect("piped").read_to_string(&mut tables).expect("text");
+    assert!(lvsd.0.wait().is_ok_and(|status| status.success()));
+    for line in [
+        "  -> 10.2.0.11:5353               FullNat 1      0          16        ",
+        "UDP  192.0.2.80:53                      16       16       16      528      544",
     ] {
         assert!(tables.lines().any(|found| found == line), "{line:?} is missing in\n{tables}");
     }
@@ -176,13 +228,9 @@ fn a_tunnel_ends_until_ctrl_c() -> Result<(), Denied> {
     let here = std::fs::File::open("/proc/self/ns/net").expect("it is there");
     netdev::add_veth("eth0", "far0", here.as_fd()).map_err(|error| Denied::described(&error))?;
     netdev::set_up("eth0").and(netdev::set_up("far0")).expect("they are there");
-    // The program remembers where everybody does.
-    let memory = std::path::Path::new(lvs_director::realserver::MEMORY);
-    if memory.exists() {
-        println!("skipped: this machine is a real server");
-        return Ok(());
-    }
-    let words = ["realserver", "start", "--vip", "192.0.2.80", "--tunnel", "eth0", "--gue-port", "6080"];
+    let memory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("end.{}.memory", std::process::id()));
+    let mut words = vec!["realserver", "start", "--vip", "192.0.2.80", "--tunnel", "eth0", "--gue-port", "6080"];
+    words.extend(["--memory", memory.to_str().expect("text")]);
     let mut lvsd = Lvsd::spawn(&words);
     let mut first_line = String::new();
     BufReader::new(lvsd.0.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
@@ -198,12 +246,19 @@ fn a_tunnel_ends_until_ctrl_c() -> Result<(), Denied> {
     send_by_ethernet("far0", "eth0", &TUNNELLED);
     let mut datagram = [0; 8];
     assert_eq!(service.recv_from(&mut datagram).expect("it came out"), (2, client));
+    for part in &IN_PARTS {
+        send_by_ethernet("far0", "eth0", part);
+    }
+    assert_eq!(service.recv_from(&mut datagram).expect("its parts were put together"), (2, client));
     let id = rustix::process::Pid::from_child(&lvsd.0);
     rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
     let mut said = String::new();
     lvsd.0.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
     assert!(lvsd.0.wait().is_ok_and(|status| status.success()), "{said}");
-    assert!(said.contains("1 packets came through tunnels\nlo no longer has 192.0.2.80\n"), "{said}");
+    assert!(
+        said.contains("2 packets came through tunnels\n  1 of them in parts\nlo no longer has 192.0.2.80\n"),
+        "{said}"
+    );
     assert!(UdpSocket::bind(("192.0.2.80", 81)).is_err() && !memory.exists());
     Ok(())
 }
@@ -213,6 +268,15 @@ const TUNNELLED: [u8; 50] = [
     0x45, 0, 0, 50, 0, 0, 0, 0, 64, 4, 0x65, 0xc9, 10, 0, 0, 254, 10, 0, 0, 2, //
     0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0x77, 203, 0, 113, 7, 192, 0, 2, 80, //
     4, 0, 0, 80, 0, 10, 0, 0, b'h', b'i',
+];
+
+/// The same in two parts.
+const IN_PARTS: [&[u8]; 2] = [
+    &[
+        0x45, 0, 0, 44, 0, 1, 0x20, 0, 64, 4, 0x45, 0xce, 10, 0, 0, 254, 10, 0, 0, 2, //
+        0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0x77, 203, 0, 113, 7, 192, 0, 2, 80, 4, 0, 0, 80,
+    ],
+    &[0x45, 0, 0, 26, 0, 1, 0, 3, 64, 4, 0x65, 0xdd, 10, 0, 0, 254, 10, 0, 0, 2, 0, 10, 0, 0, b'h', b'i'],
 ];
 
 /// Sends a packet by one device to the other.
@@ -244,42 +308,11 @@ impl Drop for Lvsd {
     }
 }
 
-/// `--list` names the cases; `--case NAME` runs one here; anything else runs those whose names contain a given word,
-/// each in a process of its own.
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.iter().any(|word| word == "--list") {
-        CASES.iter().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    if let [option, name] = words.as_slice()
-        && option == "--case"
-    {
-        return run_here(name);
-    }
-    let filters: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
-    let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
-    let mut failed = 0;
-    for (name, _) in CASES.iter().filter(|(name, _)| is_wanted(name)) {
-        let this = std::env::current_exe().expect("this program has a path");
-        let output = Command::new(this).args(["--case", name]).output().expect("this program starts again");
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        match output.status.success() {
-            true if said.is_empty() => println!("test {name} ... ok"),
-            true => println!("test {name} ... ok, {}", said.trim_end()),
-            false => {
-                println!("test {name} ... FAILED\n{said}");
-                failed += 1;
-            }
-        }
-    }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn run_here(name: &str) -> ExitCode {
-    let (_, case) = CASES.iter().find(|(case, _)| case == &name).expect("one of the cases");
-    if let Err(denied) = case() {
-        println!("skipped: {denied}");
-    }
-    ExitCode::SUCCESS
+    let case = |(name, run): (&str, Run)| Case {
+        name: name.to_owned(),
+        is_extra: name.starts_with("curl"),
+        run: Box::new(move || run().map_err(|denied| Box::new(denied) as _)),
+    };
+    cases::main(&CASES.map(case), 1, "run by .ci/run, which installs curl", |_| {})
 }

@@ -14,11 +14,8 @@ use lvs_core::{Direction, Protocol};
 use lvs_io::steer::{MIX, SHIFT};
 use lvs_io::{Prefix, Steering};
 
-/// A program that accepts no frame.
-pub(crate) const NOTHING: sock_filter = sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k: 0 };
-
-/// Which queue a frame goes to, as a program that leaves to `lvs_io::share` what it has no room for. `direction` is the one that packets from this device travel in; `None`
-/// where the source tells.
+/// Which queue a frame goes to, as a program that leaves to `lvs_io::share` what it has no room for. `direction` is the
+/// one that packets from this device travel in; `None` where the source tells.
 pub(crate) fn program(steering: &Steering, direction: Option<Direction>) -> Vec<sock_filter> {
     let program = program_of(steering, direction);
     if program.len() <= LEN_MAX {

@@ -15,8 +15,8 @@ use lvs_core::{
     ServiceKey,
 };
 use lvs_io::{Counters, Steering, Worker, share};
-use lvs_io_tun::netns::{Rerun, rerun_test_isolated};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
+use lvs_testkit::network;
 use party::{Failure, Party};
 
 const VIRTUAL: [&str; 2] = ["192.0.2.80:80", "[2001:db8::80]:80"];
@@ -28,14 +28,7 @@ const BODY_LEN: usize = 3_000_017;
 
 /// Runs `body` inside namespaces, with `test` being the calling test's name.
 fn isolated(test: &str, body: impl FnOnce() -> Result<(), Failure>) {
-    match rerun_test_isolated(test) {
-        Rerun::Inside => match TunQueue::open("probe", &TunOptions::default()) {
-            Ok(_) => body().unwrap_or_else(|error| panic!("{error}")),
-            Err(error) => eprintln!("{test} was not run: {error}"),
-        },
-        Rerun::Passed => {}
-        Rerun::Denied(reason) => eprintln!("{test} was not run: {reason}"),
-    }
+    network::isolated(test, network::tun_can_be_had, body);
 }
 
 #[test]

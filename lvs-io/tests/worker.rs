@@ -1,15 +1,16 @@
 //! What the worker loop does with packets and verdicts, seen from the two ends of in-memory devices.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use lvs_core::{
-    ChecksumOffload, Command, Director, DirectorConfig, Gso, GsoKind, Instant, Offload, Protocol, Seed, ServerConfig,
-    ServiceConfig, ServiceKey, Side,
+    ChecksumOffload, Command, Director, DirectorConfig, Gso, GsoKind, Instant, Offload, PacketBuf, Protocol, Seed,
+    ServerConfig, ServiceConfig, ServiceKey, Side,
 };
 use lvs_io::memory::MemoryPacket;
-use lvs_io::{Host, HostConfig, ManualClock, MemoryPort, OnPass, SinkOffloads, Worker, WorkerGone};
-use lvs_testkit::{describe, oracle, tcp, udp};
+use lvs_io::{Host, HostConfig, ManualClock, MemoryPort, OnPass, PacketSink, SinkOffloads, Worker, WorkerGone};
+use lvs_testkit::{describe, icmp, oracle, tcp, udp};
 
 const CLIENT: &str = "203.0.113.7:1024";
 const VIRTUAL: &str = "192.0.2.1:80";
@@ -179,6 +180,36 @@ fn what_is_not_ours_goes_where_on_pass_says() {
     assert!(describe(&answer.bytes).starts_with("192.0.2.9 > 203.0.113.7 ICMP 3/3"), "{}", describe(&answer.bytes));
 }
 
+/// A sink that keeps what it is given until it is flushed, as Ethernet devices keep short frames.
+struct Gathering {
+    inner: Box<dyn PacketSink>,
+    waiting: Vec<Vec<u8>>,
+}
+
+impl PacketSink for Gathering {
+    fn send(&mut self, packet: &mut PacketBuf<'_>, _next_hop: IpAddr) -> io::Result<()> {
+        self.waiting.push(packet.bytes().to_vec());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.waiting.drain(..).try_for_each(|mut bytes| {
+            let len = bytes.len();
+            self.inner.send(&mut PacketBuf::new(&mut bytes, 0, len), IpAddr::from([0; 4]))
+        })
+    }
+}
+
+#[test]
+fn what_the_host_gets_waits_for_nothing() {
+    let mut bench = Bench::new();
+    let (host, device) = MemoryPort::pair(8);
+    let sink = Gathering { inner: device.into_arm().sink, waiting: Vec::new() };
+    bench.worker = bench.worker.with_on_pass(OnPass::ToHost(Box::new(sink)));
+    bench.send_from_client(MemoryPacket::new(udp(CLIENT, "192.0.2.9:53").payload(b"?").build()));
+    assert!(host.pop().is_some());
+}
+
 #[test]
 fn a_full_device_loses_packets_and_counts_them() {
     let mut bench = Bench::new();
@@ -229,4 +260,34 @@ fn another_thread_changes_and_reads_the_director_and_stops_the_loop() {
     let worker = running.join().unwrap();
     assert_eq!(handle.counters(), Err(WorkerGone));
     drop(worker);
+}
+
+#[test]
+fn what_the_host_answers_for_a_server_of_its_own_comes_from_the_virtual_address() {
+    let own: std::net::Ipv4Addr = "10.0.0.254".parse().unwrap();
+    let server_side = Side { ipv4: Some(own), ..Side::default() };
+    let mut director = Director::new(DirectorConfig { server_side, ..DirectorConfig::default() }, Seed::new(1));
+    let service = ServiceKey::address(Protocol::Tcp, VIRTUAL.parse().unwrap());
+    director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr"))).unwrap();
+    let server = ServerConfig::nat("10.0.0.254:8080".parse().unwrap());
+    director.apply(Instant::ZERO, &Command::AddServer(service, server)).unwrap();
+    let (client, client_device) = MemoryPort::pair(64);
+    let host = Host::new(HostConfig { server_side, ..HostConfig::default() }, Seed::new(1));
+    let mut worker = Worker::new(director, client_device.into_arm(), None)
+        .unwrap()
+        .with_clock(ManualClock::new())
+        .with_on_pass(OnPass::Route(Box::new(host)));
+    client.push(tcp(CLIENT, VIRTUAL).syn().numbers(7, 0).build());
+    worker.turn().unwrap();
+    let answer = client.pop().expect("nobody listens there");
+    let line = describe(&answer.bytes);
+    assert!(line.starts_with("192.0.2.1.80 > 203.0.113.7.1024 TCP RA seq=0 ack=8"), "{line}");
+    assert_eq!(oracle::checksum_errors(&answer.bytes), [""; 0]);
+    assert_eq!(worker.director().connections(Instant::ZERO).next().map(|connection| connection.state), Some("CLOSE"));
+    assert_eq!(worker.director().statistics().live.out_packets, 1);
+    // Not a server's: an echo reply goes as the host says.
+    client.push(icmp(CLIENT, "10.0.0.254:0", 8, 0, 7).build());
+    worker.turn().unwrap();
+    let line = describe(&client.pop().expect("an echo reply").bytes);
+    assert!(line.starts_with("10.0.0.254 > 203.0.113.7 ICMP 0/0"), "{line}");
 }

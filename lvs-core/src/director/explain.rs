@@ -108,7 +108,11 @@ impl Director {
                 trial.steps.push(Step::IcmpAbout { icmp_type: error.error_type, code: error.code });
                 let connection_view = connection_view(connection, now);
                 trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
-                self.tell_client(&mut trial.packet, connection, &error)
+                self.tell_client(now, &mut trial.packet, connection, &error)
+            }
+            Outcome::PathMtu { .. } => {
+                trial.steps.push(Step::IcmpAbout { icmp_type: 3, code: 4 });
+                Verdict::Drop(DropReason::PathMtuLearned)
             }
             Outcome::Close(id, direction) => {
                 let connection = self.connections.get(id).expect("it was just found");
@@ -192,14 +196,21 @@ impl Director {
         let connection = flow.connection;
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+        let is_translated = matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat);
+        if is_translated {
+            if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
+                return Verdict::Drop(reason);
+            }
+        }
+        if direction == Direction::Reply && self.keeps_related(connection, headers) {
+            trial.steps.push(Step::Passed(PassReason::IcmpForTheHost));
+            return Verdict::Pass;
+        }
         let end = self.related_end(now, flow.id, connection, direction, headers);
-        if !matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat) {
+        if !is_translated {
             return self.try_send(trial, headers, &end);
         }
-        match forward::nat::check_related(&trial.packet, headers, related) {
-            Ok(()) => translate_related(&mut trial.packet, headers, related, &end),
-            Err(reason) => Verdict::Drop(reason),
-        }
+        translate_related(&mut trial.packet, headers, related, &end)
     }
 
     fn try_send(&self, trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
@@ -232,9 +243,6 @@ impl Director {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
             trial.steps.push(Step::Helped { expected, said });
-        }
-        if let Some(reason) = help.refused {
-            return Verdict::Drop(reason);
         }
         let verdict = self.try_send(trial, headers, end);
         if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {

@@ -17,7 +17,7 @@ use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
-use crate::service::server_table::{Place, ServerRecord};
+use crate::service::server_table::{Place, ServerRecord, UsedRoute};
 use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
@@ -112,7 +112,7 @@ impl Director {
         if end.direction == Direction::Request && end.path.method == ForwardMethod::Tunnel {
             self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
             if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
-                record.route_mtu = Some(end.path.mtu);
+                record.route = Some(UsedRoute { at: self.now, mtu: end.path.mtu });
             }
             if matches!(verdict, Verdict::Forward { .. }) {
                 self.send_segments(segments, end);

@@ -62,8 +62,16 @@ pub(crate) struct ServerRecord {
     pub factor: u32,
     /// Whether it was told that there are no local ports towards it, and there are none still (FullNAT).
     pub told_ports_exhausted: bool,
-    /// Longest packet the way to it took when it was last used; tunnels only.
-    pub route_mtu: Option<u16>,
+    /// The way to it as it was last used; tunnels only.
+    pub route: Option<UsedRoute>,
+}
+
+/// The way to a server when a packet last took it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsedRoute {
+    pub at: Instant,
+    /// Longest packet it took then.
+    pub mtu: u16,
 }
 
 impl ServerRecord {
@@ -87,8 +95,35 @@ struct NatServers {
 struct KnownAddress {
     /// How many servers have it.
     servers: u32,
-    /// Longest packet the way there takes, and until when that is believed.
-    path_mtu: Option<(u16, Instant)>,
+    path_mtu: Option<PathMtu>,
+}
+
+/// What routers told of the way to an address.
+#[derive(Clone, Copy, Debug)]
+struct PathMtu {
+    /// Longest packet it takes.
+    mtu: u16,
+    /// When the first of them told so.
+    since: Instant,
+    /// How long it is believed.
+    until: Instant,
+}
+
+impl KnownAddress {
+    fn believed(&self, now: Instant) -> Option<PathMtu> {
+        self.path_mtu.filter(|path| path.until > now)
+    }
+
+    /// What is believed once a router has reported this.
+    fn told(&self, now: Instant, reported: u32) -> PathMtu {
+        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(PATH_MTU_MIN);
+        let until = now + PATH_MTU_LIFETIME;
+        match self.believed(now) {
+            None => PathMtu { mtu, since: now, until },
+            Some(before) if mtu <= before.mtu => PathMtu { mtu, until, ..before },
+            Some(before) => before,
+        }
+    }
 }
 
 /// The far end of a tunnel, as its packets show it.
@@ -108,6 +143,8 @@ pub(crate) struct ServerTable {
     trash: Vec<ServerId>,
     /// When the trash is looked through next; `None` while it is empty.
     trash_due: Option<Instant>,
+    /// How many of them this look has already come to.
+    trash_seen: usize,
     nat_servers: HashMap<Endpoint, NatServers, RandomState>,
     /// Where tunnels lead to, with how many listed servers are there.
     tunnel_ends: HashMap<TunnelEnd, u32, RandomState>,
@@ -124,6 +161,7 @@ impl ServerTable {
             free: Vec::new(),
             trash: Vec::new(),
             trash_due: None,
+            trash_seen: 0,
             nat_servers: HashMap::with_hasher(state()),
             tunnel_ends: HashMap::with_hasher(state()),
             addresses: HashMap::with_hasher(state()),
@@ -165,8 +203,14 @@ impl ServerTable {
         self.slots.get_mut(id.0 as usize)?.as_mut()
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ServerRecord> {
-        self.slots.iter_mut().flatten()
+    /// Places there are, empty ones included.
+    pub fn places(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The server at a place.
+    pub fn at_mut(&mut self, place: u32) -> Option<&mut ServerRecord> {
+        self.get_mut(ServerId(place))
     }
 
     /// Replaces a listed server's configuration.
@@ -210,7 +254,10 @@ impl ServerTable {
         index: ServiceIndex,
     ) -> Option<RealServer> {
         let mut record = self.slots.get_mut(id.0 as usize)?.take()?;
-        self.trash.retain(|buried| *buried != id);
+        if let Some(at) = self.trash.iter().position(|buried| *buried == id) {
+            self.trash.remove(at);
+            self.trash_seen -= usize::from(at < self.trash_seen);
+        }
         if self.trash.is_empty() {
             self.trash_due = None;
         }
@@ -232,38 +279,50 @@ impl ServerTable {
     }
 
     /// Looks through the trash (every 60 s): servers nobody refers to become idle, and those idle for 120 s are
-    /// forgotten. `is_remembered` tells whether a service's scheduler still holds
-    /// the id. Returns the forgotten ones.
+    /// forgotten. `is_remembered` tells whether a service's scheduler still holds the id. Stops when the budget is used up,
+    /// and goes on from there when it is called again, which is due at once. Returns the forgotten ones.
     pub fn sweep_trash(
         &mut self,
         now: Instant,
+        budget: &mut u32,
         is_remembered: impl Fn(&ServiceKey, ServerId) -> bool,
     ) -> Vec<ServerRecord> {
         let mut forgotten = Vec::new();
-        let trash = core::mem::take(&mut self.trash);
-        for id in trash {
-            let Some(record) = self.get_mut(id) else { continue };
-            let Place::Trash { counts, idle_since } = &mut record.place else { continue };
-            let is_used =
-                counts.total_connections > 0 || counts.persistent_connections > 0 || is_remembered(&record.service, id);
-            let keep = match (is_used, *idle_since) {
-                (true, _) => true,
-                (false, None) => {
-                    *idle_since = Some(now);
-                    true
-                }
-                (false, Some(since)) => now.duration_since(since) < TRASH_IDLE,
-            };
-            if keep {
-                self.trash.push(id);
+        let (start, end) = (self.trash_seen, self.trash.len().min(self.trash_seen + *budget as usize));
+        *budget -= (end - start) as u32;
+        let mut kept = start;
+        for at in start..end {
+            let id = self.trash[at];
+            if !self.is_to_be_forgotten(now, id, &is_remembered) {
+                self.trash[kept] = id;
+                kept += 1;
             } else if let Some(record) = self.slots[id.0 as usize].take() {
                 self.free.push(id.0);
                 self.leave_address(record.config.key.address);
                 forgotten.push(record);
             }
         }
-        self.trash_due = if self.trash.is_empty() { None } else { Some(now + TRASH_PERIOD) };
+        self.trash.drain(kept..end);
+        self.trash_seen = kept;
+        if self.trash_seen == self.trash.len() {
+            self.trash_seen = 0;
+            self.trash_due = if self.trash.is_empty() { None } else { Some(now + TRASH_PERIOD) };
+        }
         forgotten
+    }
+
+    /// Whether a deleted server has been idle long enough; notes since when it is.
+    fn is_to_be_forgotten(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        is_remembered: &impl Fn(&ServiceKey, ServerId) -> bool,
+    ) -> bool {
+        let Some(record) = self.get_mut(id) else { return true };
+        let Place::Trash { counts, idle_since } = &mut record.place else { return true };
+        let is_used =
+            counts.total_connections > 0 || counts.persistent_connections > 0 || is_remembered(&record.service, id);
+        !is_used && now.duration_since(*idle_since.get_or_insert(now)) >= TRASH_IDLE
     }
 
     /// Whether some service has a NAT server at this endpoint (for a fwmark service the protocol does not matter).
@@ -285,17 +344,24 @@ impl ServerTable {
 
     /// Remembers the path MTU a router reported, if it is not above the one known.
     pub fn learn_path_mtu(&mut self, now: Instant, address: IpAddr, reported: u32) {
-        let Some(known) = self.addresses.get_mut(&address) else { return };
-        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(PATH_MTU_MIN);
-        if known.path_mtu.is_none_or(|(before, until)| until <= now || mtu <= before) {
-            known.path_mtu = Some((mtu, now + PATH_MTU_LIFETIME));
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.path_mtu = Some(known.told(now, reported));
         }
     }
 
     /// The path MTU learned for this address, while it is believed.
     pub fn path_mtu(&self, now: Instant, address: IpAddr) -> Option<u16> {
-        let (mtu, until) = self.addresses.get(&address)?.path_mtu?;
-        (until > now).then_some(mtu)
+        self.addresses.get(&address)?.believed(now).map(|path| path.mtu)
+    }
+
+    /// The MTU of the route a server's tunnel used last, once a router has `reported` another. Linux keeps it as it was
+    /// then until the next packet; but a route a router had told of already follows at once.
+    pub fn used_route_mtu(&self, now: Instant, address: IpAddr, route: UsedRoute, reported: u32) -> u16 {
+        let known = self.addresses.get(&address).copied().unwrap_or_default();
+        match known.believed(now) {
+            Some(path) if path.since < route.at => known.told(now, reported).mtu,
+            _ => route.mtu,
+        }
     }
 
     fn leave_address(&mut self, address: IpAddr) {

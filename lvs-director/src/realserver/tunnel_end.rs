@@ -4,12 +4,12 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use lvs_core::tunnel::Accepts;
+use lvs_core::tunnel::{Accepts, EndCounters};
 use lvs_core::{Director, DirectorConfig, Seed};
-use lvs_io::{OnPass, Worker};
-use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
+use lvs_io::{MonotonicClock, OnPass, Worker};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, receive_nothing};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
@@ -38,32 +38,57 @@ pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result
         .map_err(|cause| Denied::new(format_args!("set the rp_filter of {name}"), cause))?;
     let options = AfPacketOptions { announces: false, ..AfPacketOptions::of_host(&end.device)? };
     let accepts = Accepts { ipip: true, gre: true, gue_port: end.gue_port };
-    let arm = AfPacketDevice::open(&end.device, &options)?.into_arm().with_tunnel_end(accepts, vips.to_vec());
+    let arm = AfPacketDevice::open(&end.device, &options)?.into_arm();
+    let clock = MonotonicClock::new();
+    let (arm, counters) = arm.with_counted_tunnel_end(accepts, vips.to_vec(), clock);
     let _silent =
         silence(end.gue_port).map_err(|cause| Denied::new("open raw sockets", cause).remedy("run as root"))?;
     let nobody = Director::new(DirectorConfig::default(), Seed::new(0));
     let mut worker = Worker::new(nobody, arm, None)
         .and_then(|worker| {
-            stop_on_signals(worker.handle())?;
-            Ok(worker.with_on_pass(OnPass::ToHost(to_host.into_arm().sink)))
+            stop_on_signals(vec![worker.handle()])?;
+            Ok(worker.with_clock(clock).with_on_pass(OnPass::ToHost(to_host.into_arm().sink)))
         })
         .map_err(|cause| Denied::new("end tunnels", cause))?;
     crate::print(done);
     done.clear();
     eprintln!("lvsd: ending tunnels on {} by {name}; Ctrl-C ends it and undoes everything", end.device);
     worker.run().map_err(|cause| Denied::new("go on", cause))?;
-    done.push_str(&format!("{} packets came through tunnels\n", worker.counters().passed));
+    done.push_str(&account(&counters.get()));
     Ok(())
 }
 
-/// Sockets that nobody reads. The kernel sees the outer packets too; without a socket for their protocol it would tell
-/// the director that they are unwelcome.
-fn silence(gue_port: Option<u16>) -> io::Result<(Vec<OwnedFd>, Option<UdpSocket>)> {
+/// What came, and what was lost.
+fn account(counters: &EndCounters) -> String {
+    let mut text = format!("{} packets came through tunnels\n", counters.taken_out);
+    for (count, what) in [
+        (counters.joined, "of them in parts"),
+        (counters.refused, "refused: malformed, a wrong checksum, or congestion that cannot be handed on"),
+        (counters.parts_full, "parts refused: too many wait for others"),
+        (counters.parts_overlapping, "parts refused: they overlap others"),
+        (counters.parts_timed_out, "parts given up: the others did not come in time"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("  {count} {what}\n"));
+        }
+    }
+    text
+}
+
+/// Sockets that receive nothing, for as long as they are held. The kernel sees the outer packets too; without a socket for
+/// their protocol it would tell the director that they are unwelcome.
+///
+/// # Errors
+/// Raw sockets are denied, or the port of GUE is taken.
+pub fn silence(gue_port: Option<u16>) -> io::Result<(Vec<OwnedFd>, Option<UdpSocket>)> {
     let mut sockets = Vec::new();
     for family in [AddressFamily::INET, AddressFamily::INET6] {
         for protocol in [ipproto::IPIP, ipproto::IPV6, ipproto::GRE] {
             match socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol)) {
-                Ok(socket) => sockets.push(socket),
+                Ok(socket) => {
+                    receive_nothing(socket.as_fd())?;
+                    sockets.push(socket);
+                }
                 // A kernel without IPv6.
                 Err(rustix::io::Errno::AFNOSUPPORT) => {}
                 Err(error) => return Err(error.into()),
@@ -73,5 +98,9 @@ fn silence(gue_port: Option<u16>) -> io::Result<(Vec<OwnedFd>, Option<UdpSocket>
     let bind = |port| {
         UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))
     };
-    Ok((sockets, gue_port.map(bind).transpose()?))
+    let gue = gue_port.map(bind).transpose()?;
+    if let Some(gue) = &gue {
+        receive_nothing(gue.as_fd())?;
+    }
+    Ok((sockets, gue))
 }
