@@ -297,7 +297,8 @@ pub enum ClientAddress {
     /// nothing of the client passes that could take its place ([`crate::DropReason::OutOfSequence`]), neither do
     /// fragments nor data in a SYN ([`crate::DropReason::NotForwardable`]).
     ProxyV1,
-    /// The same in version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams that come in fragments or as a super-packet are dropped ([`crate::DropReason::NotForwardable`]).
+    /// The same in version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams that come in
+    /// fragments or as a super-packet are dropped ([`crate::DropReason::NotForwardable`]).
     ProxyV2,
 }
 
