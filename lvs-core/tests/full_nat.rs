@@ -983,8 +983,12 @@ fn what_cannot_change_its_family_is_dropped_by_name() {
     let local = local_endpoint(&desk);
     let not_forwardable = Verdict::Drop(DropReason::NotForwardable);
     assert_eq!(desk.send(&udp(CLIENT6, VIRTUAL6).hop_by_hop().build()).verdict, not_forwardable);
-    assert_eq!(desk.send(&udp(CLIENT6, VIRTUAL6).payload_len(3000).fragments(1200)[0]).verdict, not_forwardable);
-    assert_eq!(desk.send(&udp(REAL, local).payload_len(3000).fragments(1200)[0]).verdict, not_forwardable);
+    let fragment = udp(CLIENT6, VIRTUAL6).payload_len(3000).destination_options().fragments(1200);
+    assert_eq!(desk.send(&fragment[0]).verdict, not_forwardable);
+    // RFC 7915 §4.5: IPv6 asks for a checksum, which is not to be had from a first fragment.
+    let fragments = udp(REAL, local).payload_len(3000).no_checksum().fragments(1200);
+    assert_eq!(desk.send(&fragments[0]).verdict, not_forwardable);
+    assert_eq!(desk.send(&fragments[1]).verdict, not_forwardable);
 }
 
 #[test]
@@ -1047,6 +1051,9 @@ fn a_drained_server_and_its_client_are_reset_with_the_numbers_each_of_them_knows
         };
         talk.desk.director.apply(talk.desk.now, &drain).unwrap();
         talk.desk.pass(Duration::from_secs(1));
+        let probes = talk.desk.transmits();
+        assert_eq!(probes.len(), 4, "both are made to speak");
+        assert_eq!(oracle::addresses(&probes[1].bytes), Some((talk.local.ip(), talk.real.ip())));
         let request = talk.request().numbers(1006, 5001).payload(b"you");
         // The window of a RST means nothing.
         let told = |packet: &[u8]| describe(packet).split(" pl=").next().map(str::to_owned);

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::realserver::{Action, MEMORY, TunnelEnd};
+use crate::realserver::{Action, TunnelEnd};
 use crate::run::Devices;
 
 /// What the command line asks for.
@@ -38,8 +38,8 @@ pub enum Invocation {
         vips: Vec<IpAddr>,
         /// With `start`: where tunnels are to end.
         tunnel: Option<TunnelEnd>,
-        /// Where changes are remembered.
-        memory: PathBuf,
+        /// Where changes are remembered, if not where they usually are.
+        memory: Option<PathBuf>,
     },
 }
 
@@ -115,7 +115,7 @@ fn run(mut words: Words) -> Result<Invocation, String> {
 
 fn real_server(mut words: Words) -> Result<Invocation, String> {
     let (mut action, mut vips, mut device, mut gue_port) = (None, Vec::new(), None, None);
-    let mut memory = PathBuf::from(MEMORY);
+    let mut memory = None;
     while let Some(word) = words.next() {
         let known = match word.as_str() {
             "--help" | "-h" => return Ok(Invocation::Help),
@@ -138,7 +138,7 @@ fn real_server(mut words: Words) -> Result<Invocation, String> {
                 continue;
             }
             "--memory" => {
-                memory = PathBuf::from(words.value_of("--memory")?);
+                memory = Some(PathBuf::from(words.value_of("--memory")?));
                 continue;
             }
             "start" => Action::Start,
@@ -265,8 +265,8 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
            --tunnel NAME  take what comes by the Ethernet device NAME out of IPIP and
                           GRE tunnels, without the kernel's; until Ctrl-C
            --gue-port N   and out of GUE on UDP port N
-           --memory FILE  remember what to undo there (default /run/lvsd-realserver);
-                          network namespaces with one /run need a file each
+           --memory FILE  remember what to undo there (default: a file in /run for
+                          each network namespace)
 
 Exit status: 0 all went well; 1 a request failed, the rules are wrong or
 unreadable, or something was denied;
@@ -298,18 +298,17 @@ mod tests {
             Ok(Invocation::Run { rules: "r.txt".into(), devices, workers: 1 })
         );
         let vips = vec!["192.0.2.80".parse().unwrap(), "2001:db8::80".parse().unwrap()];
-        let memory = PathBuf::from(MEMORY);
         let start = |tunnel| {
-            let (vips, memory) = (Vec::clone(&vips), memory.clone());
-            Ok(Invocation::RealServer { action: Action::Start, vips, tunnel, memory })
+            let vips = Vec::clone(&vips);
+            Ok(Invocation::RealServer { action: Action::Start, vips, tunnel, memory: None })
         };
         let line = "realserver start --vip 192.0.2.80,2001:db8::80";
         assert_eq!(parsed(line), start(None));
         let end = TunnelEnd { device: "eth0".to_owned(), gue_port: Some(6080) };
         assert_eq!(parsed(&format!("{line} --tunnel eth0 --gue-port 6080")), start(Some(end)));
         let stop = |memory| Invocation::RealServer { action: Action::Stop, vips: Vec::new(), tunnel: None, memory };
-        assert_eq!(parsed("realserver stop"), Ok(stop(memory)));
-        assert_eq!(parsed("realserver --memory a.txt stop"), Ok(stop("a.txt".into())));
+        assert_eq!(parsed("realserver stop"), Ok(stop(None)));
+        assert_eq!(parsed("realserver --memory a.txt stop"), Ok(stop(Some("a.txt".into()))));
         assert_eq!(parsed("--version"), Ok(Invocation::Version));
     }
 

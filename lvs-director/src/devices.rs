@@ -104,17 +104,11 @@ fn tun(name: &str, queues: usize) -> Result<Vec<Arm>, Denied> {
     let queues = if queues == 1 { vec![TunQueue::open(name, &options)?] } else { TunQueue::open_all(name, &options)? };
     // An ordinary user may use a device root made for them, but not bring it up; root may have done that too.
     if let Err(error) = netdev::set_up(queues[0].name())
-        && !is_up(name)
+        && !netdev::is_up(queues[0].name()).unwrap_or(false)
     {
         eprintln!("lvsd: {error}; let root do it: 'ip link set {name} up'");
     }
     Ok(queues.into_iter().map(TunQueue::into_arm).collect())
-}
-
-fn is_up(name: &str) -> bool {
-    let flags = fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
-    // IFF_UP is bit 0 of the flags, which are printed in hexadecimal.
-    u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 1 != 0)
 }
 
 fn ethernet(
@@ -126,7 +120,9 @@ fn ethernet(
     for finding in check::host(name, answers_for) {
         match finding {
             check::Finding::HostOwnsAddress(_) => return Err(Denied::said(&finding)),
-            check::Finding::HostForwards { .. } => eprintln!("lvsd: warning: {finding}"),
+            check::Finding::HostForwards { .. } | check::Finding::DeviceDown(_) => {
+                eprintln!("lvsd: warning: {finding}")
+            }
         }
     }
     let options = AfPacketOptions { answers_for: answers_for.to_vec(), ..AfPacketOptions::of_host(name)? };

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Demo { requests, json }) => return demo::run(requests, json),
         Ok(Invocation::Run { rules, devices, workers }) => return run::run(&rules, &devices, workers),
         Ok(Invocation::RealServer { action, vips, tunnel, memory }) => {
+            let memory = memory.unwrap_or_else(realserver::default_path);
             return realserver::realserver(action, &vips, tunnel.as_ref(), &memory);
         }
         Err(complaint) => {

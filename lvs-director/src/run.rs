@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::denied::Denied;
 pub use crate::devices::Devices;
-use crate::{listing, rules};
+use crate::{listing, rules, warnings};
 
 /// Runs `workers` directors with the rules in the file `rules` on `devices` until SIGINT or SIGTERM; then prints their
 /// tables, put together, to standard output. Fails, with a sentence on standard error, if the rules cannot be read or carried out, a device is
@@ -53,6 +53,7 @@ fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, Stri
     if virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
         eprintln!("lvsd: warning: {} has no virtual service; nothing will be balanced", rules.display());
     }
+    warnings::about_rules(director).iter().for_each(warn);
     let host = if devices.have_a_host() {
         // The host answers for its own addresses and routes; what it does not own is answered here.
         HostConfig { local_addresses: virtual_addresses.clone(), answers_only: true, ..HostConfig::default() }
@@ -64,6 +65,7 @@ fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, Stri
     let steering = Steering::new(u32::from(workers), networks(server_addresses(director)), seed)
         .with_local_addresses(networks(local_addresses.iter().copied()));
     let arms = devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
+    warnings::about_devices(director, devices).iter().for_each(warn);
     let clock = MonotonicClock::new();
     let mut workers = directors
         .into_iter()
@@ -99,6 +101,10 @@ fn run_all(workers: &mut [Worker]) -> io::Result<()> {
         let threads: Vec<_> = threads.collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("a worker does not panic"))
     })
+}
+
+fn warn(sentence: &String) {
+    eprintln!("lvsd: warning: {sentence}");
 }
 
 fn config([client_side, server_side]: [Side; 2]) -> DirectorConfig {

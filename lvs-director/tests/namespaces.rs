@@ -246,12 +246,19 @@ fn a_tunnel_ends_until_ctrl_c() -> Result<(), Denied> {
     send_by_ethernet("far0", "eth0", &TUNNELLED);
     let mut datagram = [0; 8];
     assert_eq!(service.recv_from(&mut datagram).expect("it came out"), (2, client));
+    for part in &IN_PARTS {
+        send_by_ethernet("far0", "eth0", part);
+    }
+    assert_eq!(service.recv_from(&mut datagram).expect("its parts were put together"), (2, client));
     let id = rustix::process::Pid::from_child(&lvsd.0);
     rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
     let mut said = String::new();
     lvsd.0.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
     assert!(lvsd.0.wait().is_ok_and(|status| status.success()), "{said}");
-    assert!(said.contains("1 packets came through tunnels\nlo no longer has 192.0.2.80\n"), "{said}");
+    assert!(
+        said.contains("2 packets came through tunnels\n  1 of them in parts\nlo no longer has 192.0.2.80\n"),
+        "{said}"
+    );
     assert!(UdpSocket::bind(("192.0.2.80", 81)).is_err() && !memory.exists());
     Ok(())
 }
@@ -261,6 +268,15 @@ const TUNNELLED: [u8; 50] = [
     0x45, 0, 0, 50, 0, 0, 0, 0, 64, 4, 0x65, 0xc9, 10, 0, 0, 254, 10, 0, 0, 2, //
     0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0x77, 203, 0, 113, 7, 192, 0, 2, 80, //
     4, 0, 0, 80, 0, 10, 0, 0, b'h', b'i',
+];
+
+/// The same in two parts.
+const IN_PARTS: [&[u8]; 2] = [
+    &[
+        0x45, 0, 0, 44, 0, 1, 0x20, 0, 64, 4, 0x45, 0xce, 10, 0, 0, 254, 10, 0, 0, 2, //
+        0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0x77, 203, 0, 113, 7, 192, 0, 2, 80, 4, 0, 0, 80,
+    ],
+    &[0x45, 0, 0, 26, 0, 1, 0, 3, 64, 4, 0x65, 0xdd, 10, 0, 0, 254, 10, 0, 0, 2, 0, 10, 0, 0, b'h', b'i'],
 ];
 
 /// Sends a packet by one device to the other.

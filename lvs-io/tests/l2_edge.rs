@@ -499,6 +499,28 @@ fn a_station_in_a_vlan_hears_and_speaks_only_there() {
 }
 
 #[test]
+fn a_forwarded_packet_keeps_its_priority_and_what_the_station_says_itself_has_none() {
+    let tagged = |frame: &[u8], tag: u16| [&frame[..12], &[0x81, 0], &tag.to_be_bytes(), &frame[12..]].concat();
+    for family in families() {
+        let mut station = Station::new(EdgeConfig { vlan: Some(7), ..config() });
+        let forward = |station: &mut Station, number| {
+            let came = tagged(&frame(OWN, OTHER, kind(family), &packet(family, number)), 0xb007);
+            let mut storage = [&[0; HEADROOM], &came[..]].concat();
+            let mut packet = PacketBuf::new(&mut storage, HEADROOM, came.len());
+            assert_eq!(station.reader.read(&mut packet, None), Read::Packet);
+            (station.edge.send(station.now, &mut packet, family.peer), packet.bytes().to_vec())
+        };
+        let leaves = |number| tagged(&frame(PEER, OWN, kind(family), &packet(family, number)), 0xb007);
+        // Kept until the neighbour answers, and at once.
+        assert_eq!(forward(&mut station, 1).0, Ok(Sending::Waits));
+        assert_eq!(station.transmitted(), [tagged(&question(family.peer, (OWN, family.own), None), 7)]);
+        station.receive(&tagged(&answer(family.peer, PEER, family.own), 7));
+        assert_eq!(station.transmitted(), [leaves(1)]);
+        assert_eq!(forward(&mut station, 2), (Ok(Sending::Ready), leaves(2)));
+    }
+}
+
+#[test]
 fn only_what_is_addressed_to_the_station_is_a_packet_for_the_director() {
     let [family, _] = families();
     let mut station = Station::new(config());

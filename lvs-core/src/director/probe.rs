@@ -84,7 +84,8 @@ impl Director {
         let connection = self.connections.get(id).expect("it was just found");
         let mut packet = PacketBuf::new(&mut storage, start, len);
         let Ok(headers) = parse::parse(packet.bytes()) else { return };
-        let end = self.related_end(now, Some(id), connection, Direction::Request, &headers);
+        // Its numbers are nobody's: FullNAT has nothing to translate but its ends.
+        let end = self.flow_end(now, connection, Direction::Request, &headers);
         let verdict = forward::request(&mut packet, &headers, &end.path);
         let place = (packet.start(), packet.len());
         self.answers += 1;

@@ -19,7 +19,7 @@ use super::writer::FrameWriter;
 pub struct EdgeConfig {
     /// The station's own Ethernet address.
     pub mac: MacAddress,
-    /// The VLAN its frames are tagged with (802.1Q, 1 to 4094), with priority 0; `None` sends them untagged.
+    /// The VLAN its frames are tagged with (802.1Q, 1 to 4094), with the priority of the packet in them; `None` sends them untagged.
     /// 802.1ad is not spoken.
     pub vlan: Option<u16>,
     /// The address it asks from for IPv4 neighbours, in the neighbours' own network. Without one it asks as a station
@@ -199,7 +199,7 @@ impl Edge {
                 self.writer.frame(packet, mac).ok_or(SendError::NoHeadroom)?;
                 Ok(Sending::Ready)
             }
-            Resolution::Asked if self.neighbours.wait(neighbour, packet.bytes(), packet.offload) => Ok(Sending::Waits),
+            Resolution::Asked if self.neighbours.wait(neighbour, packet) => Ok(Sending::Waits),
             Resolution::Asked => Err(SendError::WaitingFull),
             Resolution::Unreachable => {
                 self.counters.unreachable += 1;
@@ -294,7 +294,7 @@ impl Edge {
                 writer.question(into, ask.address, ask.to)
             } else {
                 let (mac, packet) = self.neighbours.poll_ready()?;
-                writer.packet(into, mac, &packet.bytes, packet.offload)
+                writer.packet(into, mac, &packet)
             };
             if written.is_some() {
                 return written;

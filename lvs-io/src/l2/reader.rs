@@ -79,7 +79,10 @@ impl FrameReader {
                 self.message(ndp::parse(frame.bytes(), header.source))
             }
             frame::TYPE_IPV6 if mld::is_query(frame.bytes()) => self.message(mld::parse(frame.bytes())),
-            frame::TYPE_IPV4 | frame::TYPE_IPV6 if is_ours => Read::Packet,
+            frame::TYPE_IPV4 | frame::TYPE_IPV6 if is_ours => {
+                frame.link_priority = header.priority;
+                Read::Packet
+            }
             frame::TYPE_IPV4 | frame::TYPE_IPV6 => {
                 self.counters.for_others += 1;
                 Read::Ignored

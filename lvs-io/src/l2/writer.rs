@@ -11,6 +11,7 @@ use super::frame::{self, FrameHeader};
 use super::message::Solicitation;
 use super::mld::Report;
 use super::ndp::{ALL_NODES, Kind, Ndp};
+use super::neighbour::Waiting;
 
 /// The station whose frames these are.
 #[derive(Debug)]
@@ -30,15 +31,9 @@ impl FrameWriter {
     }
 
     /// A packet to `destination`.
-    pub(super) fn packet(
-        &self,
-        into: &mut PacketBuf<'_>,
-        destination: MacAddress,
-        packet: &[u8],
-        offload: Offload,
-    ) -> Option<()> {
-        fill(into, packet)?;
-        into.offload = offload;
+    pub(super) fn packet(&self, into: &mut PacketBuf<'_>, destination: MacAddress, packet: &Waiting) -> Option<()> {
+        fill(into, &packet.bytes)?;
+        (into.offload, into.link_priority) = (packet.offload, packet.link_priority);
         self.frame(into, destination)
     }
 
@@ -110,13 +105,14 @@ impl FrameWriter {
     }
 
     fn prepend(&self, packet: &mut PacketBuf<'_>, destination: MacAddress, kind: u16) -> Option<()> {
-        frame::prepend(packet, &FrameHeader { destination, source: self.mac, kind, vlan: self.vlan })
+        let priority = packet.link_priority;
+        frame::prepend(packet, &FrameHeader { destination, source: self.mac, kind, vlan: self.vlan, priority })
     }
 }
 
 fn fill(into: &mut PacketBuf<'_>, bytes: &[u8]) -> Option<()> {
     into.set_len(bytes.len())?;
     into.bytes_mut().copy_from_slice(bytes);
-    into.offload = Offload::default();
+    (into.offload, into.link_priority) = (Offload::default(), 0);
     Some(())
 }

@@ -146,7 +146,9 @@ impl Translation {
     /// the server takes what it misses; and what acknowledges something this connection's server has not sent, because
     /// a server with SYN cookies takes the answer to any of its SYN|ACKs.
     pub fn refuses(&self, segment: &SegmentNumbers, reaches_program: bool) -> bool {
-        if !self.has_preamble_to_come() {
+        // A connection taken over in its middle has no numbers to hold on to: a server that knows nothing of it resets it.
+        let is_known = self.current().is_some();
+        if !self.has_preamble_to_come() || !is_known {
             return false;
         }
         let (Some(_), Some(server_data)) = (self.standing, self.server_data) else { return true };
