@@ -222,8 +222,9 @@ pub const USAGE: &str = "\
 Usage: lvsd demo [--json] [--requests N]
        lvsd run RULES --tun NAME[,NAME] [--workers N]
        lvsd run RULES --afpacket NAME[,NAME] [--workers N]
-       lvsd realserver start --vip ADDRESS[,ADDRESS...] [--tunnel NAME [--gue-port N]]
-       lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] | status
+       lvsd realserver start --vip ADDRESS[,ADDRESS...] [--tunnel NAME [--gue-port N]] [--memory FILE]
+       lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] [--memory FILE]
+       lvsd realserver status [--memory FILE]
        lvsd --help | --version";
 
 /// What `lvsd --help` prints below [`USAGE`].
