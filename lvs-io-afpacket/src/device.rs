@@ -13,6 +13,7 @@ use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
+use crate::addresses::{AddressesHandle, Orders};
 use crate::bell::{Bell, Post};
 use crate::error::{AfPacketError, Step};
 use crate::fanout;
@@ -25,7 +26,7 @@ use crate::source::{FRAME_HEADROOM, Source};
 #[derive(Clone, Debug)]
 pub struct AfPacketOptions {
     /// Addresses to answer for: the virtual ones, and FullNAT's local ones on the servers' side. The host must not own
-    /// them (see [`crate::check`]). They stay the same while the device is open: whoever takes over opens it then.
+    /// them (see [`crate::check`]). [`AfPacketDevice::addresses`] changes them later.
     pub answers_for: Vec<IpAddr>,
     /// Who is on the link, and by whom others are reached.
     pub routes: Routes,
@@ -113,6 +114,7 @@ pub struct AfPacketDevice {
     mtu: u32,
     source: Source,
     sink: Sink,
+    addresses: AddressesHandle,
 }
 
 impl AfPacketDevice {
@@ -192,6 +194,12 @@ impl AfPacketDevice {
         self.sink.counters()
     }
 
+    /// The addresses it answers for, to be changed while a worker has the device. Of the queues of
+    /// [`Self::open_all`] the first one answers.
+    pub fn addresses(&self) -> AddressesHandle {
+        self.addresses.clone()
+    }
+
     /// The two halves, for a worker.
     pub fn into_arm(self) -> Arm {
         Arm::new(self.source, self.sink)
@@ -253,12 +261,15 @@ impl<'a> Hardware<'a> {
         let readiness = readable_with([receiver.as_fd(), timer.as_fd(), bell.fd()])
             .map_err(|errno| error(Step::Socket)(errno.into()))?;
         let reader = FrameReader::new(self.mac, options.vlan);
-        let mut sink = Sink::new(sender, Edge::new(edge_config(self.mac, options)), heard, bell, timer);
+        let orders = Orders::new(packet_socket().map_err(error(Step::Socket))?, self.index);
+        let device = self.name.to_owned();
+        let addresses = AddressesHandle { device, orders: orders.clone(), bell: bell.clone() };
+        let mut sink = Sink::new(sender, Edge::new(edge_config(self.mac, options)), heard, (bell, orders), timer);
         if options.announces {
             sink.announce();
         }
         let source = Source::new(ring, receiver, reader, posts, readiness);
-        Ok(AfPacketDevice { name: self.name.to_owned(), mac: self.mac, mtu: self.mtu, source, sink })
+        Ok(AfPacketDevice { name: self.name.to_owned(), mac: self.mac, mtu: self.mtu, source, sink, addresses })
     }
 }
 

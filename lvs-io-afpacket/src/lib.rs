@@ -6,6 +6,7 @@
 //! receiving what the director receives: it must own no virtual address and forward nothing ([`check`]).
 #![deny(missing_docs)]
 
+mod addresses;
 mod bell;
 pub mod check;
 mod device;
@@ -17,6 +18,7 @@ mod sink;
 mod socket;
 mod source;
 
+pub use addresses::AddressesHandle;
 pub use device::{AfPacketDevice, AfPacketOptions};
 pub use error::{AfPacketError, Step};
 pub use sink::{SinkCounters, SinkCountersHandle};

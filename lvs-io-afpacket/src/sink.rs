@@ -15,6 +15,7 @@ use lvs_io::l2::{Edge, EdgeCounters, LinkMessage, SendError, Sending};
 use lvs_io::{Clock, MonotonicClock, PacketSink, SinkOffloads, vnet};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
+use crate::addresses::Orders;
 use crate::bell::Bell;
 use crate::socket::{self, SEND_MAX};
 use crate::source::FRAME_HEADROOM;
@@ -33,6 +34,8 @@ pub(crate) struct Sink {
     now: Instant,
     messages: Receiver<LinkMessage>,
     bell: Arc<Bell>,
+    /// What other threads want of the edge.
+    orders: Arc<Orders>,
     timer: OwnedFd,
     armed: Option<Instant>,
     gathered: Gathered,
@@ -66,7 +69,7 @@ impl Sink {
         socket: OwnedFd,
         edge: Edge,
         messages: Receiver<LinkMessage>,
-        bell: Arc<Bell>,
+        (bell, orders): (Arc<Bell>, Arc<Orders>),
         timer: OwnedFd,
     ) -> Self {
         let clock = MonotonicClock::new();
@@ -77,6 +80,7 @@ impl Sink {
             now: clock.now(),
             messages,
             bell,
+            orders,
             timer,
             armed: None,
             gathered: Gathered::new(),
@@ -112,6 +116,7 @@ impl Sink {
     /// Lets the edge work off what it has heard and what is due, and sends what it wants to say.
     fn run_edge(&mut self) -> io::Result<()> {
         self.bell.hear();
+        self.orders.carry_out(&mut self.edge, self.now);
         for message in self.messages.try_iter() {
             self.edge.handle_message(self.now, &message);
         }
