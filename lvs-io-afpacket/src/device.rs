@@ -14,6 +14,7 @@ use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
+use crate::addresses::{AddressesHandle, Orders};
 use crate::bell::{Bell, Post};
 use crate::error::{AfPacketError, Step};
 use crate::fanout;
@@ -26,7 +27,7 @@ use crate::source::{FRAME_HEADROOM, Source, SourceCountersHandle};
 #[derive(Clone, Debug)]
 pub struct AfPacketOptions {
     /// Addresses to answer for: the virtual ones, and FullNAT's local ones on the servers' side. The host must not own
-    /// them (see [`crate::check`]). They stay the same while the device is open: whoever takes over opens it then.
+    /// them (see [`crate::check`]). [`AfPacketDevice::addresses`] changes them later.
     pub answers_for: Vec<IpAddr>,
     /// Who is on the link, and by whom others are reached.
     pub routes: Routes,
@@ -125,6 +126,7 @@ pub struct AfPacketDevice {
     mtu: u32,
     source: Source,
     sink: Sink,
+    addresses: AddressesHandle,
 }
 
 impl AfPacketDevice {
@@ -207,6 +209,12 @@ impl AfPacketDevice {
     /// The receiving half's counters, to be read while a worker has the device.
     pub fn receive_counters(&self) -> SourceCountersHandle {
         self.source.counters()
+    }
+
+    /// The addresses it answers for, to be changed while a worker has the device. Of the queues of
+    /// [`Self::open_all`] the first one answers.
+    pub fn addresses(&self) -> AddressesHandle {
+        self.addresses.clone()
     }
 
     /// The two halves, for a worker.
@@ -311,12 +319,16 @@ impl<'a> Hardware<'a> {
             .map_err(|errno| error(Step::Socket)(errno.into()))?;
         let wake = readable_with([timer.as_fd(), bell.fd()]).map_err(|errno| error(Step::Socket)(errno.into()))?;
         let reader = FrameReader::new(self.mac, options.vlan);
-        let mut sink = Sink::new(sockets, transmit, Edge::new(edge_config(self.mac, options)), heard, bell, timer);
+        let orders = Orders::new(packet_socket().map_err(error(Step::Socket))?, self.index);
+        let device = self.name.to_owned();
+        let addresses = AddressesHandle { device, orders: orders.clone(), bell: bell.clone() };
+        let edge = Edge::new(edge_config(self.mac, options));
+        let mut sink = Sink::new(sockets, transmit, edge, heard, (bell, orders), timer);
         if options.announces {
             sink.announce();
         }
         let source = Source::new(ring, receiver, reader, posts, wake);
-        Ok(AfPacketDevice { name: self.name.to_owned(), mac: self.mac, mtu: self.mtu, source, sink })
+        Ok(AfPacketDevice { name: self.name.to_owned(), mac: self.mac, mtu: self.mtu, source, sink, addresses })
     }
 }
 

@@ -7,6 +7,7 @@
 //! choice between a short delay and less work for each packet; the crate's README has the figures.
 #![deny(missing_docs)]
 
+mod addresses;
 mod bell;
 pub mod check;
 mod device;
@@ -18,6 +19,7 @@ mod sink;
 mod socket;
 mod source;
 
+pub use addresses::AddressesHandle;
 pub use device::{AfPacketDevice, AfPacketOptions};
 pub use error::{AfPacketError, Step};
 pub use ring::Delivery;

@@ -15,6 +15,7 @@ use lvs_io::l2::{Edge, EdgeCounters, LinkMessage, SendError, Sending};
 use lvs_io::{Clock, MonotonicClock, PacketSink, SinkOffloads, vnet};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
+use crate::addresses::Orders;
 use crate::bell::Bell;
 use crate::ring::{SHORT_MAX, TransmitRing};
 use crate::source::FRAME_HEADROOM;
@@ -35,6 +36,8 @@ pub(crate) struct Sink {
     now: Instant,
     messages: Receiver<LinkMessage>,
     bell: Arc<Bell>,
+    /// What other threads want of the edge.
+    orders: Arc<Orders>,
     timer: OwnedFd,
     armed: Option<Instant>,
     /// Frames the kernel refused.
@@ -78,7 +81,7 @@ impl Sink {
         ring: TransmitRing,
         edge: Edge,
         messages: Receiver<LinkMessage>,
-        bell: Arc<Bell>,
+        (bell, orders): (Arc<Bell>, Arc<Orders>),
         timer: OwnedFd,
     ) -> Self {
         let clock = MonotonicClock::new();
@@ -90,6 +93,7 @@ impl Sink {
             now: clock.now(),
             messages,
             bell,
+            orders,
             timer,
             armed: None,
             refused: 0,
@@ -138,6 +142,7 @@ impl Sink {
     /// Lets the edge work off what it has heard and what is due, and sends what it wants to say.
     fn run_edge(&mut self) -> io::Result<()> {
         self.bell.hear();
+        self.orders.carry_out(&mut self.edge, self.now);
         for message in self.messages.try_iter() {
             self.edge.handle_message(self.now, &message);
         }
