@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use lvs_core::local_address::LocalPorts;
 use lvs_core::service::ClientAddress;
 use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
-use lvs_core::tunnel::{self, Accepts, Tunnel};
+use lvs_core::tunnel::{self, Accepts, Ending, Tunnel, TunnelEnd};
+use lvs_core::wire::fragment::fragment;
 use lvs_core::wire::parse::parse;
 use lvs_core::{
     AddressFamily, ChecksumOffload, Command, Director, DirectorConfig, ForwardMethod, Gso, GsoKind, Instant, Offload,
@@ -71,6 +72,7 @@ pub fn decapsulate(data: &[u8]) {
     let mut storage = Storage::new(bytes).offload(offload);
     let mut packet = storage.packet();
     let Ok(headers) = parse(bytes) else { return };
+    in_parts(bytes, accepts);
     let tunnel = any_tunnel(*choice);
     match tunnel::encapsulate(&mut packet, &headers, &tunnel) {
         Err(_) => assert_eq!((packet.bytes(), packet.offload), (bytes, offload), "left alone"),
@@ -79,6 +81,32 @@ pub fn decapsulate(data: &[u8]) {
             assert_eq!((packet.bytes(), packet.offload), (&bytes[..headers.packet_len], offload), "it comes out again");
         }
     }
+}
+
+/// Any bytes at an end of tunnels that puts parts together, as they are and cut in three, in some order and again.
+fn in_parts(bytes: &[u8], accepts: Accepts) {
+    let addresses = VIPS.map(|vip| vip.parse::<SocketAddr>().expect("a constant").ip());
+    let mut end = TunnelEnd::new(accepts, addresses.to_vec(), Seed::new(7));
+    let mut parts = vec![bytes.to_vec()];
+    let mut buffer = vec![0; bytes.len() + 48];
+    let mtu = bytes.len() / 3 + 40;
+    let _ = fragment(bytes, mtu, 1, &mut buffer, |part| parts.insert(0, part.to_vec()));
+    let mut held = 0;
+    for part in parts.iter().chain(&parts) {
+        let mut storage = Storage::new(part);
+        let mut packet = storage.packet();
+        match end.handle_packet(Instant::ZERO, &mut packet) {
+            Ending::Held => held += 1,
+            Ending::TakenOut => assert!(parse(packet.bytes()).is_ok(), "what comes out is a packet"),
+            Ending::Refused(_) => assert_eq!(packet.bytes(), part, "left alone"),
+            Ending::NotOurs => {}
+        }
+    }
+    while let Some(mut joined) = end.poll_joined() {
+        assert!(parse(joined.packet().bytes()).is_ok(), "what comes out is a packet");
+    }
+    end.handle_timeout(Instant::from_secs(60));
+    assert!(end.counters().parts_timed_out <= held, "no part is given up twice");
 }
 
 fn any_tunnel(choice: u8) -> Tunnel {
