@@ -60,16 +60,18 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn ports() -> impl Strategy<Value = LocalPorts> {
-    (1000..1100u16, 1..30u16, 1..4u16, 0..4u16, 0..30u64).prop_map(|(first, len, shards, shard, quarantine_s)| {
-        LocalPorts {
+    // Often too few to be remembered, so that servers give each other theirs.
+    let remembered_max = prop_oneof![Just(LocalPorts::default().remembered_max), 1..40u32];
+    (1000..1100u16, 1..30u16, 1..4u16, 0..4u16, 0..30u64, remembered_max).prop_map(
+        |(first, len, shards, shard, quarantine_s, remembered_max)| LocalPorts {
             first,
             last: first + len,
             shard: shard % shards,
             shards,
             quarantine: Duration::from_secs(quarantine_s),
-            ..LocalPorts::default()
-        }
-    })
+            remembered_max,
+        },
+    )
 }
 
 /// A director, and what a reader of its connections knows of it.
@@ -164,6 +166,7 @@ impl Run {
             assert_eq!(view.leased + view.free + view.quarantined, self.ports.count(), "{view:?}");
         }
         let leased: u32 = self.desk.director.local_ports(now).iter().map(|view| view.leased).sum();
+        assert!(leased <= self.ports.remembered_max);
         // A connection that has ended keeps its port until it is cleared away.
         assert!(leased as usize >= connections.len());
     }

@@ -61,15 +61,16 @@ fn known_tcp_flows_allocate_nothing() {
 fn known_full_nat_flows_allocate_nothing() {
     for (client, to) in [("198.51.100.7:1024", "192.0.2.1:84"), ("[2001:db8:c::7]:1024", "[2001:db8::1]:84")] {
         let request = tcp(client, to);
-        // The director's seed is the same in each test: so is the local port.
+        // The director's seed is the same in each test: so are the local port and the number the server sees.
         let mut desk = Desk::new(RULES);
-        let _ = desk.send(&request.clone().syn().build());
+        let sent = desk.send(&request.clone().syn().build()).bytes;
+        let isn = u32::from_be_bytes(sent[24..28].try_into().unwrap());
         let local = desk.connections()[0].local.expect("a FullNAT connection has one");
         let reply = tcp("10.0.0.4:84", local);
         check(
             request.clone().syn().build(),
             &[
-                reply.clone().syn().ack().numbers(4, 1001).build(),
+                reply.clone().syn().ack().numbers(4, isn.wrapping_add(1)).build(),
                 request.clone().ack().numbers(1001, 5).payload(b"GET /").build(),
                 reply.ack().payload_len(1400).build(),
                 request.clone().fin().ack().numbers(1006, 5).build(),
