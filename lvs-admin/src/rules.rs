@@ -3,14 +3,14 @@
 
 use core::fmt::Write;
 
-use lvs_core::service::{ClientAddress, FullNatOptions, TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::view::{ServerView, ServiceView};
 use lvs_core::{Command, ForwardMethod, ServiceKey};
 
-use crate::label::{CLIENT_ADDRESSES, Labels, scheduler_flag_names};
+use crate::label::{Labels, scheduler_flag_names};
 use crate::order::sorted;
 use crate::request::{Request, UsageError};
-use crate::{Names, parse_with_names};
+use crate::{Names, additions, parse_with_names};
 
 /// A line that could not be read as a rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -150,21 +150,8 @@ fn write_service(text: &mut String, key: &str, service: &ServiceView) {
     if let Some(flags) = scheduler_flag_names(config) {
         let _ = write!(text, " -b {flags}");
     }
-    write_full_nat(text, config.full_nat);
+    additions::write(text, config);
     text.push('\n');
-}
-
-fn write_full_nat(text: &mut String, options: FullNatOptions) {
-    let name = CLIENT_ADDRESSES.into_iter().find(|(_, kind)| *kind == options.client_address).map(|(name, _)| name);
-    if let Some(name) = name.filter(|_| options.client_address != ClientAddress::None) {
-        let _ = write!(text, " --client-address {name}");
-    }
-    if !options.rewrite_sequence {
-        text.push_str(" --keep-sequence");
-    }
-    if !options.remove_timestamps {
-        text.push_str(" --keep-timestamps");
-    }
 }
 
 fn write_server(

@@ -4,13 +4,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lvs_core::service::{ClientAddress, SchedulerFlags, TunnelChecksum, TunnelConfig};
+use lvs_core::service::{SchedulerFlags, TunnelChecksum, TunnelConfig};
 use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Netmask, Protocol, ServiceConfig, ServiceKey};
 
 use super::values;
-use crate::Names;
 use crate::options::{Found, Group, Groups, Meaning};
 use crate::request::{SyncDaemon, SyncRole, UsageError};
+use crate::{Names, additions};
 
 pub(super) struct Given<'a> {
     names: &'a Names,
@@ -29,7 +29,8 @@ pub(super) struct Given<'a> {
     pub(super) tunnel: TunnelConfig,
     pub(super) daemon: SyncDaemon,
     local_address: Option<IpAddr>,
-    client_address: ClientAddress,
+    /// A service with the options of ours and nothing else.
+    additions: ServiceConfig,
 }
 
 impl<'a> Given<'a> {
@@ -59,7 +60,7 @@ impl<'a> Given<'a> {
                 ttl: 1,
             },
             local_address: None,
-            client_address: ClientAddress::None,
+            additions: ServiceConfig::default(),
         }
     }
 
@@ -138,10 +139,7 @@ impl<'a> Given<'a> {
             Group::LocalAddress => {
                 self.local_address = Some(text.parse().map_err(|_| illegal("local address"))?);
             }
-            Group::ClientAddress => {
-                self.client_address = values::client_address(text).ok_or_else(|| illegal("client address"))?;
-            }
-            _ => {}
+            _ => additions::take(&mut self.additions, group, text)?,
         }
         Ok(())
     }
@@ -213,16 +211,14 @@ impl<'a> Given<'a> {
 
     /// The service, without its scheduler flags.
     pub(super) fn service_config(&self) -> ServiceConfig {
-        let mut config = ServiceConfig::new(self.scheduler);
+        let mut config = self.additions.clone();
+        config.scheduler = self.scheduler.to_owned();
         config.persistence_timeout_s = self.persistence_timeout_s;
         // A mask of all ones is no mask, so that equal services compare equal.
         config.netmask = self
             .netmask
             .filter(|&mask| mask != Netmask::host(AddressFamily::Ipv4) && mask != Netmask::host(AddressFamily::Ipv6));
         config.one_packet = self.groups.has(Group::OnePacket);
-        config.full_nat.client_address = self.client_address;
-        config.full_nat.rewrite_sequence = !self.groups.has(Group::KeepSequence);
-        config.full_nat.remove_timestamps = !self.groups.has(Group::KeepTimestamps);
         config.persistence_engine = (!self.persistence_engine.is_empty()).then(|| self.persistence_engine.to_owned());
         config
     }
