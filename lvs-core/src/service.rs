@@ -133,8 +133,8 @@ pub struct ServiceConfig {
     /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. Each SYN
     /// bounds what comes back to its sender: the clients' limits the servers' segments, the servers' the clients'. With
     /// direct routing and tunnels the servers' SYNs pass the director only where their replies do; else clients learn
-    /// what fits into the tunnel by ICMP, or the servers announce less themselves (`ip route … advmss`). An addition to
-    /// IPVS; default none.
+    /// what fits into the tunnel by ICMP, or the servers announce less themselves (`ip route … advmss`). Not 0. An addition
+    /// to IPVS: `--mss-clamp`; default none.
     pub mss_clamp: Option<u16>,
     /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
     /// configuration adds. Default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on port 21.

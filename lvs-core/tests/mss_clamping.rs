@@ -2,7 +2,7 @@
 
 use lvs_core::tunnel::{Accepts, decapsulate};
 use lvs_core::wire::{mss, parse::parse};
-use lvs_core::{Command, Offload, Protocol, ServiceConfig, ServiceKey};
+use lvs_core::{Command, ControlError, Offload, Protocol, ServiceConfig, ServiceKey};
 use lvs_testkit::{Desk, Packet, Storage, oracle, tcp};
 
 const CLIENT: &str = "198.51.100.7:1024";
@@ -86,6 +86,16 @@ fn a_service_clamps_requests_and_replies() {
         assert_eq!(sent[40..44], mss_option(1400));
         assert_eq!(oracle::checksum_errors(&sent), [""; 0]);
     }
+}
+
+#[test]
+fn segments_of_no_bytes_are_not_asked_for() {
+    let mut desk = Desk::new("-A -t 192.0.2.1:80 -s rr");
+    let key = ServiceKey::address(Protocol::Tcp, VIP.parse().unwrap());
+    let mut config = ServiceConfig::new("rr");
+    config.mss_clamp = Some(0);
+    let refused = desk.director.apply(desk.now, &Command::EditService(key, config));
+    assert_eq!(refused, Err(ControlError::Invalid("mss_clamp")));
 }
 
 #[test]
