@@ -7,6 +7,7 @@ use lvs_core::ServiceConfig;
 use lvs_core::service::ClientAddress;
 
 use crate::options::Group;
+use crate::parse::values::number;
 use crate::request::UsageError;
 
 /// Takes one option in; those that are not of ours, or not about services, change nothing.
@@ -18,6 +19,10 @@ pub(crate) fn take(config: &mut ServiceConfig, group: Group, text: &str) -> Resu
         }
         Group::KeepSequence => config.full_nat.rewrite_sequence = false,
         Group::KeepTimestamps => config.full_nat.remove_timestamps = false,
+        Group::MssClamp => {
+            let most = number(text, 1, u16::MAX.into()).ok_or_else(|| illegal("mss-clamp"))?;
+            config.mss_clamp = Some(most);
+        }
         _ => {}
     }
     Ok(())
@@ -34,6 +39,9 @@ pub(crate) fn write(text: &mut String, config: &ServiceConfig) {
     }
     if !full_nat.remove_timestamps {
         text.push_str(" --keep-timestamps");
+    }
+    if let Some(most) = config.mss_clamp {
+        let _ = write!(text, " --mss-clamp {most}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every option ipvsadm 1.31 knows, and the scanner that cuts an argument list into them.
 //! Decides what an option is and which words are its value, never what they mean.
-//! What is ours and not ipvsadm's (FullNAT) stands at the end of each list, in DPVS's words where it has some.
+//! What is ours and not ipvsadm's stands at the end of each list, FullNAT in DPVS's words where it has some.
 //! Option syntax as popt's: `-t X`, `-tX`, `-t=X`, bundles (`-Ln`), `--long X`, `--long=X`, `--`; no abbreviations.
 
 use crate::UsageError;
@@ -88,11 +88,12 @@ pub(crate) enum Group {
     ClientAddress,
     KeepSequence,
     KeepTimestamps,
+    MssClamp,
 }
 
 impl Group {
     /// In ipvsadm's order, with the names it uses in its complaints.
-    pub(crate) const ALL: [(Self, &'static str); 38] = [
+    pub(crate) const ALL: [(Self, &'static str); 39] = [
         (Self::Numeric, "numeric"),
         (Self::Connection, "connection"),
         (Self::Service, "service-address"),
@@ -131,6 +132,7 @@ impl Group {
         (Self::ClientAddress, "client-address"),
         (Self::KeepSequence, "keep-sequence"),
         (Self::KeepTimestamps, "keep-timestamps"),
+        (Self::MssClamp, "mss-clamp"),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -289,7 +291,7 @@ const fn valued(long: &'static str, short: Option<char>, meaning: Meaning) -> Sp
 }
 
 /// ipvsadm(8), and `ipvsadm -h`.
-static OPTIONS: [Spec; 64] = [
+static OPTIONS: [Spec; 65] = [
     flag("add-service", Some('A'), Meaning::AddService),
     flag("edit-service", Some('E'), Meaning::EditService),
     flag("delete-service", Some('D'), Meaning::DeleteService),
@@ -355,4 +357,5 @@ static OPTIONS: [Spec; 64] = [
     valued("client-address", None, Meaning::Plain(Group::ClientAddress)),
     flag("keep-sequence", None, Meaning::Plain(Group::KeepSequence)),
     flag("keep-timestamps", None, Meaning::Plain(Group::KeepTimestamps)),
+    valued("mss-clamp", None, Meaning::Plain(Group::MssClamp)),
 ];

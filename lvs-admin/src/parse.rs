@@ -4,7 +4,7 @@
 
 mod check;
 mod given;
-mod values;
+pub(crate) mod values;
 
 use core::time::Duration;
 

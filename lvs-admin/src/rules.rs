@@ -98,8 +98,9 @@ fn numbered<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = (usize,
 /// The rules that make these services, sorted as listings are: `ipvsadm -S`.
 ///
 /// What has no option is not written: slow start, MTU overrides, a mask without persistence. A server on the director's
-/// own host or with bypass is written `-m`, the nearest ipvsadm has. What FullNAT needs is written in options of ours,
-/// and only where it is used: `--fullnat`, `--client-address`, `--keep-sequence`, `--keep-timestamps`, `--add-laddr`.
+/// own host or with bypass is written `-m`, the nearest ipvsadm has. What IPVS never had is written in options of ours,
+/// and only where it is used: `--fullnat`, `--client-address`, `--keep-sequence`, `--keep-timestamps`, `--add-laddr`,
+/// `--mss-clamp`.
 pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> String {
     let labels = Labels::new(options.numeric, names);
     let mut text = String::new();

@@ -80,6 +80,16 @@ fn scheduler_flags_have_general_and_scheduler_names() {
 }
 
 #[test]
+fn a_service_bounds_the_segments_its_syns_announce() {
+    check_service("--mss-clamp 1400", |service| service.mss_clamp = Some(1400));
+    check_service("--mss-clamp=1 -s rr", |service| {
+        service.mss_clamp = Some(1);
+        service.scheduler = "rr".to_owned();
+    });
+    check_service("--mss-clamp 65535", |service| service.mss_clamp = Some(65_535));
+}
+
+#[test]
 fn every_kind_of_service_can_be_named() {
     let delete = |key| Request::Apply(Command::DeleteService(key));
     let address = |protocol, at: &str| ServiceKey::address(protocol, at.parse().unwrap());

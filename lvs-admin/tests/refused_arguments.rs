@@ -41,6 +41,15 @@ fn options_of_our_own_are_refused_in_the_same_words() {
             2,
             "Illegal 'keep-sequence' option with the 'add-server' command",
         ),
+        ("-A -t 1.2.3.4:80 --mss-clamp", 255, "--mss-clamp: missing argument"),
+        ("-A -t 1.2.3.4:80 --mss-clamp 0", 2, "illegal mss-clamp specified"),
+        ("-A -t 1.2.3.4:80 --mss-clamp 65536", 2, "illegal mss-clamp specified"),
+        ("-A -t 1.2.3.4:80 --mss-clamp 1400 --mss-clamp 1400", 2, "multiple 'mss-clamp' options specified"),
+        (
+            "-a -t 1.2.3.4:80 -r 10.0.0.1 --mss-clamp 1400",
+            2,
+            "Illegal 'mss-clamp' option with the 'add-server' command",
+        ),
     ]);
 }
 

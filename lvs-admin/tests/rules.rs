@@ -132,6 +132,15 @@ fn full_nat_is_saved_in_options_of_our_own() {
 }
 
 #[test]
+fn what_ipvs_never_had_is_saved_behind_what_it_has() {
+    let saved = concat!(
+        "-A -t 192.0.2.80:80 -s sh -p 9 -b sh-port --client-address toa --mss-clamp 1400\n",
+        "-A -u 192.0.2.80:53 -s rr -o --mss-clamp 536\n",
+    );
+    check(saved, NUMERIC, saved);
+}
+
+#[test]
 fn blank_lines_and_the_program_s_name_are_skipped() {
     let plain = parse_rules("-A -t 192.0.2.80:80 -s rr\n").unwrap();
     assert_eq!(plain.len(), 1);
@@ -239,18 +248,29 @@ fn any_config() -> impl Strategy<Value = ServiceConfig> {
     let timeout_s = prop::option::of(1..=2_678_400_u32);
     let mask = prop::option::of(any::<std::net::Ipv4Addr>().prop_map(Netmask::V4));
     let engine = prop::option::of(Just("sip".to_owned()));
-    (scheduler, 0..8_u8, timeout_s, mask, any::<bool>(), engine, any_full_nat()).prop_map(
-        |(scheduler, flags, timeout_s, netmask, one_packet, persistence_engine, full_nat)| {
-            let mut config = ServiceConfig::new(scheduler);
+    (scheduler, 0..8_u8, timeout_s, mask, any::<bool>(), engine, any_additions()).prop_map(
+        |(scheduler, flags, timeout_s, netmask, one_packet, persistence_engine, additions)| {
+            let mut config = additions;
+            config.scheduler = scheduler.to_owned();
             config.scheduler_flags = SchedulerFlags(flags);
             config.persistence_timeout_s = timeout_s;
             config.netmask = netmask;
             config.one_packet = one_packet;
             config.persistence_engine = persistence_engine;
-            config.full_nat = full_nat;
             config
         },
     )
+}
+
+/// A service with whatever IPVS never had.
+fn any_additions() -> impl Strategy<Value = ServiceConfig> {
+    let mss_clamp = prop::option::of(1..=u16::MAX);
+    (any_full_nat(), mss_clamp).prop_map(|(full_nat, mss_clamp)| {
+        let mut config = ServiceConfig::default();
+        config.full_nat = full_nat;
+        config.mss_clamp = mss_clamp;
+        config
+    })
 }
 
 fn any_full_nat() -> impl Strategy<Value = FullNatOptions> {

@@ -95,6 +95,7 @@ impl Action {
                 ClientAddress,
                 KeepSequence,
                 KeepTimestamps,
+                MssClamp,
             ]),
             Self::DeleteService | Self::Zero => Groups::of(&[Service]),
             Self::AddServer | Self::EditServer => Groups::of(&[

@@ -10,7 +10,7 @@ use crate::Names;
 use crate::request::UsageError;
 
 /// A decimal number between `min` and `max`, with leading blanks and a sign if need be (`strtol`).
-pub(super) fn number<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Option<T> {
+pub(crate) fn number<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Option<T> {
     let text = text.trim_start_matches(C_BLANKS);
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
