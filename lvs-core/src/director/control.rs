@@ -352,6 +352,9 @@ fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlEr
     if config.tunnel.kind == TunnelKind::Gue && config.tunnel.port == 0 {
         return Err(ControlError::Invalid("a GUE tunnel needs a port"));
     }
+    if config.mtu == Some(0) {
+        return Err(ControlError::Invalid("mtu"));
+    }
     Ok(())
 }
 
