@@ -89,11 +89,19 @@ pub(crate) enum Group {
     KeepSequence,
     KeepTimestamps,
     MssClamp,
+    Helper,
+    TcpTimeout,
+    TcpFinTimeout,
+    UdpTimeout,
+    SlowStart,
+    OnServerGone,
+    ReuseReschedules,
+    Mtu,
 }
 
 impl Group {
     /// In ipvsadm's order, with the names it uses in its complaints.
-    pub(crate) const ALL: [(Self, &'static str); 39] = [
+    pub(crate) const ALL: [(Self, &'static str); 47] = [
         (Self::Numeric, "numeric"),
         (Self::Connection, "connection"),
         (Self::Service, "service-address"),
@@ -133,6 +141,14 @@ impl Group {
         (Self::KeepSequence, "keep-sequence"),
         (Self::KeepTimestamps, "keep-timestamps"),
         (Self::MssClamp, "mss-clamp"),
+        (Self::Helper, "helper"),
+        (Self::TcpTimeout, "tcp-timeout"),
+        (Self::TcpFinTimeout, "tcpfin-timeout"),
+        (Self::UdpTimeout, "udp-timeout"),
+        (Self::SlowStart, "slow-start"),
+        (Self::OnServerGone, "on-server-gone"),
+        (Self::ReuseReschedules, "reuse-reschedules"),
+        (Self::Mtu, "mtu"),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -291,7 +307,7 @@ const fn valued(long: &'static str, short: Option<char>, meaning: Meaning) -> Sp
 }
 
 /// ipvsadm(8), and `ipvsadm -h`.
-static OPTIONS: [Spec; 65] = [
+static OPTIONS: [Spec; 73] = [
     flag("add-service", Some('A'), Meaning::AddService),
     flag("edit-service", Some('E'), Meaning::EditService),
     flag("delete-service", Some('D'), Meaning::DeleteService),
@@ -358,4 +374,12 @@ static OPTIONS: [Spec; 65] = [
     flag("keep-sequence", None, Meaning::Plain(Group::KeepSequence)),
     flag("keep-timestamps", None, Meaning::Plain(Group::KeepTimestamps)),
     valued("mss-clamp", None, Meaning::Plain(Group::MssClamp)),
+    valued("helper", None, Meaning::Plain(Group::Helper)),
+    valued("tcp-timeout", None, Meaning::Plain(Group::TcpTimeout)),
+    valued("tcpfin-timeout", None, Meaning::Plain(Group::TcpFinTimeout)),
+    valued("udp-timeout", None, Meaning::Plain(Group::UdpTimeout)),
+    valued("slow-start", None, Meaning::Plain(Group::SlowStart)),
+    valued("on-server-gone", None, Meaning::Plain(Group::OnServerGone)),
+    flag("reuse-reschedules", None, Meaning::Plain(Group::ReuseReschedules)),
+    valued("mtu", None, Meaning::Plain(Group::Mtu)),
 ];

@@ -97,10 +97,10 @@ fn numbered<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = (usize,
 
 /// The rules that make these services, sorted as listings are: `ipvsadm -S`.
 ///
-/// What has no option is not written: slow start, MTU overrides, a mask without persistence. A server on the director's
+/// What has no effect is not written: a mask without persistence, a slow start of no time. A server on the director's
 /// own host or with bypass is written `-m`, the nearest ipvsadm has. What IPVS never had is written in options of ours,
-/// and only where it is used: `--fullnat`, `--client-address`, `--keep-sequence`, `--keep-timestamps`, `--add-laddr`,
-/// `--mss-clamp`.
+/// behind ipvsadm's and only where it is used. Names of schedulers and helpers that have blanks in them, or are empty,
+/// cannot be read back.
 pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> String {
     let labels = Labels::new(options.numeric, names);
     let mut text = String::new();
@@ -177,6 +177,9 @@ fn write_server(
     }
     if options.thresholds && (config.upper_threshold != 0 || config.lower_threshold != 0) {
         let _ = write!(text, " -x {} -y {}", config.upper_threshold, config.lower_threshold);
+    }
+    if let Some(mtu) = config.mtu {
+        let _ = write!(text, " --mtu {mtu}");
     }
     text.push('\n');
 }

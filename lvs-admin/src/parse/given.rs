@@ -28,6 +28,7 @@ pub(super) struct Given<'a> {
     pub(super) lower_threshold: u32,
     pub(super) tunnel: TunnelConfig,
     pub(super) daemon: SyncDaemon,
+    pub(super) mtu: Option<u16>,
     local_address: Option<IpAddr>,
     /// A service with the options of ours and nothing else.
     additions: ServiceConfig,
@@ -59,6 +60,7 @@ impl<'a> Given<'a> {
                 port: 8848,
                 ttl: 1,
             },
+            mtu: None,
             local_address: None,
             additions: ServiceConfig::default(),
         }
@@ -138,6 +140,9 @@ impl<'a> Given<'a> {
             Group::McastTtl => self.daemon.ttl = values::number(text, 1, 255).ok_or_else(|| illegal("mcast-ttl"))?,
             Group::LocalAddress => {
                 self.local_address = Some(text.parse().map_err(|_| illegal("local address"))?);
+            }
+            Group::Mtu => {
+                self.mtu = Some(values::number(text, 1, u16::MAX.into()).ok_or_else(|| illegal("mtu"))?);
             }
             _ => additions::take(&mut self.additions, group, text)?,
         }
