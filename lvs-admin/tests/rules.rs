@@ -8,8 +8,8 @@ use lvs_admin::{Names, Request, SaveOptions, parse_rules, restore, save};
 use lvs_core::service::{ClientAddress, FullNatOptions, SchedulerFlags, SlowStart};
 use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::view::ServiceView;
-use lvs_core::{AddressFamily, Command, ForwardMethod, Netmask, OnServerGone, Protocol};
-use lvs_core::{ServerConfig, ServiceConfig, ServiceKey, ServiceTimeouts};
+use lvs_core::{AddressFamily, Command, Director, DirectorConfig, ForwardMethod, Instant, Netmask, OnServerGone};
+use lvs_core::{Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey, ServiceTimeouts};
 use proptest::prelude::*;
 use table::{from_commands, table};
 
@@ -146,6 +146,23 @@ fn what_ipvs_never_had_is_saved_behind_what_it_has() {
     );
     let options = SaveOptions { thresholds: true, ..NUMERIC };
     check(saved, options, saved);
+}
+
+#[test]
+fn a_director_made_from_rules_is_saved_as_the_same_rules() {
+    let rules = concat!(
+        "-A -t 192.0.2.80:21 -s wlc -p 9 --mss-clamp 1400 --helper ftp --tcp-timeout 8589934 --tcpfin-timeout 0.5 \
+         --udp-timeout 30 --slow-start 60,102,1024 --on-server-gone icmp-unreachable --reuse-reschedules\n",
+        "-a -t 192.0.2.80:21 -r 10.0.0.2:21 -m -w 3 --mtu 1400\n",
+        "-A -t [2001:db8::80]:80 -s rr --client-address proxy-v2 --keep-sequence --keep-timestamps --mss-clamp 1200\n",
+        "--add-laddr -t [2001:db8::80]:80 --local-address 10.0.0.200\n",
+        "-a -t [2001:db8::80]:80 -r 10.0.0.2:8080 --fullnat -w 1 --mtu 9000\n",
+    );
+    let mut director = Director::new(DirectorConfig::default(), Seed::new(1));
+    for command in parse_rules(rules).unwrap() {
+        director.apply(Instant::ZERO, &command).unwrap();
+    }
+    assert_eq!(save(&director.services(Instant::ZERO), NUMERIC, &Names::none()), rules);
 }
 
 #[test]
