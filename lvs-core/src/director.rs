@@ -18,6 +18,7 @@ mod outbox;
 mod related;
 mod server_first;
 mod server_timers;
+mod steady;
 mod super_packet;
 mod timeout;
 mod tunnel_error;
@@ -141,6 +142,12 @@ impl Director {
     /// leave the bytes as they came.
     pub fn handle_packet(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
         let now = self.advance(now);
+        self.steady(now, packet).unwrap_or_else(|| self.handle_any(now, packet))
+    }
+
+    /// The same without the short way.
+    #[inline(never)]
+    fn handle_any(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
         let verdict = match &parse::parse(packet.bytes()) {
             Ok(headers) => self.dispatch(now, packet, headers),
             Err(reason) => Verdict::Drop(*reason),

@@ -13,7 +13,7 @@ use ahash::RandomState;
 
 use crate::connection::half_open::HalfOpenList;
 use crate::connection::index::HashIndex;
-use crate::connection::store::Store;
+use crate::connection::store::{Store, Tenant};
 use crate::connection::{Connection, ConnectionId, State};
 use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
@@ -59,6 +59,7 @@ impl ConnectionTable {
 
     /// The hash under which a flow is found, from its protocol and client endpoint: the source of a request, the
     /// destination of a reply.
+    #[inline]
     pub(crate) fn hash_request(&self, protocol: Protocol, client: Endpoint) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         write_endpoint(&mut hasher, protocol, client);
@@ -79,6 +80,21 @@ impl ConnectionTable {
         let node = self.index.first(hash)?;
         let (_, connection) = self.store.at(node / 2)?;
         Some((connection.deadline, connection.in_packets))
+    }
+
+    /// The newest connection whose client has this hash, if that is how it is filed. It may be somebody else's, and it may
+    /// have ended.
+    #[inline]
+    pub(crate) fn newest(&self, hash: u64) -> Option<(ConnectionId, &Connection)> {
+        let node = self.index.first(hash)?;
+        let (handle, connection) = self.store.at(node / 2)?;
+        (node == by_client(node / 2)).then_some((ConnectionId(handle), connection))
+    }
+
+    /// Whether there are connections whose client port is not known yet.
+    #[inline]
+    pub(crate) fn awaits_client_ports(&self) -> bool {
+        self.no_client_port_count > 0
     }
 
     /// The live connection of a packet from `client` to `virtual_endpoint`.
@@ -209,6 +225,12 @@ impl ConnectionTable {
     /// The connection, unless it is gone. The fields of its key, its state and its timer are not for the caller to write.
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.store.get_mut(id.0)
+    }
+
+    /// The same, with its timer.
+    #[inline]
+    pub(crate) fn tenant(&mut self, id: ConnectionId) -> Option<Tenant<'_, Connection>> {
+        self.store.tenant(id.0)
     }
 
     /// Moves a connection to its next state. Returns whether it is still there.

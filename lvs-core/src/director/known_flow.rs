@@ -9,6 +9,7 @@ use super::accounting::Count;
 use super::look::FlowEnd;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
+use crate::connection::timeouts::Timeouts;
 use crate::connection::{Connection, ConnectionId, Role, State};
 use crate::defence::is_on;
 use crate::drop_reason::DropReason;
@@ -18,6 +19,7 @@ use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
 use crate::service::server_table::{Place, ServerRecord};
+use crate::service::table::Service;
 use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
@@ -163,7 +165,7 @@ impl Director {
     }
 
     /// Whether the connection's server is the director's own host. With FullNAT it is a host like any other.
-    fn is_local(&self, connection: &Connection) -> bool {
+    pub(super) fn is_local(&self, connection: &Connection) -> bool {
         match connection.forward {
             ForwardMethod::Local => true,
             ForwardMethod::FullNat => false,
@@ -302,18 +304,11 @@ impl Director {
 
     /// How long a connection of this server lives in this state: by its service, else by the director.
     pub(super) fn timeout_of(&self, server: Option<ServerId>, state: State) -> Duration {
-        self.service_timeout(server, state).unwrap_or_else(|| self.timeouts.of(state))
-    }
-
-    fn service_timeout(&self, server: Option<ServerId>, state: State) -> Option<Duration> {
-        let Place::Listed { service, .. } = self.servers.get(server?)?.place else { return None };
-        let timeouts = self.services.get(service)?.config.timeouts?;
-        match state {
-            State::Tcp(TcpState::Established) => timeouts.tcp,
-            State::Tcp(TcpState::FinWait) => timeouts.tcp_fin,
-            State::Udp => timeouts.udp,
-            _ => None,
-        }
+        let service = server.and_then(|id| self.servers.get(id)).and_then(|record| match record.place {
+            Place::Listed { service, .. } => self.services.get(service),
+            Place::Trash { .. } => None,
+        });
+        timeout_in(service, &self.timeouts, state)
     }
 
     /// A packet from a NAT server that belongs to no connection: port unreachable (`nat_icmp_send`).
@@ -384,6 +379,18 @@ impl Director {
 /// What seeds are derived for: identifications, and GUE's source ports. Far from the schedulers' numbers.
 pub(super) const IDENTIFICATION: u64 = u64::MAX;
 const SOURCE_PORTS: u64 = u64::MAX - 1;
+
+/// How long a connection of this service lives in this state: by the service's own timeouts, else by the director's.
+#[inline(always)]
+pub(super) fn timeout_in(service: Option<&Service>, timeouts: &Timeouts, state: State) -> Duration {
+    let own = service.and_then(|service| service.config.timeouts).and_then(|own| match state {
+        State::Tcp(TcpState::Established) => own.tcp,
+        State::Tcp(TcpState::FinWait) => own.tcp_fin,
+        State::Udp => own.udp,
+        _ => None,
+    });
+    own.unwrap_or_else(|| timeouts.of(state))
+}
 
 /// The length that is counted: of the whole packet, less an IPv6 fragment header, as if it had been reassembled.
 pub(super) fn datagram_len(headers: &Headers) -> u64 {
