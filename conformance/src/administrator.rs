@@ -31,7 +31,7 @@ pub struct Printed {
 impl Administrator {
     /// One who has not done anything yet.
     pub fn new() -> Self {
-        Self { names: Names::from_files("http-alt 8080/tcp\n", ""), sysctls: Remembered::default() }
+        Self { names: Names::from_files(SERVICES, ""), sysctls: Remembered::default() }
     }
 
     /// Runs `ipvsadm` with a command line's arguments.
@@ -171,3 +171,6 @@ const FTP_PORT: u16 = 21;
 const REFUSED: i64 = 255;
 /// ipvsadm's exit status when the service to be listed does not exist.
 const NOT_LISTED: i64 = 1;
+/// The recorder's `/etc/services` (Debian 12), as far as recordings use its ports.
+const SERVICES: &str = "domain 53/tcp\ndomain 53/udp\nhttp 80/tcp\nhttps 443/tcp\nhttps 443/udp\n\
+    openvpn 1194/tcp\nopenvpn 1194/udp\nsip 5060/tcp\nsip 5060/udp\nhttp-alt 8080/tcp\n";

@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 
 /// Every recording of the corpus, sorted by name.
 pub fn files() -> std::io::Result<Vec<PathBuf>> {
+    files_in(&folder().join("goldens"))
+}
+
+/// Every recording of a folder, sorted by name.
+pub fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder().join("goldens"))? {
+    for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
             files.push(path);

@@ -1,5 +1,5 @@
-//! `lvs-conformance [--topic T] [--all] [FILE.json…]`: replays recordings, one line a file, differences below it.
-//! Without files: the whole corpus. Exit status 1 if any failed, 2 for a wrong command line or an unreadable corpus.
+//! `lvs-conformance [--topic T] [--all] [--dir FOLDER] [FILE.json…]`: replays recordings, one line a file, differences
+//! below it. Without files or a folder: the whole corpus. Exit status 1 if any failed, 2 for a wrong command line or an unreadable corpus.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,14 +9,16 @@ use lvs_conformance::corpus;
 use lvs_conformance::golden::Golden;
 use lvs_conformance::replay::{Failure, replay};
 
-const USAGE: &str = "usage: lvs-conformance [--topic TOPIC] [--all] [FILE.json...]
+const USAGE: &str = "usage: lvs-conformance [--topic TOPIC] [--all] [--dir FOLDER] [FILE.json...]
   --topic TOPIC  only recordings of this topic (nat, nat6, sched, ...)
   --all          every failing step, not only the first
-  without files the whole corpus is replayed";
+  --dir FOLDER   every recording in this folder
+  without files or folders the whole corpus is replayed";
 
 struct Options {
     topic: Option<String>,
     shows_all: bool,
+    folders: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
@@ -36,8 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let files = if options.files.is_empty() { corpus::files() } else { Ok(options.files.clone()) };
-    let files = match files {
+    let files = match wanted(&options) {
         Ok(files) => files,
         Err(error) => {
             eprintln!("the corpus cannot be read: {error}");
@@ -51,12 +52,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// The recordings asked for; all of the corpus if none was.
+fn wanted(options: &Options) -> io::Result<Vec<PathBuf>> {
+    if options.files.is_empty() && options.folders.is_empty() {
+        return corpus::files();
+    }
+    let mut files = options.files.clone();
+    for folder in &options.folders {
+        files.extend(corpus::files_in(folder)?);
+    }
+    Ok(files)
+}
+
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { topic: None, shows_all: false, files: Vec::new() };
+    let mut options = Options { topic: None, shows_all: false, folders: Vec::new(), files: Vec::new() };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--topic" => options.topic = Some(arguments.next().ok_or("--topic needs a name")?),
             "--all" => options.shows_all = true,
+            "--dir" => options.folders.push(arguments.next().ok_or("--dir needs a folder")?.into()),
             "-h" | "--help" => return Err(USAGE.into()),
             flag if flag.starts_with('-') => return Err(format!("unknown option {flag}\n{USAGE}")),
             file => options.files.push(file.into()),

@@ -51,6 +51,18 @@ fn only_the_wanted_topic_is_replayed() {
 }
 
 #[test]
+fn a_folder_stands_for_the_recordings_in_it() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("folder");
+    std::fs::create_dir_all(&folder).expect("the folder is made");
+    std::fs::copy(golden("nat_tcp"), folder.join("nat_tcp.json")).expect("the copy is written");
+    std::fs::write(folder.join("notes.txt"), "no recording").expect("the note is written");
+    let (text, status) = run(&["--dir", folder.to_str().expect("a path")]);
+    assert_eq!(text, "ok nat_tcp\n1 passed, 0 failed, 0 skipped\n");
+    assert_eq!(status, Some(0));
+    assert_eq!(run(&["--dir"]), (String::new(), Some(2)));
+}
+
+#[test]
 fn a_file_that_is_no_recording_fails_with_the_reason() {
     let file = altered("nat_tcp", "\"format\":1", "\"format\":9");
     let (text, status) = run(&[file.to_str().expect("a path"), "missing.json"]);

@@ -55,9 +55,10 @@ pub(crate) fn scheduler_flag_names(config: &ServiceConfig) -> Option<String> {
 }
 
 /// How a server learns its client's address, as `--client-address` has it.
-pub(crate) const CLIENT_ADDRESSES: [(&str, ClientAddress); 4] = [
+pub(crate) const CLIENT_ADDRESSES: [(&str, ClientAddress); 5] = [
     ("none", ClientAddress::None),
     ("toa", ClientAddress::Toa),
+    ("uoa", ClientAddress::Uoa),
     ("proxy-v1", ClientAddress::ProxyV1),
     ("proxy-v2", ClientAddress::ProxyV2),
 ];

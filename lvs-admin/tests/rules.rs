@@ -123,6 +123,7 @@ fn full_nat_is_saved_in_options_of_our_own() {
         "--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.201\n",
         "--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.200\n",
         "-a -t 192.0.2.80:80 -r 10.0.0.2:8080 --fullnat -w 3\n",
+        "-A -u 192.0.2.80:53 -s rr --client-address uoa\n",
         "-A -t [2001:db8::80]:80 -s rr --client-address proxy-v2 --keep-sequence\n",
         "--add-laddr -t [2001:db8::80]:80 --local-address 10.0.0.200\n",
         "-a -t [2001:db8::80]:80 -r 10.0.0.2:8080 --fullnat -w 1\n",
@@ -253,7 +254,8 @@ fn any_config() -> impl Strategy<Value = ServiceConfig> {
 }
 
 fn any_full_nat() -> impl Strategy<Value = FullNatOptions> {
-    let kinds = [ClientAddress::None, ClientAddress::Toa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
+    let kinds =
+        [ClientAddress::None, ClientAddress::Toa, ClientAddress::Uoa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
     let booleans = (any::<bool>(), any::<bool>());
     (prop::sample::select(kinds.to_vec()), booleans).prop_map(
         |(client_address, (rewrite_sequence, remove_timestamps))| FullNatOptions {

@@ -315,6 +315,10 @@ impl Director {
             Outcome::RelatedRequest(id, related) => (self.related_request(id, packet, headers, &related), None),
             Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
             Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
+            Outcome::PathMtu { address, mtu } => {
+                self.servers.learn_path_mtu(now, address, mtu);
+                (Verdict::Drop(DropReason::PathMtuLearned), None)
+            }
             Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
             Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),
             Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
@@ -322,6 +326,9 @@ impl Director {
             Outcome::ServerFirst(opened) => self.server_first(now, *opened, packet, headers),
         };
         if let Some(id) = look.given_up {
+            if flow.is_none() && matches!(verdict, Verdict::Reply { .. }) {
+                self.count_refusal(id, packet.len());
+            }
             self.give_up(now, id);
         }
         (verdict, flow)

@@ -33,6 +33,8 @@ pub enum PassReason {
     FtpDataPort,
     /// An ICMP message that is no error, or quotes nothing we track.
     UnrelatedIcmp,
+    /// An ICMP error about a flow of ours that is not for the client: it was sent to the host itself, and only counts.
+    IcmpForTheHost,
     /// A fragment of a datagram that is not ours.
     UnknownFragment,
     /// The port is unreadable and the destination not virtual.
@@ -50,6 +52,7 @@ impl fmt::Display for PassReason {
             Self::FtpDataSource => "client port 20 (FTP data) is never scheduled",
             Self::FtpDataPort => "the FTP service has no server for this data port",
             Self::UnrelatedIcmp => "an ICMP message about nothing we track",
+            Self::IcmpForTheHost => "an ICMP error about a flow of ours, but sent to the host itself",
             Self::UnknownFragment => "a fragment of a datagram that is not ours",
             Self::NoPorts => "its ports cannot be read and its destination is not virtual",
         })

@@ -5,6 +5,24 @@
 //! Each pair of real server and local address has its own ports (a *lane*), made when it is first used. A lane hands out
 //! ports that have rested, oldest first, then ports it has not used yet, in an order drawn from the seed. Both take
 //! constant work. Source: the published behaviour of DPVS and Alibaba LVS.
+//!
+//! A service needs local addresses of its servers' family. Whoever carries the packets sees to it that the servers'
+//! replies to them ([`crate::Director::local_addresses`]) reach the director:
+//!
+//! ```
+//! use lvs_core::{Command, Director, DirectorConfig, Instant, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey};
+//!
+//! let mut director = Director::new(DirectorConfig::default(), Seed::new(0x5eed));
+//! let web = ServiceKey::address(Protocol::Tcp, "192.0.2.80:80".parse().unwrap());
+//! for command in [
+//!     Command::AddService(web, ServiceConfig::new("rr")),
+//!     Command::AddLocalAddress(web, "10.0.0.200".parse().unwrap()),
+//!     Command::AddServer(web, ServerConfig::full_nat("10.1.0.2:8080".parse().unwrap())),
+//! ] {
+//!     director.apply(Instant::ZERO, &command).unwrap();
+//! }
+//! assert_eq!(director.local_addresses().count(), 1);
+//! ```
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -108,6 +108,7 @@ pub mod wlc;
 pub mod wrr;
 
 mod destination_cache;
+mod least_rank;
 mod registry;
 #[cfg(test)]
 mod script;
@@ -122,6 +123,7 @@ use crate::rng::Seed;
 use crate::service::{RealServer, SchedulerFlags, ServerId};
 use crate::settings::Settings;
 use crate::time::Instant;
+pub use least_rank::LeastRank;
 pub use registry::{SchedulerFactory, SchedulerRegistry};
 
 /// Who asks for a server.

@@ -130,8 +130,11 @@ pub struct ServiceConfig {
     pub one_packet: bool,
     /// Persistence engine; only `sip` exists. ipvsadm: `--pe`.
     pub persistence_engine: Option<String>,
-    /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. An
-    /// addition to IPVS for tunnels, which make the way shorter than hosts believe; default none.
+    /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. Each SYN
+    /// bounds what comes back to its sender: the clients' limits the servers' segments, the servers' the clients'. With
+    /// direct routing and tunnels the servers' SYNs pass the director only where their replies do; else clients learn
+    /// what fits into the tunnel by ICMP, or the servers announce less themselves (`ip route … advmss`). An addition to
+    /// IPVS; default none.
     pub mss_clamp: Option<u16>,
     /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
     /// configuration adds. Default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on port 21.
@@ -281,12 +284,19 @@ pub enum ClientAddress {
     #[default]
     None,
     /// A TCP option (kind 254, as DPVS) in every segment of the client until the server's first data has arrived; for
-    /// servers with a TOA kernel module. TCP only. Where header, MTU or buffer have no room the segment goes without, and
-    /// [`crate::Director::client_addresses_omitted`] counts it.
+    /// servers with a TOA kernel module. TCP only. A fragment goes without, and so does a segment where header, MTU or
+    /// buffer have no room; [`crate::Director::client_addresses_omitted`] counts them.
     Toa,
+    /// For UDP what TOA is for TCP: a header between IP and UDP (protocol 248, DPVS's default form) in the first three
+    /// datagrams of a connection, for servers with a UOA kernel module; others refuse these datagrams. UDP only. A
+    /// datagram without room for it, a fragmented one or a super-packet leaves as it is; the header then travels with an
+    /// empty datagram beside it ([`crate::Director::poll_transmit`]). Where there is no room for that one either,
+    /// [`crate::Director::client_addresses_omitted`] counts it.
+    Uoa,
     /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only.
     ProxyV1,
-    /// A PROXY protocol header, version 2 (binary), before a TCP client's first byte and in every UDP datagram.
+    /// A PROXY protocol header, version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams
+    /// that come in fragments or as a super-packet are dropped ([`crate::DropReason::NotForwardable`]).
     ProxyV2,
 }
 
@@ -345,6 +355,10 @@ pub enum TunnelChecksum {
 }
 
 /// A real server's tunnel. Only used with [`ForwardMethod::Tunnel`].
+///
+/// ICMP errors about the tunnel's own packets are relayed to the client, and the path MTU they report is remembered for
+/// ten minutes, for IPv4 in IPv4 only, as in Linux. Where one end is IPv6 and the way is shorter than the server side's
+/// link, say so in [`ServerConfig::mtu`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TunnelConfig {
     /// The encapsulation.

@@ -194,7 +194,7 @@ proptest! {
         client6 in strategy::endpoint(true),
         isn in any::<u32>(),
         data_len in 1..1000u32,
-        kind in prop::sample::select(vec!["none", "toa", "proxy-v1", "proxy-v2"]),
+        kind in prop::sample::select(vec!["none", "toa", "uoa", "proxy-v1", "proxy-v2"]),
     ) {
         prop_assume!(client.port() != 20 && client6.port() != 20); // FTP data is never scheduled
         let rules = RULES.replace(" -s rr\n", &format!(" -s rr --client-address {kind}\n"));

@@ -1,10 +1,11 @@
-//! AH and ESP have no ports: they follow the key exchange (UDP 500) between the same addresses.
+//! AH and ESP have no ports: they follow the key exchange (UDP 500) between the same addresses. In IPv6 AH is an extension
+//! header instead, and the ports are behind it.
 
 use std::time::Duration;
 
 use lvs_core::{DirectorConfig, ServiceConfig, Verdict};
 use lvs_testkit::rig::{Rig, nat, udp_service};
-use lvs_testkit::{raw, udp};
+use lvs_testkit::{Desk, raw, udp};
 
 const ESP: u8 = 50;
 const AH: u8 = 51;
@@ -48,4 +49,14 @@ fn they_follow_the_key_exchange_both_ways_are_counted_with_it_and_keep_it_alive(
     assert_eq!(rig.connections()[0].expires_in, Duration::from_secs(300));
     // Another client's do not.
     assert_eq!(rig.send(&raw("198.51.100.8", GATEWAY, ESP).payload(&[1; 24]).build()), Verdict::Pass);
+}
+
+#[test]
+fn in_ipv6_what_is_behind_ah_is_scheduled_by_its_ports() {
+    // Recording nat6_exthdr_ah.
+    let mut desk = Desk::new("-A -u [2001:db8::1]:53 -s rr\n-a -u [2001:db8::1]:53 -r [fd00::2]:5353 -m");
+    let request = udp("[2001:db8:c::7]:1024", "[2001:db8::1]:53").extension(AH, &[7; 22]).payload(b"q");
+    let sent = desk.send(&request.build());
+    let translated = udp("[2001:db8:c::7]:1024", "[fd00::2]:5353").extension(AH, &[7; 22]).payload(b"q");
+    assert_eq!(sent.bytes, translated.hop_limit(63).build(), "{}", sent.line());
 }

@@ -1,5 +1,6 @@
 //! Network address translation, as clients and servers see it: both directions, both families, all three protocols.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use lvs_core::{ChecksumOffload, DropReason, Gso, GsoKind, Offload, Verdict};
@@ -186,6 +187,67 @@ fn a_source_routed_packet_is_refused() {
     let packet = udp("198.51.100.7:1024", "192.0.2.1:53").ipv4_options(&loose_source_route).payload(b"q").build();
     assert_eq!(desk.send(&packet).verdict, Verdict::Drop(DropReason::SourceRouted));
     assert_eq!(desk.director.drops(DropReason::SourceRouted), 1);
+}
+
+#[test]
+fn an_ipv6_routing_header_is_for_the_server_to_judge() {
+    // Recording nat6_exthdr_ah: Linux schedules before the host looks at the header.
+    let with_waypoint =
+        |destination: &str| udp("[2001:db8:c::7]:1024", destination).extension(43, &[0, 1, 0, 0, 0, 0]).payload(b"q");
+    let mut desk = Desk::new(RULES);
+    let sent = desk.send(&with_waypoint("[2001:db8::1]:53").build());
+    assert_eq!(describe(&sent.bytes), describe(&with_waypoint("[fd00::2]:5353").hop_limit(63).build()));
+}
+
+#[test]
+fn a_servers_error_to_a_virtual_address_is_counted_and_stays_here() {
+    // Recordings nat_icmp_to_director, nat6_icmp_to_director.
+    for (client, service, real, method) in [
+        ("198.51.100.7:1024", "192.0.2.1:53", "10.0.0.2:5353", "-m"),
+        ("198.51.100.7:1024", "192.0.2.1:53", "10.0.0.2:53", "-g"),
+        ("[2001:db8:c::7]:1024", "[2001:db8::1]:53", "[fd00::2]:5353", "-m"),
+        ("[2001:db8:c::7]:1024", "[2001:db8::1]:53", "[fd00::2]:53", "-g"),
+    ] {
+        let mut desk = Desk::new(&format!("-A -u {service} -s rr\n-a -u {service} -r {real} {method}"));
+        let request = desk.send(&udp(client, service).payload(b"q").build()).bytes;
+        let (server, director) = (real.parse::<SocketAddr>().unwrap(), service.parse::<SocketAddr>().unwrap());
+        let unreachable = |quoted: &[u8]| {
+            let icmp_type = if server.is_ipv4() { 3 } else { 1 };
+            icmp(server.ip(), director.ip(), icmp_type, 1, 0).payload(quoted)
+        };
+        let error = unreachable(&request).build();
+        assert_eq!(desk.send(&error).verdict, Verdict::Pass);
+        let live = desk.director.statistics().live;
+        assert_eq!((live.out_packets, live.out_bytes), (1, error.len() as u64), "{service} {method}");
+        let damaged = desk.send(&unreachable(&request).bad_checksum().build()).verdict;
+        let expected = if method == "-m" { Verdict::Drop(DropReason::BadIcmpChecksum) } else { Verdict::Pass };
+        assert_eq!(damaged, expected);
+    }
+}
+
+#[test]
+fn an_error_that_may_open_a_flow_but_quotes_no_ports_is_dropped() {
+    // Recordings misc_icmp_portless, misc_icmp6_portless.
+    for (server, client, service, icmp_type) in [
+        ("10.0.0.2:5353", "198.51.100.7:1024", "192.0.2.1:53", 3),
+        ("[fd00::2]:5353", "[2001:db8:c::7]:1024", "[2001:db8::1]:53", 1),
+    ] {
+        let [source, target, director] =
+            [server, client, service].map(|end| end.parse::<SocketAddr>().expect("an endpoint").ip());
+        let quoted = udp(client, server).payload(b"q").build();
+        let header_len = quoted.len() - 9;
+        for (destination, schedules, ports, expected) in [
+            (target, false, 2, Verdict::Pass),
+            (target, true, 2, Verdict::Drop(DropReason::TruncatedIcmp)),
+            (director, true, 0, Verdict::Drop(DropReason::TruncatedIcmp)),
+            (target, true, 4, Verdict::Pass),
+        ] {
+            let mut desk = Desk::new(RULES);
+            desk.set(|settings| settings.schedule_icmp = schedules);
+            let error = icmp(source, destination, icmp_type, 1, 0).payload(&quoted[..header_len + ports]);
+            assert_eq!(desk.send(&error.build()).verdict, expected, "{destination} {schedules} {ports}");
+        }
+    }
 }
 
 #[test]

@@ -259,6 +259,65 @@ fn a_reported_path_mtu_holds_for_ten_minutes() {
 }
 
 #[test]
+fn a_refusal_of_a_client_that_comes_again_counts_as_an_answer_of_the_server_it_had() {
+    // Recording reuse_refused.
+    for (method, answers) in [("-i", 1), ("-g", 1), ("-m", 0)] {
+        let service = "-t 192.0.2.1:80";
+        let mut desk = Desk::new(&format!("-A {service} -s rr\n-a {service} -r {SERVER}:80 {method}"));
+        desk.set(|settings| settings.expire_nodest_conn = true);
+        let syn = tcp("198.51.100.7:1024", "192.0.2.1:80").syn().build();
+        check(&desk.send(&syn), "-> 10.0.0.2: ");
+        desk.ipvsadm(&format!("-e {service} -r {SERVER}:80 {method} -w 0"));
+        let refusal = desk.send(&syn);
+        check(&refusal, "<- 198.51.100.7: 192.0.2.1 > 198.51.100.7 ICMP 3/3");
+        let live = desk.director.statistics().live;
+        assert_eq!((live.out_packets, live.out_bytes), (answers, answers * refusal.bytes.len() as u64), "{method}");
+        // The connection is gone: the next refusal is nobody's.
+        check(&desk.send(&syn), "<- ");
+        assert_eq!(desk.director.statistics().live.out_packets, answers, "{method}");
+    }
+}
+
+#[test]
+fn a_route_a_router_told_of_before_follows_at_once() {
+    // Recording tun_icmp_pmtu.
+    let mut desk = desk(SERVER, "");
+    let sent = desk.send(&request(false, 1000).dont_fragment().build());
+    let report = |desk: &mut Desk, mtu: u32| desk.send(&icmp_error("10.0.0.9", 3, 4, mtu, &sent.bytes).build());
+    desk.pass(Duration::from_millis(5));
+    check(&report(&mut desk, 1400), "<- 198.51.100.7: 192.0.2.1 > 198.51.100.7 ICMP 3/4 info=000005c8");
+    desk.pass(Duration::from_millis(5));
+    check(&report(&mut desk, 1390), "<- 198.51.100.7: 192.0.2.1 > 198.51.100.7 ICMP 3/4 info=000005c8");
+    check(&desk.send(&request(false, 1000).dont_fragment().build()), "-> 10.0.0.2: ");
+    desk.pass(Duration::from_millis(5));
+    check(&report(&mut desk, 1300), "<- 198.51.100.7: 192.0.2.1 > 198.51.100.7 ICMP 3/4 info=00000500");
+    check(&report(&mut desk, 1350), "<- 198.51.100.7: 192.0.2.1 > 198.51.100.7 ICMP 3/4 info=00000500");
+}
+
+#[test]
+fn the_path_mtu_of_a_gue_tunnel_is_learned_from_its_udp_header_alone() {
+    // Recordings tun_icmp_pmtu_gue, tun_6over4_icmp_pmtu_gue; the other tunnels' is not (tun_6over4_icmp_pmtu_gre).
+    let rules = |options: &str| {
+        let service = "-u [2001:db8::1]:80";
+        format!("-A {service} -s rr\n-a {service} -r {SERVER}:80 -i {options}")
+    };
+    for (options, learns) in [("--tun-type gue --tun-port 6080", true), ("--tun-type gre", false), ("", false)] {
+        let mut desk = Desk::new(&rules(options));
+        let long = request(true, 1400).build();
+        let sent = desk.send(&long).bytes;
+        let error = |len: usize| icmp_error("10.0.0.9", 3, 4, 1300, &sent[..len]);
+        for refused in [error(27).build(), error(28).bad_checksum().build()] {
+            assert_eq!(desk.send(&refused).verdict, Verdict::Pass);
+        }
+        check(&desk.send(&long), "-> 10.0.0.2: ");
+        let expected = if learns { Verdict::Drop(DropReason::PathMtuLearned) } else { Verdict::Pass };
+        assert_eq!(desk.send(&error(28).build()).verdict, expected);
+        let told = if learns { "<- 2001:db8:c::7: 2001:db8::1 > 2001:db8:c::7 ICMP6 2/0 info=000004f4" } else { "-> " };
+        check(&desk.send(&long), told);
+    }
+}
+
+#[test]
 fn a_path_mtu_only_shrinks_and_not_below_552() {
     let mut desk = desk(SERVER, "");
     let long = request(false, 1400).dont_fragment().build();

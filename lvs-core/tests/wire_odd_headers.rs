@@ -1,6 +1,7 @@
 //! Odd and broken IP headers: each is read for what it is or refused with the reason that names it.
 
 use lvs_core::DropReason::{self, BadIpChecksum, MalformedExtensionHeader, MalformedIp};
+use lvs_core::wire::ipv6;
 use lvs_core::wire::parse::{FragmentPart, parse, parse_quoted};
 use lvs_testkit::{Packet, strategy::repair_ipv4_checksum, tcp, udp};
 
@@ -67,6 +68,31 @@ fn an_extension_header_chain_is_followed_to_its_end_and_no_further() {
     let fragment = &[0, 0, 0, 0, 0, 1];
     check(&v6().extension(44, fragment).build(), Ok(17)); // an atomic fragment, RFC 6946
     check(&v6().extension(44, fragment).extension(44, fragment).build(), Err(MalformedExtensionHeader));
+}
+
+#[test]
+fn in_ipv6_ah_is_an_extension_header_whose_length_counts_words_of_four_bytes() {
+    for len in [10, 14, 22] {
+        let bytes = v6().extension(51, &vec![0; len]).destination_options().payload_len(4).build();
+        let headers = parse(&bytes).unwrap();
+        assert_eq!((headers.protocol, headers.ports(&bytes), headers.has_options), (17, Some((1, 2)), true));
+        assert_eq!(headers.transport, 40 + 2 + len + 8);
+    }
+    check(&edited(v6().extension(51, &[0; 10]), 41, 5), Err(MalformedExtensionHeader)); // reaches behind the packet
+    check(&edited(v6().extension(51, &[0; 14]), 40, 50), Ok(50)); // ESP is what it protects, and ends the chain
+    // Behind a fragment header it is data like the rest: 20 + 8 + 4 bytes are a multiple of eight.
+    let first = v6().extension(44, &[0, 1, 0, 0, 0, 9]).extension(51, &[0; 18]).payload_len(4).build();
+    check(&first, Ok(17));
+    check(&[&first[..], &[0; 4]].concat(), Ok(17)); // link padding
+}
+
+#[test]
+fn a_fragment_header_behind_ah_is_found_and_taken_out() {
+    let mut bytes = v6().extension(51, &[0; 22]).extension(44, &[0, 0, 0, 0, 0, 9]).payload_len(4).build();
+    let fragment = parse(&bytes).unwrap().fragment.unwrap();
+    ipv6::remove_fragment_header(&mut bytes, fragment.header);
+    let without = v6().extension(51, &[0; 22]).payload_len(4).build();
+    assert_eq!(bytes[8..], without);
 }
 
 #[test]

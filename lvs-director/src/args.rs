@@ -1,10 +1,10 @@
 //! The command line of `lvsd`: words in, an [`Invocation`] or a sentence about what is wrong out.
-//! Written by hand: three subcommands with five options do not need a parser crate.
+//! Written by hand: three subcommands with few options do not need a parser crate.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::realserver::{Action, TunnelEnd};
+use crate::realserver::{Action, MEMORY, TunnelEnd};
 use crate::run::Devices;
 
 /// What the command line asks for.
@@ -36,6 +36,8 @@ pub enum Invocation {
         vips: Vec<IpAddr>,
         /// With `start`: where tunnels are to end.
         tunnel: Option<TunnelEnd>,
+        /// Where changes are remembered.
+        memory: PathBuf,
     },
 }
 
@@ -106,6 +108,7 @@ fn run(mut words: Words) -> Result<Invocation, String> {
 
 fn real_server(mut words: Words) -> Result<Invocation, String> {
     let (mut action, mut vips, mut device, mut gue_port) = (None, Vec::new(), None, None);
+    let mut memory = PathBuf::from(MEMORY);
     while let Some(word) = words.next() {
         let known = match word.as_str() {
             "--help" | "-h" => return Ok(Invocation::Help),
@@ -127,6 +130,10 @@ fn real_server(mut words: Words) -> Result<Invocation, String> {
                 gue_port = Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?);
                 continue;
             }
+            "--memory" => {
+                memory = PathBuf::from(words.value_of("--memory")?);
+                continue;
+            }
             "start" => Action::Start,
             "stop" => Action::Stop,
             "status" => Action::Status,
@@ -144,7 +151,7 @@ fn real_server(mut words: Words) -> Result<Invocation, String> {
     match (action, vips.is_empty()) {
         (Action::Start, true) => Err("realserver start needs --vip ADDRESS".to_owned()),
         (Action::Status, false) => Err("realserver status takes no --vip: it tells of all".to_owned()),
-        _ => Ok(Invocation::RealServer { action, vips, tunnel }),
+        _ => Ok(Invocation::RealServer { action, vips, tunnel, memory }),
     }
 }
 
@@ -243,6 +250,8 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
            --tunnel NAME  take what comes by the Ethernet device NAME out of IPIP and
                           GRE tunnels, without the kernel's; until Ctrl-C
            --gue-port N   and out of GUE on UDP port N
+           --memory FILE  remember what to undo there (default /run/lvsd-realserver);
+                          network namespaces with one /run need a file each
 
 Exit status: 0 all went well; 1 a request failed, the rules are wrong or
 unreadable, or something was denied;
@@ -268,13 +277,18 @@ mod tests {
         let devices = Devices::AfPacket(vec!["eth0".to_owned()]);
         assert_eq!(parsed("run --afpacket eth0 r.txt"), Ok(Invocation::Run { rules: "r.txt".into(), devices }));
         let vips = vec!["192.0.2.80".parse().unwrap(), "2001:db8::80".parse().unwrap()];
-        let start = |tunnel| Ok(Invocation::RealServer { action: Action::Start, vips: Vec::clone(&vips), tunnel });
+        let memory = PathBuf::from(MEMORY);
+        let start = |tunnel| {
+            let (vips, memory) = (Vec::clone(&vips), memory.clone());
+            Ok(Invocation::RealServer { action: Action::Start, vips, tunnel, memory })
+        };
         let line = "realserver start --vip 192.0.2.80,2001:db8::80";
         assert_eq!(parsed(line), start(None));
         let end = TunnelEnd { device: "eth0".to_owned(), gue_port: Some(6080) };
         assert_eq!(parsed(&format!("{line} --tunnel eth0 --gue-port 6080")), start(Some(end)));
-        let stop = Invocation::RealServer { action: Action::Stop, vips: Vec::new(), tunnel: None };
-        assert_eq!(parsed("realserver stop"), Ok(stop));
+        let stop = |memory| Invocation::RealServer { action: Action::Stop, vips: Vec::new(), tunnel: None, memory };
+        assert_eq!(parsed("realserver stop"), Ok(stop(memory)));
+        assert_eq!(parsed("realserver --memory a.txt stop"), Ok(stop("a.txt".into())));
         assert_eq!(parsed("--version"), Ok(Invocation::Version));
     }
 

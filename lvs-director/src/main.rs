@@ -12,8 +12,8 @@ fn main() -> ExitCode {
         Ok(Invocation::Version) => print(concat!("lvsd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Invocation::Demo { requests, json }) => return demo::run(requests, json),
         Ok(Invocation::Run { rules, devices }) => return run::run(&rules, &devices),
-        Ok(Invocation::RealServer { action, vips, tunnel }) => {
-            return realserver::realserver(action, &vips, tunnel.as_ref(), realserver::MEMORY.as_ref());
+        Ok(Invocation::RealServer { action, vips, tunnel, memory }) => {
+            return realserver::realserver(action, &vips, tunnel.as_ref(), &memory);
         }
         Err(complaint) => {
             eprintln!("lvsd: {complaint}\n{}", args::USAGE);

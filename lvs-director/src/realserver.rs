@@ -13,7 +13,7 @@ use lvs_io_tun::netdev;
 
 mod tunnel_end;
 
-pub use tunnel_end::TunnelEnd;
+pub use tunnel_end::{TunnelEnd, silence};
 
 /// What to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +26,8 @@ pub enum Action {
     Status,
 }
 
-/// Where changes are remembered until they are undone: gone after a restart, as the changes are.
+/// Where changes are remembered until they are undone, if nothing else is said: gone after a restart, as the changes are.
+/// Network namespaces that share `/run` need a file each.
 pub const MEMORY: &str = "/run/lvsd-realserver";
 
 /// Does it for the virtual addresses `vips` (none: all that were started) and says what was changed. `memory` is the

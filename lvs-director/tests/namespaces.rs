@@ -2,7 +2,9 @@
 //!
 //! A program of its own rather than a set of `#[test]`s: the kernel lets only a process with one thread enter a user
 //! namespace, and the usual harness has several. So this file runs itself again for each case. Where user namespaces or
-//! TUN are denied, a case says what was denied and counts as skipped.
+//! TUN are denied, a case says what was denied and counts as ignored.
+
+mod cases;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -10,6 +12,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use cases::Case;
 use lvs_core::{HEADROOM, PacketBuf};
 use lvs_director::demo::progress::Progress;
 use lvs_director::demo::{director, lab, load, namespaces, plan};
@@ -18,10 +21,10 @@ use lvs_director::realserver::{Action, realserver};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
 use lvs_io_tun::netdev;
 
-/// A case: its name, and what it does.
-type Case = (&'static str, fn() -> Result<(), Denied>);
+/// What a case does.
+type Run = fn() -> Result<(), Denied>;
 
-const CASES: [Case; 6] = [
+const CASES: [(&str, Run); 6] = [
     ("http_over_ipv4_and_ipv6_is_balanced_by_weight", http_over_ipv4_and_ipv6_is_balanced_by_weight),
     ("curl_gets_whole_answers_over_ipv4_and_ipv6", curl_gets_whole_answers_over_ipv4_and_ipv6),
     ("run_forwards_until_ctrl_c_and_prints_its_tables", run_forwards_until_ctrl_c_and_prints_its_tables),
@@ -48,10 +51,6 @@ fn http_over_ipv4_and_ipv6_is_balanced_by_weight() -> Result<(), Denied> {
 }
 
 fn curl_gets_whole_answers_over_ipv4_and_ipv6() -> Result<(), Denied> {
-    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: curl is not installed");
-        return Ok(());
-    }
     namespaces::enter_user_namespace()?;
     let curl = |url: &str| {
         let options = ["--silent", "--show-error", "--globoff", "--noproxy", "*", "--max-time", "5"];
@@ -176,13 +175,9 @@ fn a_tunnel_ends_until_ctrl_c() -> Result<(), Denied> {
     let here = std::fs::File::open("/proc/self/ns/net").expect("it is there");
     netdev::add_veth("eth0", "far0", here.as_fd()).map_err(|error| Denied::described(&error))?;
     netdev::set_up("eth0").and(netdev::set_up("far0")).expect("they are there");
-    // The program remembers where everybody does.
-    let memory = std::path::Path::new(lvs_director::realserver::MEMORY);
-    if memory.exists() {
-        println!("skipped: this machine is a real server");
-        return Ok(());
-    }
-    let words = ["realserver", "start", "--vip", "192.0.2.80", "--tunnel", "eth0", "--gue-port", "6080"];
+    let memory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("end.{}.memory", std::process::id()));
+    let mut words = vec!["realserver", "start", "--vip", "192.0.2.80", "--tunnel", "eth0", "--gue-port", "6080"];
+    words.extend(["--memory", memory.to_str().expect("text")]);
     let mut lvsd = Lvsd::spawn(&words);
     let mut first_line = String::new();
     BufReader::new(lvsd.0.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
@@ -244,42 +239,11 @@ impl Drop for Lvsd {
     }
 }
 
-/// `--list` names the cases; `--case NAME` runs one here; anything else runs those whose names contain a given word,
-/// each in a process of its own.
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.iter().any(|word| word == "--list") {
-        CASES.iter().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    if let [option, name] = words.as_slice()
-        && option == "--case"
-    {
-        return run_here(name);
-    }
-    let filters: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
-    let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
-    let mut failed = 0;
-    for (name, _) in CASES.iter().filter(|(name, _)| is_wanted(name)) {
-        let this = std::env::current_exe().expect("this program has a path");
-        let output = Command::new(this).args(["--case", name]).output().expect("this program starts again");
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        match output.status.success() {
-            true if said.is_empty() => println!("test {name} ... ok"),
-            true => println!("test {name} ... ok, {}", said.trim_end()),
-            false => {
-                println!("test {name} ... FAILED\n{said}");
-                failed += 1;
-            }
-        }
-    }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn run_here(name: &str) -> ExitCode {
-    let (_, case) = CASES.iter().find(|(case, _)| case == &name).expect("one of the cases");
-    if let Err(denied) = case() {
-        println!("skipped: {denied}");
-    }
-    ExitCode::SUCCESS
+    let case = |(name, run): (&str, Run)| Case {
+        name: name.to_owned(),
+        is_extra: name.starts_with("curl"),
+        run: Box::new(move || run().map_err(|denied| Box::new(denied) as _)),
+    };
+    cases::main(&CASES.map(case), 1, "run by .ci/run, which installs curl", |_| {})
 }

@@ -24,7 +24,8 @@ use crate::source::{FRAME_HEADROOM, Source};
 /// How to open a device, and who the director is on its link.
 #[derive(Clone, Debug)]
 pub struct AfPacketOptions {
-    /// Addresses to answer for: the virtual ones. The host must not own them (see [`crate::check`]).
+    /// Addresses to answer for: the virtual ones, and FullNAT's local ones on the servers' side. The host must not own
+    /// them (see [`crate::check`]). They stay the same while the device is open: whoever takes over opens it then.
     pub answers_for: Vec<IpAddr>,
     /// Who is on the link, and by whom others are reached.
     pub routes: Routes,
@@ -150,7 +151,7 @@ impl AfPacketDevice {
         for _ in &posts {
             let receiver = device.receiver(options)?;
             // Only bound sockets may join a group; until it has joined, it would receive what others receive.
-            socket::attach_filter(receiver.0.as_fd(), &[fanout::NOTHING]).map_err(fanout)?;
+            socket::receive_nothing(receiver.0.as_fd()).map_err(fanout)?;
             device.bind(&receiver.0, libc::ETH_P_ALL)?;
             let joined = socket::join_fanout(receiver.0.as_fd(), group).map_err(fanout)?;
             if group.replace(joined).is_none() {

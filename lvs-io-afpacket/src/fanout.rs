@@ -1,25 +1,31 @@
 //! The classic BPF program by which the kernel gives each frame to the queue of its client's shard: the arithmetic of
-//! [`lvs_io::Steering`], on addresses only. What it cannot see, such as which packet an ICMP error is about, `lvs_io::share`
-//! makes up for; frames that are no packets go to the first queue.
+//! [`lvs_io::Steering`], on addresses, and on ports where FullNAT's local addresses ask for it. What it cannot see, such as
+//! which packet an ICMP error is about, `lvs_io::share` makes up for; frames that are no packets go to the first queue.
 //!
 //! A jump counts from the instruction behind it. The network header is at `SKF_NET_OFF`, whatever comes before it.
 
 use std::net::IpAddr;
 
 use libc::{
-    BPF_ABS, BPF_ALU, BPF_AND, BPF_H, BPF_IMM, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MISC, BPF_MOD, BPF_MUL,
-    BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR, sock_filter,
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LDX,
+    BPF_MISC, BPF_MOD, BPF_MSH, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR, sock_filter,
 };
-use lvs_core::Direction;
-use lvs_io::Steering;
+use lvs_core::{Direction, Protocol};
 use lvs_io::steer::{MIX, SHIFT};
+use lvs_io::{Prefix, Steering};
 
-/// A program that accepts no frame.
-pub(crate) const NOTHING: sock_filter = sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k: 0 };
-
-/// Which queue a frame goes to, as a program. `direction` is the one that packets from this device travel in; `None`
-/// where the source tells.
+/// Which queue a frame goes to, as a program that leaves to `lvs_io::share` what it has no room for. `direction` is the
+/// one that packets from this device travel in; `None` where the source tells.
 pub(crate) fn program(steering: &Steering, direction: Option<Direction>) -> Vec<sock_filter> {
+    let program = program_of(steering, direction);
+    if program.len() <= LEN_MAX {
+        return program;
+    }
+    let without_ports = steering.clone().with_local_addresses(Vec::new());
+    program_of(&without_ports, direction)
+}
+
+fn program_of(steering: &Steering, direction: Option<Direction>) -> Vec<sock_filter> {
     let (v4, v6) = (family(steering, direction, &V4), family(steering, direction, &V6));
     let mut program = vec![instruction(BPF_LD | BPF_H | BPF_ABS, OFFSET_OF_PROTOCOL)];
     program.extend([unless(0x0800, v4.len())].into_iter().flatten());
@@ -37,7 +43,7 @@ fn unless(value: u32, count: usize) -> [sock_filter; 2] {
     [equal, instruction(BPF_JMP | BPF_JA, count as u32)]
 }
 
-/// Where the addresses of an IP header are, and how long.
+/// Where things are in an IP header, in bytes, and how long addresses are, in words.
 struct Layout {
     source: u32,
     target: u32,
@@ -51,30 +57,40 @@ const V6: Layout = Layout { source: 8, target: 24, words: 4 };
 fn family(steering: &Steering, direction: Option<Direction>, layout: &Layout) -> Vec<sock_filter> {
     let of_request = hash(steering, layout, layout.source);
     let of_reply = hash(steering, layout, layout.target);
+    let mut program = where_in(steering.local_addresses(), layout, layout.target, by_port(steering, layout));
     match direction {
-        Some(Direction::Request) => of_request,
-        Some(Direction::Reply) => of_reply,
+        Some(Direction::Request) => program.extend(of_request),
+        Some(Direction::Reply) => program.extend(of_reply),
         None => {
-            let networks =
-                steering.servers().iter().filter(|network| network.address().is_ipv4() == (layout.words == 1));
-            let tests: Vec<_> = networks.map(|network| is_from(network, layout)).collect();
-            let mut program = Vec::new();
-            let mut left: usize = tests.iter().map(|test| test.len() + 1).sum();
-            for test in tests {
-                left -= test.len() + 1;
-                program.extend(test);
-                // It is from there: past the other tests and the hash of the source.
-                program.push(instruction(BPF_JMP | BPF_JA, (left + of_request.len()) as u32));
-            }
+            program.extend(where_in(steering.servers(), layout, layout.source, of_reply));
             program.extend(of_request);
-            program.extend(of_reply);
-            program
         }
     }
+    program
 }
 
-/// Goes on behind itself if the source is in the network, and else one instruction further.
-fn is_from(network: &lvs_io::Prefix, layout: &Layout) -> Vec<sock_filter> {
+/// Runs `then`, which ends in a return, if the address at `offset` is in one of the networks; goes on behind it else.
+fn where_in(networks: &[Prefix], layout: &Layout, offset: u32, then: Vec<sock_filter>) -> Vec<sock_filter> {
+    let networks = networks.iter().filter(|network| network.address().is_ipv4() == (layout.words == 1));
+    let tests: Vec<_> = networks.map(|network| is_in(network, layout, offset)).collect();
+    let mut program = Vec::new();
+    if tests.is_empty() {
+        return program;
+    }
+    let mut left: usize = tests.iter().map(|test| test.len() + 1).sum();
+    for test in tests {
+        left -= test.len() + 1;
+        program.extend(test);
+        // It is: past the other tests and the jump behind them.
+        program.push(jump(left + 1));
+    }
+    program.push(jump(then.len()));
+    program.extend(then);
+    program
+}
+
+/// Goes on behind itself if the address at `offset` is in the network, and else one instruction further.
+fn is_in(network: &Prefix, layout: &Layout, offset: u32) -> Vec<sock_filter> {
     let (words, bits): (Vec<u32>, u32) = match network.address() {
         IpAddr::V4(address) => (vec![address.to_bits()], network.bits().into()),
         IpAddr::V6(address) => {
@@ -86,13 +102,48 @@ fn is_from(network: &lvs_io::Prefix, layout: &Layout) -> Vec<sock_filter> {
     let count = masks.iter().filter(|mask| **mask != 0).count();
     let mut program = Vec::new();
     for (index, (word, mask)) in words.iter().zip(&masks).take(count).enumerate() {
-        program.push(instruction(BPF_LD | BPF_W | BPF_ABS, NETWORK_HEADER + layout.source + index as u32 * 4));
+        program.push(instruction(BPF_LD | BPF_W | BPF_ABS, NETWORK_HEADER + offset + index as u32 * 4));
         program.push(instruction(BPF_ALU | BPF_AND | BPF_K, *mask));
         // Past the rest of the test, three instructions a word, and the one behind it.
         let jf = (3 * (count - 1 - index) + 1) as u8;
         program.push(sock_filter { jt: 0, jf, ..instruction(BPF_JMP | BPF_JEQ | BPF_K, word & mask) });
     }
     program
+}
+
+/// Returns the shard that leased the local port the packet is for; of what has no ports to be read, fragments among
+/// them, the one that sorts them.
+fn by_port(steering: &Steering, layout: &Layout) -> Vec<sock_filter> {
+    let by_source = hash(steering, layout, layout.source);
+    let of_port = [instruction(BPF_ALU | BPF_MOD | BPF_K, steering.shards() as u32), instruction(BPF_RET | BPF_A, 0)];
+    let (protocol, port) = if layout.words == 1 {
+        let header_len = instruction(BPF_LDX | BPF_B | BPF_MSH, NETWORK_HEADER);
+        (NETWORK_HEADER + 9, vec![header_len, instruction(BPF_LD | BPF_H | BPF_IND, NETWORK_HEADER + 2)])
+    } else {
+        (NETWORK_HEADER + 6, vec![instruction(BPF_LD | BPF_H | BPF_ABS, NETWORK_HEADER + 40 + 2)])
+    };
+    let with_port = port.len() + of_port.len();
+    let mut program = Vec::new();
+    if layout.words == 1 {
+        // Neither "more fragments" nor an offset; past the protocol's tests and the port otherwise.
+        program.push(instruction(BPF_LD | BPF_H | BPF_ABS, NETWORK_HEADER + 6));
+        program.push(instruction(BPF_ALU | BPF_AND | BPF_K, 0x3fff));
+        program.push(sock_filter { jt: 0, jf: (5 + with_port) as u8, ..instruction(BPF_JMP | BPF_JEQ | BPF_K, 0) });
+    }
+    program.push(instruction(BPF_LD | BPF_B | BPF_ABS, protocol));
+    for (index, protocol) in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().enumerate() {
+        let jt = (3 - index) as u8;
+        program.push(sock_filter { jt, jf: 0, ..instruction(BPF_JMP | BPF_JEQ | BPF_K, protocol.number().into()) });
+    }
+    program.push(jump(with_port));
+    program.extend(port);
+    program.extend(of_port);
+    program.extend(by_source);
+    program
+}
+
+fn jump(count: usize) -> sock_filter {
+    instruction(BPF_JMP | BPF_JA, count as u32)
 }
 
 /// A word whose `bits` upper bits are set, all of them if there are more.
@@ -123,6 +174,8 @@ fn instruction(code: u32, k: u32) -> sock_filter {
     sock_filter { code: code as u16, jt: 0, jf: 0, k }
 }
 
+/// BPF_MAXINSNS of `linux/bpf_common.h`.
+const LEN_MAX: usize = 4096;
 /// SKF_NET_OFF of `linux/filter.h`.
 const NETWORK_HEADER: u32 = -0x10_0000_i32 as u32;
 /// SKF_AD_OFF + SKF_AD_PROTOCOL.
@@ -133,6 +186,7 @@ const BPF_A: u32 = 0x10;
 #[cfg(test)]
 mod tests {
     use lvs_core::Seed;
+    use lvs_testkit::{sctp, tcp, udp};
 
     use super::*;
 
@@ -143,7 +197,17 @@ mod tests {
             let sock_filter { code, jt, jf, k } = program[at];
             at += 1;
             match code {
-                0x28 => a = if k == OFFSET_OF_PROTOCOL { protocol.into() } else { panic!("load of {k:#x}") },
+                0x28 if k == OFFSET_OF_PROTOCOL => a = protocol.into(),
+                0x28 | 0x48 => {
+                    let offset = k.wrapping_sub(NETWORK_HEADER) as usize + if code == 0x48 { x as usize } else { 0 };
+                    let Some(word) = packet.get(offset..offset + 2) else { return 0 };
+                    a = u16::from_be_bytes(*word.first_chunk().unwrap()).into();
+                }
+                0x30 => {
+                    let Some(byte) = packet.get(k.wrapping_sub(NETWORK_HEADER) as usize) else { return 0 };
+                    a = u32::from(*byte);
+                }
+                0xb1 => x = u32::from(packet[k.wrapping_sub(NETWORK_HEADER) as usize] & 15) * 4,
                 0x20 => {
                     let offset = k.wrapping_sub(NETWORK_HEADER) as usize;
                     let Some(word) = packet.get(offset..offset + 4) else { return 0 };
@@ -189,6 +253,50 @@ mod tests {
         }
         assert_eq!(shards.len(), 5);
         assert_eq!(run(&program(&steering, None), 0x0806, &[1; 28]), 0);
+    }
+
+    #[test]
+    fn what_is_for_a_local_port_goes_to_the_shard_that_leased_it() {
+        let servers = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).to_vec();
+        let locals = ["10.0.0.200", "10.0.0.201", "fd00::200"].map(|text| text.parse().unwrap()).to_vec();
+        let steering = Steering::new(5, servers, Seed::new(7)).with_local_addresses(locals);
+        let mut shards = std::collections::BTreeSet::new();
+        let mut check = |packet: &[u8]| {
+            let protocol = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
+            for direction in [Some(Direction::Reply), None] {
+                let expected = match direction {
+                    Some(direction) => steering.shard_by_direction(packet, direction),
+                    None => steering.shard(packet),
+                };
+                let chosen = run(&program(&steering, direction), protocol, packet) as usize;
+                assert_eq!(chosen, expected, "{}, {direction:?}", lvs_testkit::describe(packet));
+                shards.insert(chosen);
+            }
+        };
+        for port in 2000..2010 {
+            for (server, local) in
+                [("10.0.0.2:80", "10.0.0.200"), ("10.9.9.9:80", "10.0.0.201"), ("[fd00::2]:80", "[fd00::200]")]
+            {
+                let local = format!("{local}:{port}");
+                check(&tcp(server, local.as_str()).build());
+                check(&udp(server, local.as_str()).payload(b"x").build());
+                check(&sctp(server, local.as_str()).chunk(1, &[0; 16]).build());
+                udp(server, local.as_str()).payload_len(100).fragments(64).iter().for_each(|part| check(part));
+            }
+            let local = format!("10.0.0.200:{port}");
+            check(&udp("10.0.0.2:80", local.as_str()).ipv4_options(&[1; 8]).build());
+        }
+        assert_eq!(shards.len(), 5);
+    }
+
+    #[test]
+    fn a_program_the_kernel_would_not_take_leaves_the_ports_to_the_workers() {
+        let many = |count: u32| {
+            let locals = (0..count).map(|number| IpAddr::from(number.to_be_bytes()).into()).collect();
+            program(&Steering::new(2, Vec::new(), Seed::new(7)).with_local_addresses(locals), None).len()
+        };
+        assert!(many(900) > 3600 && many(900) <= LEN_MAX);
+        assert_eq!(many(2000), many(0));
     }
 
     /// An empty UDP datagram.

@@ -20,3 +20,4 @@ mod source;
 pub use device::{AfPacketDevice, AfPacketOptions};
 pub use error::{AfPacketError, Step};
 pub use sink::{SinkCounters, SinkCountersHandle};
+pub use socket::receive_nothing;

@@ -57,6 +57,19 @@ pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter
     set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
 }
 
+/// Lets a socket of any kind receive nothing: what comes for it counts as received, so that the kernel sends no error back,
+/// and is thrown away. A socket that merely is not read would do so until its buffer is full.
+///
+/// # Errors
+/// What the kernel says.
+pub fn receive_nothing(socket: BorrowedFd<'_>) -> io::Result<()> {
+    attach_filter(socket, &[NOTHING])
+}
+
+/// A program that accepts nothing.
+pub(crate) const NOTHING: libc::sock_filter =
+    libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+
 /// Lets the socket receive everything again.
 pub(crate) fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_buffer(socket, libc::SO_DETACH_FILTER, 0)

@@ -8,19 +8,12 @@ use std::time::Duration;
 
 use lvs_core::{ChecksumOffload, GsoKind, PacketBuf};
 use lvs_io::Arm;
-use lvs_io_tun::netns::{Rerun, rerun_test_isolated};
 use lvs_io_tun::{Step, TunError, TunOptions, TunQueue, netdev};
+use lvs_testkit::network;
 
 /// Runs `body` inside namespaces, with `test` being the calling test's name.
 fn isolated(test: &str, body: impl FnOnce() -> Result<(), TunError>) {
-    match rerun_test_isolated(test) {
-        Rerun::Inside => match body() {
-            Err(error) if error.step == Step::Open => eprintln!("{test} was not run: {error}"),
-            outcome => outcome.expect("the device works"),
-        },
-        Rerun::Passed => {}
-        Rerun::Denied(reason) => eprintln!("{test} was not run: {reason}"),
-    }
+    network::isolated(test, network::tun_can_be_had, || Ok(body()?));
 }
 
 /// An open device that the kernel reaches 10.9.0.0/24 and fd09::/64 by.

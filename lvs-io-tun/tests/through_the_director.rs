@@ -3,17 +3,20 @@
 
 mod party;
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use lvs_core::local_address::LocalPorts;
 use lvs_core::{
-    Command, Direction, Director, DirectorConfig, Instant, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey,
+    Command, Direction, Director, DirectorConfig, ForwardMethod, Instant, Protocol, Seed, ServerConfig, ServiceConfig,
+    ServiceKey,
 };
 use lvs_io::{Counters, Steering, Worker, share};
-use lvs_io_tun::netns::{Rerun, rerun_test_isolated};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
+use lvs_testkit::network;
 use party::{Failure, Party};
 
 const VIRTUAL: [&str; 2] = ["192.0.2.80:80", "[2001:db8::80]:80"];
@@ -25,14 +28,7 @@ const BODY_LEN: usize = 3_000_017;
 
 /// Runs `body` inside namespaces, with `test` being the calling test's name.
 fn isolated(test: &str, body: impl FnOnce() -> Result<(), Failure>) {
-    match rerun_test_isolated(test) {
-        Rerun::Inside => match TunQueue::open("probe", &TunOptions::default()) {
-            Ok(_) => body().unwrap_or_else(|error| panic!("{error}")),
-            Err(error) => eprintln!("{test} was not run: {error}"),
-        },
-        Rerun::Passed => {}
-        Rerun::Denied(reason) => eprintln!("{test} was not run: {reason}"),
-    }
+    network::isolated(test, network::tun_can_be_had, body);
 }
 
 #[test]
@@ -131,38 +127,95 @@ fn two_workers_share_the_queues_and_each_client_has_one_director() {
     isolated("two_workers_share_the_queues_and_each_client_has_one_director", echo_through_two_workers);
 }
 
+#[test]
+fn two_workers_find_the_client_of_what_a_server_behind_full_nat_sends() {
+    isolated("two_workers_find_the_client_of_what_a_server_behind_full_nat_sends", full_nat_through_two_workers);
+}
+
 const WORKERS: u32 = 2;
 
+/// The director's own address towards the servers.
+const LOCAL: &str = "10.0.0.200";
+
+/// Nobody listens there at the server.
+const CLOSED: (&str, &str) = ("192.0.2.80:81", "10.0.0.2:81");
+
+/// Longer than any packet.
+const LONG_LEN: usize = 4000;
+
 fn echo_through_two_workers() -> Result<(), Failure> {
+    let steering = Steering::new(WORKERS, Vec::new(), Seed::new(5));
+    through_two_workers(&steering, |_| director(Protocol::Udp), ask_all)
+}
+
+fn full_nat_through_two_workers() -> Result<(), Failure> {
+    let local: IpAddr = LOCAL.parse()?;
+    let steering = Steering::new(WORKERS, Vec::new(), Seed::new(5)).with_local_addresses(vec![local.into()]);
+    let with_ports = steering.clone();
+    let director = move |shard| -> Result<Director, Failure> {
+        let local_ports = with_ports.local_ports(shard, LocalPorts::default());
+        let mut director = Director::new(DirectorConfig { local_ports, ..DirectorConfig::default() }, Seed::new(1));
+        for (address, server) in [(VIRTUAL[0], SERVERS[0]), CLOSED] {
+            let service = ServiceKey::address(Protocol::Udp, address.parse()?);
+            let server = ServerConfig::new(server.parse()?, ForwardMethod::FullNat);
+            director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr")))?;
+            director.apply(Instant::ZERO, &Command::AddLocalAddress(service, local))?;
+            director.apply(Instant::ZERO, &Command::AddServer(service, server))?;
+        }
+        Ok(director)
+    };
+    through_two_workers(&steering, director, |clients| {
+        ask_all(clients)?;
+        clients.iter().try_for_each(|client| ask(*client, &[7; LONG_LEN]))?;
+        // Linux sends a destination six errors in a row (icmp_ratelimit); to the server all are for one.
+        clients[..6].iter().try_for_each(|client| refused(*client))
+    })
+}
+
+/// The server's ICMP error arrives.
+fn refused(client: IpAddr) -> Result<(), Failure> {
+    let socket = UdpSocket::bind((client, 0))?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    socket.connect(CLOSED.0)?;
+    socket.send(b"anybody?")?;
+    let error = socket.recv(&mut [0; 64]).expect_err("nobody answers");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{client}");
+    Ok(())
+}
+
+/// Sixteen clients do this through the two directors.
+fn through_two_workers(
+    steering: &Steering,
+    director: impl Fn(usize) -> Result<Director, Failure>,
+    act: fn(&[IpAddr]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let options = TunOptions { queues: WORKERS as u16, ..TunOptions::default() };
     let clients: Vec<IpAddr> = (1..=16).map(|number| IpAddr::from([203, 0, 113, number])).collect();
     let asking = clients.clone();
-    let (client_queues, client) = Party::with_queues(options, clients.clone(), move |_| ask_all(&asking))?;
+    let (client_queues, client) = Party::with_queues(options, clients.clone(), move |_| act(&asking))?;
     let server: SocketAddr = SERVERS[0].parse()?;
-    let count = clients.len();
-    let (server_queues, server) =
-        Party::with_queues(options, vec![server.ip()], move |ready| echo(server, count, ready))?;
-    let steering = Steering::new(WORKERS, Vec::new(), Seed::new(5));
+    let (server_queues, server) = Party::with_queues(options, vec![server.ip()], move |ready| echo(server, ready))?;
     let arms = |queues: Vec<TunQueue>, direction| {
-        share(queues.into_iter().map(TunQueue::into_arm).collect(), &steering, Some(direction))
+        share(queues.into_iter().map(TunQueue::into_arm).collect(), steering, Some(direction))
     };
     let client_arms = arms(client_queues, Direction::Request)?;
     let server_arms = arms(server_queues, Direction::Reply)?;
     let mut running = Vec::new();
-    for (client_arm, server_arm) in client_arms.into_iter().zip(server_arms) {
-        let mut worker = Worker::new(director(Protocol::Udp)?, client_arm, Some(server_arm))?;
+    for (shard, (client_arm, server_arm)) in client_arms.into_iter().zip(server_arms).enumerate() {
+        let mut worker = Worker::new(director(shard)?, client_arm, Some(server_arm))?;
         let handle = worker.handle();
         running.push((handle, thread::spawn(move || worker.run().map(|()| worker))));
     }
     server.start()?;
     client.start()?;
     client.join()?;
-    server.join()?;
     let mut connections = Vec::new();
     for (handle, thread) in running {
         handle.stop();
         let worker = thread.join().expect("the worker does not panic")?;
-        connections.push(worker.director().connections(Instant::ZERO).count());
+        let clients: BTreeSet<_> =
+            worker.director().connections(Instant::ZERO).map(|connection| connection.client.address).collect();
+        connections.push(clients.len());
         assert_eq!(worker.counters().client.receive_lost + worker.counters().server.receive_lost, 0);
     }
     // A client that two directors knew would be counted twice, or its answer would not have come back.
@@ -173,26 +226,27 @@ fn echo_through_two_workers() -> Result<(), Failure> {
 
 /// Every client sends a question, and gets it back from the virtual address.
 fn ask_all(clients: &[IpAddr]) -> Result<(), Failure> {
-    for client in clients {
-        let socket = UdpSocket::bind((*client, 0))?;
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-        socket.connect(VIRTUAL[0])?;
-        let question = client.to_string();
-        socket.send(question.as_bytes())?;
-        let mut answer = [0; 64];
-        let len = socket.recv(&mut answer).map_err(|error| format!("no answer for {client}: {error}"))?;
-        assert_eq!(&answer[..len], question.as_bytes());
-    }
+    clients.iter().try_for_each(|client| ask(*client, client.to_string().as_bytes()))
+}
+
+fn ask(client: IpAddr, question: &[u8]) -> Result<(), Failure> {
+    let socket = UdpSocket::bind((client, 0))?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    socket.connect(VIRTUAL[0])?;
+    socket.send(question)?;
+    let mut answer = [0; LONG_LEN];
+    let len = socket.recv(&mut answer).map_err(|error| format!("no answer for {client}: {error}"))?;
+    assert!(answer[..len] == *question, "{len} bytes for {client}");
     Ok(())
 }
 
-fn echo(address: SocketAddr, count: usize, ready: &dyn Fn()) -> Result<(), Failure> {
+/// Sends back what comes, as long as the process runs.
+fn echo(address: SocketAddr, ready: &dyn Fn()) -> Result<(), Failure> {
     let socket = UdpSocket::bind(address)?;
     ready();
-    for _ in 0..count {
-        let mut question = [0; 64];
+    loop {
+        let mut question = [0; LONG_LEN];
         let (len, from) = socket.recv_from(&mut question)?;
         socket.send_to(&question[..len], from)?;
     }
-    Ok(())
 }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use lvs_core::rng::Rng;
 use lvs_core::wire::checksum::{fold, pseudo_header_sum, sum};
 use lvs_core::wire::icmp::{ICMP, ICMPV6, IcmpError, checksum_is_valid, make_error, may_answer};
+use lvs_core::wire::ipv6::extension_len;
 use lvs_core::wire::parse::{Headers, parse};
 use lvs_core::wire::rewrite::decrement_hop_limit;
 use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side};
@@ -386,17 +387,15 @@ fn naming_byte(packet: &[u8], headers: &Headers) -> u32 {
 fn naming_byte_of(packet: &[u8], header: usize) -> usize {
     let (mut named_at, mut offset) = (6, 40);
     while offset < header {
-        let len = if packet[named_at] == FRAGMENT { 0 } else { usize::from(packet[offset + 1]) };
+        let len = extension_len(packet[named_at], packet[offset + 1]);
         named_at = offset;
-        offset += (len + 1) * 8;
+        offset += len;
     }
     named_at
 }
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// IPv6 fragment header.
-const FRAGMENT: u8 = 44;
 /// RFC 8200 §4.7.
 const NO_NEXT_HEADER: u8 = 59;
 const ECHO_REQUEST_V4: u8 = 8;

@@ -106,7 +106,7 @@ pub fn is_local(address: IpAddr) -> io::Result<bool> {
 /// # Errors
 /// `AlreadyExists` if there is such a route. The text names device, destination and what the kernel said.
 pub fn add_route(destination: IpAddr, prefix: u8, name: &str) -> io::Result<()> {
-    route(destination, prefix, None, name)
+    route_in(libc::RT_TABLE_MAIN, destination, prefix, None, name)
         .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} into {name}")))
 }
 
@@ -115,7 +115,7 @@ pub fn add_route(destination: IpAddr, prefix: u8, name: &str) -> io::Result<()> 
 /// # Errors
 /// As [`add_route`]; also if the gateway cannot be reached directly.
 pub fn add_route_via(destination: IpAddr, prefix: u8, gateway: IpAddr, name: &str) -> io::Result<()> {
-    route(destination, prefix, Some(gateway), name)
+    route_in(libc::RT_TABLE_MAIN, destination, prefix, Some(gateway), name)
         .map_err(|error| describe(&error, format_args!("cannot route {destination}/{prefix} via {gateway} on {name}")))
 }
 
@@ -126,43 +126,43 @@ pub fn add_route_via(destination: IpAddr, prefix: u8, gateway: IpAddr, name: &st
 /// # Errors
 /// `AlreadyExists` if the table has a default route. The text names both devices and what the kernel said.
 pub fn divert(incoming: &str, name: &str, table: u8) -> io::Result<()> {
-    let add = || {
-        for any in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
-            add_default_route_in(table, any, name)?;
-            let mut message = Message::new(libc::RTM_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
-            // `struct fib_rule_hdr`: family, prefix lengths, TOS, table, two reserved bytes, action, flags.
-            message.put(&[family(any), 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL]).put(&[0; 4]);
-            message.attribute(FRA_IIFNAME, &[incoming.as_bytes(), &[0]].concat());
-            message.send(&netlink::socket()?)?;
-        }
-        Ok(())
-    };
-    add().map_err(|error: io::Error| describe(&error, format_args!("cannot divert {incoming} into {name}")))
+    [IpAddr::from([0; 4]), IpAddr::from([0; 16])]
+        .into_iter()
+        .try_for_each(|any| divert_family(incoming, any, None, name, table))
+        .map_err(|error| describe(&error, format_args!("cannot divert {incoming} into {name}")))
 }
 
-fn add_default_route_in(table: u8, any: IpAddr, name: &str) -> io::Result<()> {
-    let request = |index| {
-        let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
-        let scope = if any.is_ipv4() { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
-        message.put(&[family(any), 0, 0, 0, table, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST]);
-        message.put(&[0; 4]).attribute(libc::RTA_OIF, &index_bytes(index));
-        message
-    };
-    execute(name, request)?;
-    Ok(())
+/// Sends everything of the gateway's family that comes in by the device `incoming` and is not for the host to the gateway
+/// behind the device `name`, as [`divert`] does. What direct routing by a TUN device needs: the packets name no server,
+/// so each server has a TUN device, and what comes out of it goes there.
+///
+/// # Errors
+/// As [`divert`]; also if the gateway cannot be reached directly.
+pub fn divert_to(incoming: &str, gateway: IpAddr, name: &str, table: u8) -> io::Result<()> {
+    let any = if gateway.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    divert_family(incoming, any, Some(gateway), name, table)
+        .map_err(|error| describe(&error, format_args!("cannot divert {incoming} to {gateway} on {name}")))
+}
+
+fn divert_family(incoming: &str, any: IpAddr, gateway: Option<IpAddr>, name: &str, table: u8) -> io::Result<()> {
+    route_in(table, any, 0, gateway, name)?;
+    let mut message = Message::new(libc::RTM_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
+    // `struct fib_rule_hdr`: family, prefix lengths, TOS, table, two reserved bytes, action, flags.
+    message.put(&[family(any), 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL]).put(&[0; 4]);
+    message.attribute(FRA_IIFNAME, &[incoming.as_bytes(), &[0]].concat());
+    message.send(&netlink::socket()?)
 }
 
 /// Actions and attributes of rules (`linux/fib_rules.h`).
 const FR_ACT_TO_TBL: u8 = 1;
 const FRA_IIFNAME: u16 = 3;
 
-fn route(destination: IpAddr, prefix: u8, gateway: Option<IpAddr>, name: &str) -> io::Result<()> {
+fn route_in(table: u8, destination: IpAddr, prefix: u8, gateway: Option<IpAddr>, name: &str) -> io::Result<()> {
     let request = |index| {
         let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
         // IPv4 routes without a gateway have link scope; IPv6 routes have no scope.
         let is_direct = destination.is_ipv4() && gateway.is_none();
         let scope = if is_direct { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
-        let table = libc::RT_TABLE_MAIN;
         message.put(&[family(destination), prefix, 0, 0, table, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST]);
         message.put(&0u32.to_ne_bytes());
         if prefix > 0 {

@@ -1,18 +1,23 @@
 //! Gives every packet to the worker whose director owns its client, whichever queue of the device it came by.
 //! The kernel spreads flows over queues by its own hash; this makes up for the difference: packets of another shard
 //! are copied into parcels and posted to it. Parcels are bounded and used again, so nothing is allocated for a packet
-//! once traffic flows; a shard that does not keep up loses packets, which are counted.
+//! once traffic flows; a shard that does not keep up loses packets, which are counted. Fragments to FullNAT's local
+//! addresses go by way of a shard that remembers where their first one went (`share/fragments.rs`).
+
+mod fragments;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use lvs_core::wire::parse::parse;
 use lvs_core::{Direction, HEADROOM, Offload, PacketBuf};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use crate::device::{Arm, BATCH, PacketSource};
-use crate::steer::Steering;
+use crate::share::fragments::{Datagram, Fragments};
+use crate::steer::{Steering, Way};
 
 /// Most parcels that wait for one shard.
 const PARCELS_MAX: usize = 256;
@@ -52,19 +57,23 @@ pub fn share(arms: Vec<Arm>, steering: &Steering, direction: Option<Direction>) 
         .map(|(shard, (arm, (letters, bell)))| {
             let readiness = readiness(&*arm.source, &bell)?;
             let (give_back, returned) = sync_channel(PARCELS_MAX);
-            let source = SharedSource {
-                inner: arm.source,
+            let office = Office {
                 steering: steering.clone(),
                 direction,
                 shard,
                 posts: posts.clone(),
                 rung: vec![false; posts.len()],
+                fragments: Fragments::new(),
+                depot: Depot { returned, give_back, made: 0 },
+                lost: 0,
+            };
+            let source = SharedSource {
+                inner: arm.source,
+                office,
                 letters,
                 bell,
                 opened: Vec::with_capacity(BATCH),
-                depot: Depot { returned, give_back, made: 0 },
                 was_device: false,
-                lost: 0,
                 readiness,
             };
             Ok(Arm { source: Box::new(source), sink: arm.sink })
@@ -88,6 +97,8 @@ struct Parcel {
     len: usize,
     offload: Offload,
     mark: u32,
+    /// It is a fragment for the sorter, not yet for the shard that owns it.
+    is_unsorted: bool,
     /// Where the storage goes back to.
     give_back: SyncSender<Box<[u8]>>,
 }
@@ -124,26 +135,141 @@ impl Depot {
         }
         storage[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet.bytes());
         let give_back = self.give_back.clone();
-        Some(Parcel { storage, len: packet.len(), offload: packet.offload, mark: packet.mark, give_back })
+        Some(Parcel {
+            storage,
+            len: packet.len(),
+            offload: packet.offload,
+            mark: packet.mark,
+            is_unsorted: false,
+            give_back,
+        })
     }
 }
 
-struct SharedSource {
-    inner: Box<dyn PacketSource>,
+impl Parcel {
+    fn bytes(&self) -> &[u8] {
+        &self.storage[HEADROOM..HEADROOM + self.len]
+    }
+
+    fn give_back(self) {
+        // The owner may have ended.
+        let _ = self.give_back.try_send(self.storage);
+    }
+}
+
+/// Decides whose a packet is, and sends off what is another shard's.
+struct Office {
     steering: Steering,
     direction: Option<Direction>,
     shard: usize,
     posts: Vec<Post>,
     /// Which shards were posted something in this batch.
     rung: Vec<bool>,
+    /// Of datagrams this shard sorts.
+    fragments: Fragments<Parcel>,
+    depot: Depot,
+    lost: u64,
+}
+
+/// Whose a fragment is.
+enum Owner {
+    Shard(usize),
+    /// Nobody knows before its datagram's first one has come.
+    Unknown(Datagram),
+}
+
+impl Office {
+    /// Whether a packet is for this shard; if not, it has been sent to where it belongs.
+    fn keeps(&mut self, packet: &PacketBuf<'_>) -> bool {
+        let (to, is_unsorted) = match self.steering.way(packet.bytes(), self.direction) {
+            Way::Owner(shard) => (shard, false),
+            Way::Sorter(shard) if shard == self.shard => match self.sort(packet.bytes()) {
+                Owner::Shard(shard) => (shard, false),
+                Owner::Unknown(datagram) => {
+                    match self.depot.pack(packet) {
+                        Some(parcel) => self.wait(datagram, parcel),
+                        None => self.lost += 1,
+                    }
+                    return false;
+                }
+            },
+            Way::Sorter(shard) => (shard, true),
+        };
+        if to == self.shard && !is_unsorted {
+            return true;
+        }
+        match self.depot.pack(packet) {
+            Some(parcel) => self.post(to, Parcel { is_unsorted, ..parcel }),
+            None => self.lost += 1,
+        }
+        false
+    }
+
+    /// Whether a parcel for this shard holds a packet for it, too.
+    fn unwrap(&mut self, parcel: Parcel) -> Option<Parcel> {
+        if !parcel.is_unsorted {
+            return Some(parcel);
+        }
+        let parcel = Parcel { is_unsorted: false, ..parcel };
+        match self.sort(parcel.bytes()) {
+            Owner::Shard(shard) if shard == self.shard => return Some(parcel),
+            Owner::Shard(shard) => self.post(shard, parcel),
+            Owner::Unknown(datagram) => self.wait(datagram, parcel),
+        }
+        None
+    }
+
+    /// Whose a fragment is that this shard sorts. With a datagram's first one, those that waited are sent off behind it.
+    fn sort(&mut self, bytes: &[u8]) -> Owner {
+        let Ok(headers) = parse(bytes) else { return Owner::Shard(self.shard) };
+        let Some(datagram) = Datagram::of(&headers) else { return Owner::Shard(self.shard) };
+        if headers.is_later_fragment() {
+            return self.fragments.owner(&datagram).map_or(Owner::Unknown(datagram), Owner::Shard);
+        }
+        // One without ports is nobody's; some director has to say so.
+        let owner = self.steering.shard_by_port(bytes, &headers).unwrap_or(self.shard);
+        for parcel in self.fragments.learn(datagram, owner) {
+            self.post(owner, parcel);
+        }
+        Owner::Shard(owner)
+    }
+
+    fn wait(&mut self, datagram: Datagram, parcel: Parcel) {
+        if let Some(oldest) = self.fragments.wait(datagram, parcel) {
+            oldest.give_back();
+            self.lost += 1;
+        }
+    }
+
+    fn post(&mut self, to: usize, parcel: Parcel) {
+        match self.posts[to].post.try_send(parcel) {
+            Ok(()) => self.rung[to] = true,
+            Err(TrySendError::Full(parcel) | TrySendError::Disconnected(parcel)) => {
+                parcel.give_back();
+                self.lost += 1;
+            }
+        }
+    }
+
+    /// Wakes those who have got something.
+    fn ring(&mut self) {
+        for (post, rung) in self.posts.iter().zip(&mut self.rung) {
+            if std::mem::take(rung) {
+                ring(&post.bell);
+            }
+        }
+    }
+}
+
+struct SharedSource {
+    inner: Box<dyn PacketSource>,
+    office: Office,
     letters: Receiver<Parcel>,
     bell: Arc<OwnedFd>,
     /// Parcels being lent.
     opened: Vec<Parcel>,
-    depot: Depot,
     /// Whose turn it was last: device and parcels alternate.
     was_device: bool,
-    lost: u64,
     readiness: Option<OwnedFd>,
 }
 
@@ -162,21 +288,26 @@ impl PacketSource for SharedSource {
     }
 
     fn lost(&self) -> u64 {
-        self.inner.lost() + self.lost
+        self.inner.lost() + self.office.lost
     }
 }
 
 impl SharedSource {
-    /// Lends what other shards have posted.
+    /// Lends what other shards have posted. Returns how many parcels there were.
     fn open_parcels(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> usize {
         // The bell before the parcels, so that none is missed.
         let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
-        self.opened.extend(self.letters.try_iter().take(BATCH));
-        let count = self.opened.len();
-        if count == BATCH {
+        let mut taken = 0;
+        for parcel in self.letters.try_iter().take(BATCH) {
+            taken += 1;
+            self.opened.extend(self.office.unwrap(parcel));
+        }
+        self.office.ring();
+        if taken == BATCH {
             // There may be more.
             ring(&self.bell);
         }
+        let count = self.opened.len();
         if count > 0 {
             let mut parcels = self.opened.iter_mut();
             let mut packets: [PacketBuf<'_>; BATCH] = std::array::from_fn(|_| match parcels.next() {
@@ -190,46 +321,26 @@ impl SharedSource {
             });
             handle(&mut packets[..count]);
         }
-        for parcel in self.opened.drain(..) {
-            // The owner may have ended.
-            let _ = parcel.give_back.try_send(parcel.storage);
-        }
-        count
+        self.opened.drain(..).for_each(Parcel::give_back);
+        taken
     }
 
     /// Lends what the device has for this shard and posts the rest. Returns how many packets the device had.
     fn receive_from_device(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
-        let Self { inner, steering, direction, shard, posts, rung, depot, lost, .. } = self;
+        let Self { inner, office, .. } = self;
         let count = inner.receive(&mut |packets| {
             let mut own = 0;
             for index in 0..packets.len() {
-                let bytes = packets[index].bytes();
-                let owner = match *direction {
-                    Some(direction) => steering.shard_by_direction(bytes, direction),
-                    None => steering.shard(bytes),
-                };
-                if owner == *shard {
+                if office.keeps(&packets[index]) {
                     packets.swap(own, index);
                     own += 1;
-                    continue;
-                }
-                let posted =
-                    depot.pack(&packets[index]).is_some_and(|parcel| posts[owner].post.try_send(parcel).is_ok());
-                if posted {
-                    rung[owner] = true;
-                } else {
-                    *lost += 1;
                 }
             }
             if own > 0 {
                 handle(&mut packets[..own]);
             }
         })?;
-        for (post, rung) in posts.iter().zip(rung) {
-            if std::mem::take(rung) {
-                ring(&post.bell);
-            }
-        }
+        self.office.ring();
         Ok(count)
     }
 }

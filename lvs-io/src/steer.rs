@@ -1,13 +1,15 @@
 //! Which shard a packet belongs to: both directions of a client's flows, errors about them and their fragments go to
 //! the shard its address names. By address alone: a port in the hash would tear apart persistence, fragments and
-//! services by mark.
+//! services by mark. Only behind FullNAT servers do not know the client: there the shard has named the local port
+//! (`lvs_core::local_address::LocalPorts`), and the port names the shard.
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use lvs_core::local_address::LocalPorts;
 use lvs_core::rng::Rng;
 use lvs_core::wire::icmp::related;
 use lvs_core::wire::parse::{Headers, parse};
-use lvs_core::{Direction, Seed};
+use lvs_core::{Direction, Protocol, Seed};
 
 use crate::prefix::Prefix;
 
@@ -27,14 +29,43 @@ use crate::prefix::Prefix;
 pub struct Steering {
     shards: u32,
     servers: Vec<Prefix>,
+    locals: Vec<Prefix>,
     secret: u32,
+}
+
+/// Where a packet goes, and whether that is for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// To the shard that owns it.
+    Owner(usize),
+    /// To the shard that remembers which one owns it: a fragment to a local address.
+    Sorter(usize),
 }
 
 impl Steering {
     /// Steering to `shards` shards (at least one). `servers` are the networks of the real servers: what comes from
     /// there is a reply, so its destination is the client. The seed keeps clients from choosing their shard.
     pub fn new(shards: u32, servers: Vec<Prefix>, seed: Seed) -> Self {
-        Self { shards: shards.max(1), servers, secret: Rng::new(seed).next_u64() as u32 }
+        Self { shards: shards.max(1), servers, locals: Vec::new(), secret: Rng::new(seed).next_u64() as u32 }
+    }
+
+    /// Sets FullNAT's local addresses: what is sent there comes from servers and goes to the shard its port names. Shard
+    /// `i` must lease ports with `port % shards == i` only: see [`Self::local_ports`].
+    pub fn with_local_addresses(self, locals: Vec<Prefix>) -> Self {
+        Self { locals, ..self }
+    }
+
+    /// The local ports of one shard, out of a range that all of them share.
+    ///
+    /// ```
+    /// use lvs_core::Seed;
+    /// use lvs_core::local_address::LocalPorts;
+    /// let steering = lvs_io::Steering::new(4, Vec::new(), Seed::new(7));
+    /// let ports = steering.local_ports(1, LocalPorts::default());
+    /// assert_eq!((ports.shard, ports.shards), (1, 4));
+    /// ```
+    pub fn local_ports(&self, shard: usize, all: LocalPorts) -> LocalPorts {
+        LocalPorts { shard: shard as u16, shards: self.shards as u16, ..all }
     }
 
     /// How many shards there are.
@@ -42,17 +73,46 @@ impl Steering {
         self.shards as usize
     }
 
-    /// The shard of a packet whose direction its source tells; 0 for what is no IP packet.
+    /// The shard of a packet whose direction its source tells; 0 for what is no IP packet. Of a fragment to a local address,
+    /// the shard that finds out ([`crate::share()`] does).
     pub fn shard(&self, packet: &[u8]) -> usize {
-        parse(packet).map_or(0, |headers| {
-            let direction = if self.is_server(headers.source) { Direction::Reply } else { Direction::Request };
-            self.shard_of(client(packet, &headers, direction))
-        })
+        let (Way::Owner(shard) | Way::Sorter(shard)) = self.way(packet, None);
+        shard
     }
 
-    /// The shard of a packet whose direction is known from the device it came by.
+    /// The same for a packet whose direction is known from the device it came by.
     pub fn shard_by_direction(&self, packet: &[u8], direction: Direction) -> usize {
-        parse(packet).map_or(0, |headers| self.shard_of(client(packet, &headers, direction)))
+        let (Way::Owner(shard) | Way::Sorter(shard)) = self.way(packet, Some(direction));
+        shard
+    }
+
+    /// Where a packet goes; `direction` if it is known from the device it came by.
+    pub(crate) fn way(&self, packet: &[u8], direction: Option<Direction>) -> Way {
+        let Ok(headers) = parse(packet) else { return Way::Owner(0) };
+        if self.is_local(headers.destination) {
+            if headers.is_fragment_head() || headers.is_later_fragment() {
+                return Way::Sorter(self.shard_of(headers.source));
+            }
+            if let Some(shard) = self.shard_by_port(packet, &headers) {
+                return Way::Owner(shard);
+            }
+        }
+        let by_source = || if self.is_server(headers.source) { Direction::Reply } else { Direction::Request };
+        Way::Owner(self.shard_of(client(packet, &headers, direction.unwrap_or_else(by_source))))
+    }
+
+    /// The shard that leased the local port a packet is for, or is about.
+    pub(crate) fn shard_by_port(&self, packet: &[u8], headers: &Headers) -> Option<usize> {
+        let port = match related(packet, headers) {
+            Ok(Some(error)) if self.is_local(error.quoted.source) => error.quoted.ports(packet)?.0,
+            _ if Protocol::from_number(headers.protocol).is_some() => headers.ports(packet)?.1,
+            _ => return None,
+        };
+        Some((u32::from(port) % self.shards) as usize)
+    }
+
+    fn is_local(&self, address: IpAddr) -> bool {
+        self.locals.iter().any(|network| network.contains(address))
     }
 
     fn is_server(&self, address: IpAddr) -> bool {
@@ -70,6 +130,11 @@ impl Steering {
     /// The networks of the real servers.
     pub fn servers(&self) -> &[Prefix] {
         &self.servers
+    }
+
+    /// FullNAT's local addresses.
+    pub fn local_addresses(&self) -> &[Prefix] {
+        &self.locals
     }
 
     /// What [`address_hash`] starts from.

@@ -15,6 +15,11 @@ impl Arm {
     /// The device at the end of a tunnel: what comes through one that `accepts` names, for one of `addresses`, is lent
     /// without its outer headers. Everything else is left to the host, which receives it too.
     ///
+    /// The host receives the outer packets as well and, where nothing of its own takes them, tells their sender that the
+    /// protocol or port is unreachable, which the director passes on to the client. Raw sockets of those protocols and a UDP
+    /// socket on GUE's port that nobody reads keep it quiet. Who sent the outer packet is not looked at: let a packet
+    /// filter do that.
+    ///
     /// ```
     /// use lvs_core::tunnel::Accepts;
     /// use lvs_core::{Director, DirectorConfig, Seed};

@@ -320,6 +320,9 @@ impl Exits {
                 self.arm_counters(arm).send_failed += 1;
             }
         }
+        if let OnPass::ToHost(sink) = &mut self.on_pass {
+            self.counters.pass_dropped += u64::from(sink.flush().is_err());
+        }
     }
 
     fn arm_counters(&mut self, arm: usize) -> &mut ArmCounters {

@@ -1,14 +1,15 @@
 //! What the worker loop does with packets and verdicts, seen from the two ends of in-memory devices.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use lvs_core::{
-    ChecksumOffload, Command, Director, DirectorConfig, Gso, GsoKind, Instant, Offload, Protocol, Seed, ServerConfig,
-    ServiceConfig, ServiceKey, Side,
+    ChecksumOffload, Command, Director, DirectorConfig, Gso, GsoKind, Instant, Offload, PacketBuf, Protocol, Seed,
+    ServerConfig, ServiceConfig, ServiceKey, Side,
 };
 use lvs_io::memory::MemoryPacket;
-use lvs_io::{Host, HostConfig, ManualClock, MemoryPort, OnPass, SinkOffloads, Worker, WorkerGone};
+use lvs_io::{Host, HostConfig, ManualClock, MemoryPort, OnPass, PacketSink, SinkOffloads, Worker, WorkerGone};
 use lvs_testkit::{describe, oracle, tcp, udp};
 
 const CLIENT: &str = "203.0.113.7:1024";
@@ -177,6 +178,36 @@ fn what_is_not_ours_goes_where_on_pass_says() {
     let answer = bench.client.pop().expect("the stand-in answers");
     assert_eq!(bench.worker.counters().host.answered, 1);
     assert!(describe(&answer.bytes).starts_with("192.0.2.9 > 203.0.113.7 ICMP 3/3"), "{}", describe(&answer.bytes));
+}
+
+/// A sink that keeps what it is given until it is flushed, as Ethernet devices keep short frames.
+struct Gathering {
+    inner: Box<dyn PacketSink>,
+    waiting: Vec<Vec<u8>>,
+}
+
+impl PacketSink for Gathering {
+    fn send(&mut self, packet: &mut PacketBuf<'_>, _next_hop: IpAddr) -> io::Result<()> {
+        self.waiting.push(packet.bytes().to_vec());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.waiting.drain(..).try_for_each(|mut bytes| {
+            let len = bytes.len();
+            self.inner.send(&mut PacketBuf::new(&mut bytes, 0, len), IpAddr::from([0; 4]))
+        })
+    }
+}
+
+#[test]
+fn what_the_host_gets_waits_for_nothing() {
+    let mut bench = Bench::new();
+    let (host, device) = MemoryPort::pair(8);
+    let sink = Gathering { inner: device.into_arm().sink, waiting: Vec::new() };
+    bench.worker = bench.worker.with_on_pass(OnPass::ToHost(Box::new(sink)));
+    bench.send_from_client(MemoryPacket::new(udp(CLIENT, "192.0.2.9:53").payload(b"?").build()));
+    assert!(host.pop().is_some());
 }
 
 #[test]

@@ -154,8 +154,8 @@ const SERVERS: [&str; 4] = ["10.0.0.1:8080", "10.0.0.2:80", "[fd00::1]:8080", "1
 /// Local addresses, with the first of their ports.
 const LOCALS: [&str; 3] = ["10.0.0.200:2000", "10.0.0.201:2000", "[fd00::200]:2000"];
 const LOCAL_PORTS: u16 = 3;
-const CLIENT_ADDRESSES: [ClientAddress; 4] =
-    [ClientAddress::None, ClientAddress::Toa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
+const CLIENT_ADDRESSES: [ClientAddress; 5] =
+    [ClientAddress::None, ClientAddress::Toa, ClientAddress::Uoa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
 /// What helpers and persistence engines understand, said instead of payloads from this length on.
 const TEXTS_FROM: usize = 240;
 const TEXTS: [&[u8]; 8] = [

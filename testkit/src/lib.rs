@@ -2,6 +2,7 @@
 //!
 //! Packets are built on `etherparse`, which shares no code with `lvs-core`; [`oracle`] checks what comes out by the
 //! plainest arithmetic there is; [`rig`] is a director with a clock; [`strategy`] makes packets for property tests; [`describe()`] prints one in a line.
+//! With the feature `network`: namespaces of the kernel, joined by switches.
 //!
 //! ```
 //! use lvs_testkit::{describe, tcp};
@@ -16,6 +17,8 @@ mod describe;
 mod desk;
 pub mod fuzz;
 pub mod model;
+#[cfg(feature = "network")]
+pub mod network;
 pub mod oracle;
 mod packet;
 pub mod rig;

@@ -269,11 +269,12 @@ impl Packet {
         self
     }
 
-    /// IPv6: adds an extension header. `body` is what follows its next-header and length bytes, padded with zeros.
+    /// IPv6: adds an extension header. `body` is what follows its next-header and length bytes, padded with zeros to a
+    /// whole number of the units its length counts: eight bytes, AH (51) four.
     #[must_use]
     pub fn extension(mut self, kind: u8, body: &[u8]) -> Self {
         let mut body = body.to_vec();
-        body.resize((body.len() + 2).next_multiple_of(8) - 2, 0);
+        body.resize((body.len() + 2).next_multiple_of(if kind == AH { 4 } else { 8 }) - 2, 0);
         self.extensions.push((kind, body));
         self
     }
@@ -432,7 +433,11 @@ impl Packet {
         let mut bytes = vec![];
         for ((kind, body), next) in headers.iter().zip(&kinds[1..]) {
             // RFC 8200 §4.5: the fragment header has a reserved byte where the others have their length.
-            let len = if *kind == 44 { 0 } else { (body.len() + 2) / 8 - 1 };
+            let len = match *kind {
+                44 => 0,
+                AH => (body.len() + 2) / 4 - 2,
+                _ => (body.len() + 2) / 8 - 1,
+            };
             bytes.extend([*next, len as u8]);
             bytes.extend(body);
         }
@@ -487,3 +492,6 @@ impl Packet {
         }
     }
 }
+
+/// The authentication header (RFC 4302), which has a unit of length of its own.
+const AH: u8 = 51;

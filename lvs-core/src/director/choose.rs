@@ -174,7 +174,7 @@ impl Director {
             IpAddr::V4(address) => !(address.is_multicast() || address.is_broadcast() || address.is_unspecified()),
             IpAddr::V6(address) => !(address.is_multicast() || address.is_unspecified()),
         };
-        is_unicast && !self.is_own_address(address) && !self.services.is_virtual(address)
+        is_unicast && !self.is_host_address(address)
     }
 
     pub(super) fn is_template_usable(&self, id: TemplateId) -> bool {

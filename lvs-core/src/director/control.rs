@@ -179,7 +179,7 @@ impl Director {
                     drain: None,
                     factor: FACTOR_ONE,
                     told_ports_exhausted: false,
-                    route_mtu: None,
+                    route: None,
                 });
                 RealServer::new(id, config.key, config.weight)
             }

@@ -20,6 +20,7 @@ use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward;
+use crate::forward::full_nat::client_address::UOA_PROTOCOL;
 use crate::helper::table::Helped;
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
@@ -27,6 +28,7 @@ use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{self, Headers};
+use crate::wire::read_u16;
 
 /// A connection; its name if it is in the table, and what its helper keeps of it.
 #[derive(Clone, Copy)]
@@ -106,7 +108,11 @@ impl Director {
                 trial.steps.push(Step::IcmpAbout { icmp_type: error.error_type, code: error.code });
                 let connection_view = connection_view(connection, now);
                 trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
-                self.tell_client(&mut trial.packet, connection, &error)
+                self.tell_client(now, &mut trial.packet, connection, &error)
+            }
+            Outcome::PathMtu { .. } => {
+                trial.steps.push(Step::IcmpAbout { icmp_type: 3, code: 4 });
+                Verdict::Drop(DropReason::PathMtuLearned)
             }
             Outcome::Close(id, direction) => {
                 let connection = self.connections.get(id).expect("it was just found");
@@ -190,14 +196,21 @@ impl Director {
         let connection = flow.connection;
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
         trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+        let is_translated = matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat);
+        if is_translated {
+            if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
+                return Verdict::Drop(reason);
+            }
+        }
+        if direction == Direction::Reply && self.keeps_related(connection, headers) {
+            trial.steps.push(Step::Passed(PassReason::IcmpForTheHost));
+            return Verdict::Pass;
+        }
         let end = self.related_end(now, flow.id, connection, direction, headers);
-        if !matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat) {
+        if !is_translated {
             return self.try_send(trial, headers, &end);
         }
-        match forward::nat::check_related(&trial.packet, headers, related) {
-            Ok(()) => translate_related(&mut trial.packet, headers, related, &end),
-            Err(reason) => Verdict::Drop(reason),
-        }
+        translate_related(&mut trial.packet, headers, related, &end)
     }
 
     fn try_send(&self, trial: &mut Trial<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
@@ -365,6 +378,15 @@ fn arrival(packet: &PacketBuf<'_>, headers: &Headers) -> Step {
     }
 }
 
+/// The ports, also behind the header by which UOA says whose a datagram is.
+fn ports(headers: &Headers, bytes: &[u8]) -> Option<(u16, u16)> {
+    if headers.protocol != UOA_PROTOCOL {
+        return headers.ports(bytes);
+    }
+    let transport = headers.transport + usize::from(read_u16(bytes, headers.transport + 2)?);
+    Some((read_u16(bytes, transport)?, read_u16(bytes, transport + 2)?))
+}
+
 /// Adds a step for every header field that differs.
 fn tell_changes(steps: &mut Vec<Step>, before: &[u8], after: &[u8], verdict: Verdict) {
     if !matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
@@ -378,7 +400,7 @@ fn tell_changes(steps: &mut Vec<Step>, before: &[u8], after: &[u8], verdict: Ver
     };
     let shown = |headers: &Headers, bytes: &[u8], is_source: bool| {
         let address = if is_source { headers.source } else { headers.destination };
-        match headers.ports(bytes) {
+        match ports(headers, bytes) {
             Some((source, destination)) => {
                 Endpoint::new(address, if is_source { source } else { destination }).to_string()
             }

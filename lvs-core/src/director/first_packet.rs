@@ -260,6 +260,15 @@ impl Director {
         (is_full && matches!(persistence, Persistence::New { .. })).then_some(DropReason::TemplateTableFull)
     }
 
+    /// A client that comes again is told that nobody serves it. Where replies bypass us that passes for a packet of the
+    /// connection it had, which Linux finds a last time.
+    pub(super) fn count_refusal(&mut self, id: ConnectionId, answer_len: usize) {
+        let connection = self.connections.get(id).expect("it is about to end");
+        if !matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat) {
+            self.count_out(connection.server, 1, answer_len as u64);
+        }
+    }
+
     /// Ends a connection whose addresses and ports were just used anew, or whose server is gone.
     pub(super) fn give_up(&mut self, now: Instant, id: ConnectionId) {
         self.connections.expire_now(id, now);

@@ -20,7 +20,7 @@ use crate::forward::full_nat;
 use crate::forward::full_nat::client_address::preamble;
 use crate::forward::full_nat::sequence::{Translation, initial_sequence_number};
 use crate::local_address::{LOCAL_ADDRESSES_MAX, LocalAddressPool, LocalPorts, LocalPortsView};
-use crate::packet::PacketBuf;
+use crate::packet::{HEADROOM, PacketBuf};
 use crate::rng::Seed;
 use crate::service::{ClientAddress, ForwardMethod, ServerId, ServiceKey};
 use crate::time::Instant;
@@ -71,8 +71,8 @@ impl Director {
         self.full_nat.pool.views(now.max(self.now))
     }
 
-    /// Segments that should have carried their client's address ([`crate::service::ClientAddress::Toa`]) and went
-    /// without, because header, MTU or buffer had no room for it.
+    /// Packets that should have carried their client's address ([`ClientAddress::Toa`], [`ClientAddress::Uoa`]) and went
+    /// without, because header, MTU or buffer had no room for it; with UOA, those beside which none could be sent either.
     pub fn client_addresses_omitted(&self) -> u64 {
         self.full_nat.client_addresses_omitted
     }
@@ -185,7 +185,8 @@ impl Director {
         let options = service.config.full_nat;
         let (client, to) = (connection.client, connection.virtual_endpoint);
         let preamble_len = preamble(options.client_address, connection.protocol, client, to).as_bytes().len();
-        let is_needed = connection.protocol == Protocol::Tcp || preamble_len > 0;
+        let has_uoa = connection.protocol == Protocol::Udp && options.client_address == ClientAddress::Uoa;
+        let is_needed = connection.protocol == Protocol::Tcp || preamble_len > 0 || has_uoa;
         is_needed.then(|| Translation::new(options, preamble_len))
     }
 }
@@ -240,12 +241,21 @@ impl Director {
     /// Whether this packet will leave without the client's address it should carry.
     pub(super) fn omits_client_address(&self, packet: &PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> bool {
         let translation = end.path.full_nat.translation.filter(|_| end.direction == Direction::Request);
-        let is_asked_for = translation.is_some_and(|of| of.options.client_address == ClientAddress::Toa);
+        let is_asked_for =
+            translation.is_some_and(|of| of.options.client_address == ClientAddress::Toa || of.tells_client());
         is_asked_for && full_nat::omits_client_address(packet, headers, &end.path)
     }
 
-    pub(super) fn count_omitted_client_address(&mut self) {
-        self.full_nat.client_addresses_omitted += 1;
+    /// A packet has left without the client's address it should carry: UOA sends it beside, TOA cannot.
+    pub(super) fn make_up_for_client_address(&mut self, headers: &Headers, end: &FlowEnd, verdict: Verdict) {
+        let has_uoa = end.path.full_nat.translation.is_some_and(|of| of.tells_client());
+        let alone = if has_uoa { full_nat::uoa::alone(headers, &end.path) } else { None };
+        let sent = alone.is_some_and(|storage| {
+            let place = (HEADROOM, storage.len() - HEADROOM);
+            self.outbox.push(storage, place, 0, verdict).is_ok()
+        });
+        self.answers += u64::from(sent);
+        self.full_nat.client_addresses_omitted += u64::from(!sent);
     }
 
     fn translation(&self, id: Option<ConnectionId>, connection: &Connection) -> Option<Translation> {
@@ -264,6 +274,9 @@ impl Director {
         headers: &Headers,
         direction: Direction,
     ) -> Translation {
+        if connection.protocol == Protocol::Udp && direction == Direction::Request {
+            return before.after_client_datagram();
+        }
         let (Some(flags), Some(header)) = (headers.tcp_flags(bytes), headers.transport_header::<12>(bytes)) else {
             return before;
         };

@@ -18,7 +18,7 @@ use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
-use crate::service::server_table::{Place, ServerRecord};
+use crate::service::server_table::{Place, ServerRecord, UsedRoute};
 use crate::service::table::Service;
 use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
@@ -53,7 +53,7 @@ impl Director {
             self.send(packet, headers, &end)
         };
         if omits_client_address && matches!(verdict, Verdict::Forward { .. }) {
-            self.count_omitted_client_address();
+            self.make_up_for_client_address(headers, &end, verdict);
         }
         let connection = self.connections.get_mut(id).expect("nothing removed it");
         connection.in_packets += 1;
@@ -114,7 +114,7 @@ impl Director {
         if end.direction == Direction::Request && end.path.method == ForwardMethod::Tunnel {
             self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
             if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
-                record.route_mtu = Some(end.path.mtu);
+                record.route = Some(UsedRoute { at: self.now, mtu: end.path.mtu });
             }
             if matches!(verdict, Verdict::Forward { .. }) {
                 self.send_segments(segments, end);

@@ -2,6 +2,7 @@
 //! The order of questions is Linux's. `handle_packet` and `explain` both start here.
 
 use alloc::boxed::Box;
+use core::net::IpAddr;
 
 use super::Director;
 use super::server_first::ServerFirst;
@@ -43,6 +44,11 @@ pub(super) enum Outcome {
     RelatedReply(ConnectionId, Related),
     /// An ICMP error about a tunnel packet of ours.
     TunnelError(ConnectionId, TunnelError),
+    /// An ICMP error that tells the path MTU of a tunnel and nothing else.
+    PathMtu {
+        address: IpAddr,
+        mtu: u32,
+    },
     /// Its TCP connection is closed: RST to both sides.
     Close(ConnectionId, Direction),
     /// Its server is gone and the client is told by ICMP.
@@ -106,10 +112,13 @@ impl Look {
 impl Director {
     /// Looks up a packet that carries its transport header (no later fragment).
     pub(super) fn look(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
-        if !self.serves(headers.family) {
+        let is_icmp = headers.protocol == icmp_number(headers.family);
+        // An IPv6 service's tunnels may be IPv4 ones.
+        let may_concern_tunnels = is_icmp && self.servers.has_tunnels();
+        if !self.serves(headers.family) && !may_concern_tunnels {
             return Look::of(Outcome::Pass(PassReason::NoServiceOfFamily));
         }
-        if headers.protocol == icmp_number(headers.family) {
+        if is_icmp {
             return Look::of(self.look_icmp(now, packet, headers));
         }
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), headers) else {
@@ -123,10 +132,10 @@ impl Director {
             return Look::of(outcome);
         };
         // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`, `nat_ipopts`).
-        let is_ipv4 = headers.family == AddressFamily::Ipv4;
+        // An IPv6 routing header is for the server to judge.
         let is_replying = || self.find_reply(now, protocol, source, destination).is_some();
-        let is_ours = || self.services.is_virtual(headers.destination) || (is_ipv4 && is_replying());
-        if headers.source_route && is_ours() {
+        let is_ours = || self.services.is_virtual(headers.destination) || is_replying();
+        if headers.source_route && headers.family == AddressFamily::Ipv4 && is_ours() {
             return Look::of(Outcome::Drop(DropReason::SourceRouted));
         }
         // Linux looks for a reply first. A packet that is both (its client is another connection's server) is too rare
@@ -278,7 +287,10 @@ impl Director {
         if let Some(outcome) = self.look_tunnel_error(now, packet, headers, &related) {
             return outcome;
         }
-        let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else { return unrelated };
+        let may_open = self.config.settings.schedule_icmp && Protocol::from_number(related.quoted.protocol).is_some();
+        let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else {
+            return if may_open { Outcome::Drop(DropReason::TruncatedIcmp) } else { unrelated };
+        };
         // What the real server quotes is the request as it saw it: client → real server.
         if let Some(id) = self.find_reply(now, protocol, destination, source) {
             return Outcome::RelatedReply(id, related);
@@ -287,7 +299,7 @@ impl Director {
         if let Some(id) = self.connections.find_request(now, protocol, destination, source) {
             return Outcome::RelatedRequest(id, related);
         }
-        if self.config.settings.schedule_icmp && Protocol::from_number(related.quoted.protocol).is_some() {
+        if may_open {
             return match self.look_service(protocol, destination, source, packet.mark, true) {
                 Outcome::Pass(_) => unrelated,
                 outcome => outcome,

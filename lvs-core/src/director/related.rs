@@ -1,9 +1,11 @@
 //! ICMP errors about connections, in both directions: translated for NAT, passed on as they are otherwise.
 //! They are counted but move neither state nor timer. Source: Linux IPVS, as recorded in `conformance/`.
 
+use core::net::IpAddr;
+
 use super::Director;
 use super::look::FlowEnd;
-use crate::connection::ConnectionId;
+use crate::connection::{Connection, ConnectionId};
 use crate::forward::{full_nat, nat};
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
@@ -48,12 +50,19 @@ impl Director {
     ) -> Verdict {
         let connection = self.connections.get(id).expect("it was just found");
         let (method, server) = (connection.forward, connection.server);
-        let end = self.related_end(self.now, Some(id), connection, Direction::Reply, headers);
-        let verdict = if matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat) {
-            match nat::check_related(packet, headers, related) {
-                Ok(()) => translate_related(packet, headers, related, &end),
-                Err(reason) => Verdict::Drop(reason),
+        let is_translated = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
+        if is_translated {
+            if let Err(reason) = nat::check_related(packet, headers, related) {
+                return Verdict::Drop(reason);
             }
+        }
+        if self.keeps_related(connection, headers) {
+            self.count_out(server, 1, headers.packet_len as u64);
+            return Verdict::Pass;
+        }
+        let end = self.related_end(self.now, Some(id), connection, Direction::Reply, headers);
+        let verdict = if is_translated {
+            translate_related(packet, headers, related, &end)
         } else {
             self.send(packet, headers, &end)
         };
@@ -61,6 +70,17 @@ impl Director {
             self.count_out(server, 1, headers.packet_len as u64);
         }
         verdict
+    }
+
+    /// Whether a server sent an error about a request to the host itself: it is counted and stays here. With FullNAT
+    /// the director is the client the server knows, and the error is for the client behind.
+    pub(super) fn keeps_related(&self, connection: &Connection, headers: &Headers) -> bool {
+        connection.forward != ForwardMethod::FullNat && self.is_host_address(headers.destination)
+    }
+
+    /// Whether packets to this address end here: one of the director's own, or a virtual one.
+    pub(super) fn is_host_address(&self, address: IpAddr) -> bool {
+        self.is_own_address(address) || self.services.is_virtual(address)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::tunnel::{IPV4_IN_IP, gre, gue};
 use crate::verdict::Verdict;
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{Headers, parse_quoted};
-use crate::wire::read_u16;
+use crate::wire::{read_u16, udp};
 
 /// An ICMP error about a packet of ours, stripped of the tunnel.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub(super) struct TunnelError {
 impl TunnelError {
     /// The path MTU it reports (RFC 1191 §4).
     fn path_mtu(&self) -> Option<u32> {
-        (self.error_type == 3 && self.code == 4).then_some(self.rest & 0xffff)
+        ((self.error_type, self.code) == FRAGMENTATION_NEEDED).then_some(self.rest & 0xffff)
     }
 }
 
@@ -47,11 +47,15 @@ impl Director {
         headers: &Headers,
         related: &Related,
     ) -> Option<Outcome> {
-        let is_ours = self.is_own_address(headers.destination) || self.services.is_virtual(headers.destination);
-        if headers.family != AddressFamily::Ipv4 || !is_ours {
+        if headers.family != AddressFamily::Ipv4 || !self.is_host_address(headers.destination) {
             return None;
         }
         let bytes = packet.bytes().get(..headers.packet_len)?;
+        self.look_inside(now, bytes, headers, related).or_else(|| self.look_outside(bytes, headers, related))
+    }
+
+    /// An error about a packet of a known connection inside a tunnel.
+    fn look_inside(&self, now: Instant, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
         let error = self.strip(bytes, related)?;
         let (protocol, source, destination) = flow_of(bytes, &error.inner.moved_by(error.inner_start))?;
         let id = self.connections.find_request(now, protocol, source, destination)?;
@@ -62,6 +66,20 @@ impl Director {
             return Some(Outcome::Drop(DropReason::BadIcmpChecksum));
         }
         Some(Outcome::TunnelError(id, error))
+    }
+
+    /// The path MTU of a GUE tunnel, whatever is inside and however little of it is quoted. Linux learns it of no other
+    /// kind in this way.
+    fn look_outside(&self, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
+        let quoted = &related.quoted;
+        if (related.error_type, related.code) != FRAGMENTATION_NEEDED || quoted.protocol != UDP {
+            return None;
+        }
+        let &[_, _, high, low, ..] = quoted.transport_header::<{ udp::HEADER_LEN }>(bytes)?;
+        let end =
+            TunnelEnd { address: quoted.destination, kind: TunnelKind::Gue, port: u16::from_be_bytes([high, low]) };
+        let is_ours = self.servers.is_tunnel_end(&end) && icmp::checksum_is_valid(bytes, headers);
+        is_ours.then_some(Outcome::PathMtu { address: end.address, mtu: related.rest & 0xffff })
     }
 
     /// Reads the quoted tunnel packet down to the client's.
@@ -102,7 +120,7 @@ impl Director {
     ) -> Verdict {
         let connection = self.connections.get(id).expect("it was just found");
         let (server, address) = (connection.server, connection.real.address);
-        let verdict = self.tell_client(packet, connection, error);
+        let verdict = self.tell_client(now, packet, connection, error);
         if let Some(mtu) = error.path_mtu() {
             self.servers.learn_path_mtu(now, address, mtu);
         }
@@ -118,6 +136,7 @@ impl Director {
     /// Turns the error into one about the client's own packet, on a packet that may be a copy.
     pub(super) fn tell_client(
         &self,
+        now: Instant,
         packet: &mut PacketBuf<'_>,
         connection: &Connection,
         error: &TunnelError,
@@ -126,9 +145,9 @@ impl Director {
             // The client's packets may be fragmented: it need not know.
             Some(_) if !error.inner.dont_fragment => return Verdict::Drop(DropReason::PathMtuLearned),
             Some(reported) => {
-                // Linux reads the MTU of the route it used last, which knows of this error only from the next packet on.
-                let record = connection.server.and_then(|id| self.servers.get(id));
-                let mtu = record.and_then(|record| record.route_mtu).map_or(reported, u32::from);
+                let route = connection.server.and_then(|id| self.servers.get(id)?.route);
+                let used = |route| self.servers.used_route_mtu(now, connection.real.address, route, reported);
+                let mtu = route.map(used).map_or(reported, u32::from);
                 let overhead = u32::from(error.overhead);
                 if mtu > LEAST_MTU + overhead { mtu - overhead } else { mtu }
             }
@@ -150,4 +169,6 @@ impl Director {
 
 /// RFC 791: what every link must take.
 const LEAST_MTU: u32 = 68;
+/// ICMP type and code that tell a path MTU (RFC 1191 §4).
+const FRAGMENTATION_NEEDED: (u8, u8) = (3, 4);
 const UDP: u8 = Protocol::Udp.number();

@@ -6,6 +6,7 @@
 pub(crate) mod client_address;
 mod segment;
 pub(crate) mod sequence;
+pub(crate) mod uoa;
 
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
@@ -13,6 +14,7 @@ use crate::forward::full_nat::segment::Edit;
 use crate::forward::full_nat::sequence::Translation;
 use crate::forward::{Path, answer, check_way_out, segment_len};
 use crate::packet::PacketBuf;
+use crate::service::ClientAddress;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::ipv4::fill_record_route;
@@ -48,8 +50,11 @@ pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) 
 
 /// Whether the client's address was to be in this packet, and there is no room for it.
 pub(crate) fn omits_client_address(packet: &PacketBuf<'_>, headers: &Headers, path: &Path) -> bool {
-    let plan = Edit::plan(packet, headers, Direction::Request, path);
-    matches!(plan, Ok(Edit::Tcp(segment)) if segment.omits_client_address)
+    match Edit::plan(packet, headers, Direction::Request, path) {
+        Ok(Edit::Tcp(segment)) => segment.omits_client_address,
+        Ok(Edit::Nothing) => path.full_nat.translation.is_some_and(|translation| translation.tells_client()),
+        _ => false,
+    }
 }
 
 fn send(packet: &mut PacketBuf<'_>, headers: &Headers, direction: Direction, path: &Path) -> Verdict {
@@ -69,10 +74,17 @@ fn send(packet: &mut PacketBuf<'_>, headers: &Headers, direction: Direction, pat
     };
     edit.apply(packet, new_family, transport);
     if new_family == headers.family {
+        if direction == Direction::Request && has_uoa(path) {
+            uoa::blank_spoofed(packet, headers);
+        }
         fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
     }
     decrement_hop_limit(packet.bytes_mut(), new_family);
     Verdict::Forward { next_hop: ends.destination.address, direction, mtu: path.mtu }
+}
+
+fn has_uoa(path: &Path) -> bool {
+    path.full_nat.translation.is_some_and(|of| of.options.client_address == ClientAddress::Uoa)
 }
 
 /// Hop limit, and MTU as it is from this side: less what the packet will grow by.

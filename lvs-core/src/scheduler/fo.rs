@@ -5,49 +5,18 @@
 //!
 //! Traps: nothing is balanced. Of equal weights the server added last takes everything.
 
-use alloc::boxed::Box;
-
-use super::tournament::{RelativeLoad, Tournament};
-use super::{Change, LoadFormula, Request, Scheduler, SchedulerInit};
+use super::least_rank::LeastRank;
+use super::tournament::RelativeLoad;
+use super::{LoadFormula, SchedulerInit};
 use crate::service::RealServer;
 
 /// The heaviest server that can be had.
-#[derive(Clone, Debug)]
-pub struct WeightedFailover {
-    tournament: Tournament,
-}
-
-impl WeightedFailover {
-    /// Keeps nothing but the order of the servers by load.
-    pub const fn new(init: &SchedulerInit) -> Self {
-        Self { tournament: Tournament::new(rank, init.load_formula) }
-    }
+pub const fn weighted_failover(init: &SchedulerInit) -> LeastRank {
+    LeastRank::new("fo", rank, init)
 }
 
 fn rank(server: &RealServer, _: LoadFormula) -> RelativeLoad {
     RelativeLoad::new(-i64::from(server.weight), u32::from(server.is_eligible()))
-}
-
-impl Scheduler for WeightedFailover {
-    fn name(&self) -> &'static str {
-        "fo"
-    }
-
-    fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
-        self.tournament.leader(servers)
-    }
-
-    fn servers_changed(&mut self, change: Change, servers: &[RealServer]) {
-        self.tournament.servers_changed(change, servers);
-    }
-
-    fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
-        self.tournament.load_changed(index, servers);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Scheduler> {
-        Box::new(self.clone())
-    }
 }
 
 #[cfg(test)]
@@ -55,8 +24,8 @@ mod tests {
     use super::*;
     use crate::scheduler::script::{Traffic, check};
 
-    fn fo() -> WeightedFailover {
-        WeightedFailover::new(&crate::scheduler::script::init())
+    fn fo() -> LeastRank {
+        weighted_failover(&crate::scheduler::script::init())
     }
 
     #[test]

@@ -7,49 +7,18 @@
 //! last. A newly added server gets every connection until it has caught up. Loads are 32-bit, as in Linux: they wrap
 //! above 16.7 million active connections on one server. [`LoadFormula`] chooses between the two rules Linux has had.
 
-use alloc::boxed::Box;
-
-use super::tournament::{RelativeLoad, Tournament};
-use super::{Change, LoadFormula, Request, Scheduler, SchedulerInit};
+use super::least_rank::LeastRank;
+use super::tournament::RelativeLoad;
+use super::{LoadFormula, SchedulerInit};
 use crate::service::RealServer;
 
 /// The server with the fewest connections.
-#[derive(Clone, Debug)]
-pub struct LeastConnection {
-    tournament: Tournament,
-}
-
-impl LeastConnection {
-    /// Keeps nothing but the order of the servers by load.
-    pub const fn new(init: &SchedulerInit) -> Self {
-        Self { tournament: Tournament::new(rank, init.load_formula) }
-    }
+pub const fn least_connection(init: &SchedulerInit) -> LeastRank {
+    LeastRank::new("lc", rank, init)
 }
 
 fn rank(server: &RealServer, formula: LoadFormula) -> RelativeLoad {
     RelativeLoad::new(i64::from(formula.load(server)), u32::from(server.is_eligible()))
-}
-
-impl Scheduler for LeastConnection {
-    fn name(&self) -> &'static str {
-        "lc"
-    }
-
-    fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
-        self.tournament.leader(servers)
-    }
-
-    fn servers_changed(&mut self, change: Change, servers: &[RealServer]) {
-        self.tournament.servers_changed(change, servers);
-    }
-
-    fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
-        self.tournament.load_changed(index, servers);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Scheduler> {
-        Box::new(self.clone())
-    }
 }
 
 #[cfg(test)]
@@ -57,8 +26,8 @@ mod tests {
     use super::*;
     use crate::scheduler::script::{Stage, Traffic, check};
 
-    fn lc() -> LeastConnection {
-        LeastConnection::new(&crate::scheduler::script::init())
+    fn lc() -> LeastRank {
+        least_connection(&crate::scheduler::script::init())
     }
 
     #[test]
@@ -81,7 +50,7 @@ mod tests {
     fn one_active_connection_outweighs_256_inactive_ones_by_the_default_formula() {
         for (formula, choice) in [(LoadFormula::ActiveAndTotal, B), (LoadFormula::ActiveAndInactive, A)] {
             let init = SchedulerInit { load_formula: formula, ..crate::scheduler::script::init() };
-            let mut scheduler = LeastConnection::new(&init);
+            let mut scheduler = least_connection(&init);
             let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
             stage.play("+B:1 +A:1");
             stage.count(stage.index(A), 1, 1);

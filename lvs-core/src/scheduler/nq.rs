@@ -6,24 +6,15 @@
 //! Traps: among idle servers list order decides, not weight. UDP connections are never active, so a UDP service sends
 //! everything to the first eligible server of the list, the one added last.
 
-use alloc::boxed::Box;
-
+use super::least_rank::LeastRank;
 use super::sed::expected_delay;
-use super::tournament::{RelativeLoad, Tournament};
-use super::{Change, LoadFormula, Request, Scheduler, SchedulerInit};
+use super::tournament::RelativeLoad;
+use super::{LoadFormula, SchedulerInit};
 use crate::service::RealServer;
 
 /// An idle server if there is one, else the shortest expected delay.
-#[derive(Clone, Debug)]
-pub struct NeverQueue {
-    tournament: Tournament,
-}
-
-impl NeverQueue {
-    /// Keeps nothing but the order of the servers by load.
-    pub const fn new(init: &SchedulerInit) -> Self {
-        Self { tournament: Tournament::new(rank, init.load_formula) }
-    }
+pub const fn never_queue(init: &SchedulerInit) -> LeastRank {
+    LeastRank::new("nq", rank, init)
 }
 
 fn rank(server: &RealServer, _: LoadFormula) -> RelativeLoad {
@@ -35,35 +26,13 @@ fn rank(server: &RealServer, _: LoadFormula) -> RelativeLoad {
     RelativeLoad::new(delay, server.weight)
 }
 
-impl Scheduler for NeverQueue {
-    fn name(&self) -> &'static str {
-        "nq"
-    }
-
-    fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
-        self.tournament.leader(servers)
-    }
-
-    fn servers_changed(&mut self, change: Change, servers: &[RealServer]) {
-        self.tournament.servers_changed(change, servers);
-    }
-
-    fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
-        self.tournament.load_changed(index, servers);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Scheduler> {
-        Box::new(self.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scheduler::script::{Traffic, check};
 
-    fn nq() -> NeverQueue {
-        NeverQueue::new(&crate::scheduler::script::init())
+    fn nq() -> LeastRank {
+        never_queue(&crate::scheduler::script::init())
     }
 
     #[test]

@@ -6,23 +6,14 @@
 //! Traps: a server of weight w takes w + 1 connections, not w. When all are full there is no choice and clients are
 //! refused, unlike in every other scheduler without thresholds. UDP connections are never active, so nothing overflows.
 
-use alloc::boxed::Box;
-
-use super::tournament::{RelativeLoad, Tournament};
-use super::{Change, LoadFormula, Request, Scheduler, SchedulerInit};
+use super::least_rank::LeastRank;
+use super::tournament::RelativeLoad;
+use super::{LoadFormula, SchedulerInit};
 use crate::service::RealServer;
 
 /// The heaviest server that is not full.
-#[derive(Clone, Debug)]
-pub struct WeightedOverflow {
-    tournament: Tournament,
-}
-
-impl WeightedOverflow {
-    /// Keeps nothing but the order of the servers by load.
-    pub const fn new(init: &SchedulerInit) -> Self {
-        Self { tournament: Tournament::new(rank, init.load_formula) }
-    }
+pub const fn weighted_overflow(init: &SchedulerInit) -> LeastRank {
+    LeastRank::new("ovf", rank, init)
 }
 
 fn rank(server: &RealServer, _: LoadFormula) -> RelativeLoad {
@@ -30,35 +21,13 @@ fn rank(server: &RealServer, _: LoadFormula) -> RelativeLoad {
     RelativeLoad::new(-i64::from(server.weight), u32::from(has_room))
 }
 
-impl Scheduler for WeightedOverflow {
-    fn name(&self) -> &'static str {
-        "ovf"
-    }
-
-    fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
-        self.tournament.leader(servers)
-    }
-
-    fn servers_changed(&mut self, change: Change, servers: &[RealServer]) {
-        self.tournament.servers_changed(change, servers);
-    }
-
-    fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
-        self.tournament.load_changed(index, servers);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Scheduler> {
-        Box::new(self.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scheduler::script::{Traffic, check};
 
-    fn ovf() -> WeightedOverflow {
-        WeightedOverflow::new(&crate::scheduler::script::init())
+    fn ovf() -> LeastRank {
+        weighted_overflow(&crate::scheduler::script::init())
     }
 
     #[test]

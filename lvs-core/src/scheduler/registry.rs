@@ -65,19 +65,19 @@ impl Default for SchedulerRegistry {
     fn default() -> Self {
         let mut registry = Self::empty();
         registry.register("dh", |_| Box::new(dh::DestinationHashing::new()));
-        registry.register("fo", |init| Box::new(fo::WeightedFailover::new(init)));
+        registry.register("fo", |init| Box::new(fo::weighted_failover(init)));
         registry.register("lblc", |init| Box::new(lblc::LocalityBased::new(init)));
         registry.register("lblcr", |init| Box::new(lblcr::LocalityBasedReplicated::new(init)));
-        registry.register("lc", |init| Box::new(lc::LeastConnection::new(init)));
+        registry.register("lc", |init| Box::new(lc::least_connection(init)));
         registry.register("mh", |init| Box::new(mh::MaglevHashing::new(init)));
         registry.register("none", |_| Box::new(none::NeverChoose));
-        registry.register("nq", |init| Box::new(nq::NeverQueue::new(init)));
-        registry.register("ovf", |init| Box::new(ovf::WeightedOverflow::new(init)));
+        registry.register("nq", |init| Box::new(nq::never_queue(init)));
+        registry.register("ovf", |init| Box::new(ovf::weighted_overflow(init)));
         registry.register("rr", |_| Box::new(rr::RoundRobin::new()));
-        registry.register("sed", |init| Box::new(sed::ShortestExpectedDelay::new(init)));
+        registry.register("sed", |init| Box::new(sed::shortest_expected_delay(init)));
         registry.register("sh", |_| Box::new(sh::SourceHashing::new()));
         registry.register("twos", |init| Box::new(twos::PowerOfTwoChoices::new(init)));
-        registry.register("wlc", |init| Box::new(wlc::WeightedLeastConnection::new(init)));
+        registry.register("wlc", |init| Box::new(wlc::weighted_least_connection(init)));
         registry.register("wrr", |_| Box::new(wrr::WeightedRoundRobin::new()));
         registry
     }

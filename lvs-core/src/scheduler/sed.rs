@@ -6,23 +6,14 @@
 //! Traps: only active connections count. UDP connections are never active, so a UDP service sends everything to the
 //! heaviest server. At low load the light servers idle: `nq` mends that.
 
-use alloc::boxed::Box;
-
-use super::tournament::{RelativeLoad, Tournament};
-use super::{Change, LoadFormula, Request, Scheduler, SchedulerInit};
+use super::least_rank::LeastRank;
+use super::tournament::RelativeLoad;
+use super::{LoadFormula, SchedulerInit};
 use crate::service::RealServer;
 
 /// The server that would be least busy with this connection added.
-#[derive(Clone, Debug)]
-pub struct ShortestExpectedDelay {
-    tournament: Tournament,
-}
-
-impl ShortestExpectedDelay {
-    /// Keeps nothing but the order of the servers by load.
-    pub const fn new(init: &SchedulerInit) -> Self {
-        Self { tournament: Tournament::new(rank, init.load_formula) }
-    }
+pub const fn shortest_expected_delay(init: &SchedulerInit) -> LeastRank {
+    LeastRank::new("sed", rank, init)
 }
 
 fn rank(server: &RealServer, _: LoadFormula) -> RelativeLoad {
@@ -37,35 +28,13 @@ pub(super) fn expected_delay(server: &RealServer) -> i64 {
     i64::from(server.active_connections.min(i32::MAX as u32)) + 1
 }
 
-impl Scheduler for ShortestExpectedDelay {
-    fn name(&self) -> &'static str {
-        "sed"
-    }
-
-    fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
-        self.tournament.leader(servers)
-    }
-
-    fn servers_changed(&mut self, change: Change, servers: &[RealServer]) {
-        self.tournament.servers_changed(change, servers);
-    }
-
-    fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
-        self.tournament.load_changed(index, servers);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Scheduler> {
-        Box::new(self.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scheduler::script::{Traffic, check};
 
-    fn sed() -> ShortestExpectedDelay {
-        ShortestExpectedDelay::new(&crate::scheduler::script::init())
+    fn sed() -> LeastRank {
+        shortest_expected_delay(&crate::scheduler::script::init())
     }
 
     #[test]

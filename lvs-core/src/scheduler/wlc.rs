@@ -6,23 +6,14 @@
 //! added server gets everything until it has caught up: give it a slow start. Compared exactly, by cross-multiplying
 //! signed integers; loads are 32-bit, as in Linux: they turn negative above 8.3 million active connections on one server.
 
-use alloc::boxed::Box;
-
-use super::tournament::{RelativeLoad, Tournament};
-use super::{Change, LoadFormula, Request, Scheduler, SchedulerInit};
+use super::least_rank::LeastRank;
+use super::tournament::RelativeLoad;
+use super::{LoadFormula, SchedulerInit};
 use crate::service::RealServer;
 
 /// The server with the fewest connections for its weight.
-#[derive(Clone, Debug)]
-pub struct WeightedLeastConnection {
-    tournament: Tournament,
-}
-
-impl WeightedLeastConnection {
-    /// Keeps nothing but the order of the servers by load.
-    pub const fn new(init: &SchedulerInit) -> Self {
-        Self { tournament: Tournament::new(rank, init.load_formula) }
-    }
+pub const fn weighted_least_connection(init: &SchedulerInit) -> LeastRank {
+    LeastRank::new("wlc", rank, init)
 }
 
 /// `lblc` and `lblcr` go by it, too.
@@ -35,35 +26,13 @@ pub(super) fn rank_with_overloaded(server: &RealServer, formula: LoadFormula) ->
     RelativeLoad::new(i64::from(formula.load(server) as i32), server.weight)
 }
 
-impl Scheduler for WeightedLeastConnection {
-    fn name(&self) -> &'static str {
-        "wlc"
-    }
-
-    fn schedule(&mut self, _: &Request<'_>, servers: &[RealServer]) -> Option<usize> {
-        self.tournament.leader(servers)
-    }
-
-    fn servers_changed(&mut self, change: Change, servers: &[RealServer]) {
-        self.tournament.servers_changed(change, servers);
-    }
-
-    fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
-        self.tournament.load_changed(index, servers);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Scheduler> {
-        Box::new(self.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scheduler::script::{Stage, Traffic, check};
 
-    fn wlc() -> WeightedLeastConnection {
-        WeightedLeastConnection::new(&crate::scheduler::script::init())
+    fn wlc() -> LeastRank {
+        weighted_least_connection(&crate::scheduler::script::init())
     }
 
     #[test]
@@ -86,7 +55,7 @@ mod tests {
     fn the_load_formula_decides_between_one_active_and_256_inactive() {
         for (formula, choice) in [(LoadFormula::ActiveAndTotal, B), (LoadFormula::ActiveAndInactive, A)] {
             let init = SchedulerInit { load_formula: formula, ..crate::scheduler::script::init() };
-            let mut scheduler = WeightedLeastConnection::new(&init);
+            let mut scheduler = weighted_least_connection(&init);
             let mut stage = Stage::new(&mut scheduler, Traffic::Tcp);
             stage.play("+B:7 +A:7");
             stage.count(stage.index(A), 1, 1);

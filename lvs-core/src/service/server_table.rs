@@ -62,8 +62,16 @@ pub(crate) struct ServerRecord {
     pub factor: u32,
     /// Whether it was told that there are no local ports towards it, and there are none still (FullNAT).
     pub told_ports_exhausted: bool,
-    /// Longest packet the way to it took when it was last used; tunnels only.
-    pub route_mtu: Option<u16>,
+    /// The way to it as it was last used; tunnels only.
+    pub route: Option<UsedRoute>,
+}
+
+/// The way to a server when a packet last took it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsedRoute {
+    pub at: Instant,
+    /// Longest packet it took then.
+    pub mtu: u16,
 }
 
 impl ServerRecord {
@@ -87,8 +95,35 @@ struct NatServers {
 struct KnownAddress {
     /// How many servers have it.
     servers: u32,
-    /// Longest packet the way there takes, and until when that is believed.
-    path_mtu: Option<(u16, Instant)>,
+    path_mtu: Option<PathMtu>,
+}
+
+/// What routers told of the way to an address.
+#[derive(Clone, Copy, Debug)]
+struct PathMtu {
+    /// Longest packet it takes.
+    mtu: u16,
+    /// When the first of them told so.
+    since: Instant,
+    /// How long it is believed.
+    until: Instant,
+}
+
+impl KnownAddress {
+    fn believed(&self, now: Instant) -> Option<PathMtu> {
+        self.path_mtu.filter(|path| path.until > now)
+    }
+
+    /// What is believed once a router has reported this.
+    fn told(&self, now: Instant, reported: u32) -> PathMtu {
+        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(PATH_MTU_MIN);
+        let until = now + PATH_MTU_LIFETIME;
+        match self.believed(now) {
+            None => PathMtu { mtu, since: now, until },
+            Some(before) if mtu <= before.mtu => PathMtu { mtu, until, ..before },
+            Some(before) => before,
+        }
+    }
 }
 
 /// The far end of a tunnel, as its packets show it.
@@ -285,17 +320,24 @@ impl ServerTable {
 
     /// Remembers the path MTU a router reported, if it is not above the one known.
     pub fn learn_path_mtu(&mut self, now: Instant, address: IpAddr, reported: u32) {
-        let Some(known) = self.addresses.get_mut(&address) else { return };
-        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(PATH_MTU_MIN);
-        if known.path_mtu.is_none_or(|(before, until)| until <= now || mtu <= before) {
-            known.path_mtu = Some((mtu, now + PATH_MTU_LIFETIME));
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.path_mtu = Some(known.told(now, reported));
         }
     }
 
     /// The path MTU learned for this address, while it is believed.
     pub fn path_mtu(&self, now: Instant, address: IpAddr) -> Option<u16> {
-        let (mtu, until) = self.addresses.get(&address)?.path_mtu?;
-        (until > now).then_some(mtu)
+        self.addresses.get(&address)?.believed(now).map(|path| path.mtu)
+    }
+
+    /// The MTU of the route a server's tunnel used last, once a router has `reported` another. Linux keeps it as it was
+    /// then until the next packet; but a route a router had told of already follows at once.
+    pub fn used_route_mtu(&self, now: Instant, address: IpAddr, route: UsedRoute, reported: u32) -> u16 {
+        let known = self.addresses.get(&address).copied().unwrap_or_default();
+        match known.believed(now) {
+            Some(path) if path.since < route.at => known.told(now, reported).mtu,
+            _ => route.mtu,
+        }
     }
 
     fn leave_address(&mut self, address: IpAddr) {

@@ -124,6 +124,29 @@ pub fn fill_record_route(bytes: &mut [u8], headers: &Headers, address: IpAddr) {
     recompute_checksum(bytes, headers.transport);
 }
 
+/// Replaces every option of this kind by no-operations and updates the header checksum. `header_len` is the header's
+/// length, options included; those of a parsed packet are not broken, and broken ones stay.
+pub(crate) fn blank_option(bytes: &mut [u8], header_len: usize, kind: u8) {
+    let Some(options) = bytes.get_mut(HEADER_LEN..header_len) else { return };
+    let (mut at, mut is_blanked) = (0, false);
+    while let Some(&found) = options.get(at) {
+        let len = match found {
+            OPTION_END => break,
+            OPTION_NOP => 1,
+            _ => options.get(at + 1).map_or(0, |len| usize::from(*len)),
+        };
+        let Some(option) = options.get_mut(at..at + len).filter(|option| !option.is_empty()) else { break };
+        if found == kind {
+            option.fill(OPTION_NOP);
+            is_blanked = true;
+        }
+        at += len;
+    }
+    if is_blanked {
+        recompute_checksum(bytes, header_len);
+    }
+}
+
 /// Updates the header checksum for what `delta` gathered.
 #[inline]
 pub(crate) fn update_checksum(header: &mut [u8; HEADER_LEN], delta: Delta) {

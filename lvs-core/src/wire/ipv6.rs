@@ -11,6 +11,8 @@ pub const HOP_BY_HOP: u8 = 0;
 pub const ROUTING: u8 = 43;
 /// Next header: fragment.
 pub const FRAGMENT: u8 = 44;
+/// Next header: authentication (AH, RFC 4302).
+pub const AUTHENTICATION: u8 = 51;
 /// Next header: destination options.
 pub const DESTINATION_OPTIONS: u8 = 60;
 
@@ -19,7 +21,17 @@ pub const FRAGMENT_HEADER_LEN: usize = 8;
 
 /// Whether a next-header number names an extension header to step over on the way to the transport header.
 pub const fn is_extension(next_header: u8) -> bool {
-    matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
+    matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
+}
+
+/// Length of an extension header in bytes, by its second byte. AH counts words of four bytes (RFC 4302 §2.2), the others
+/// of eight; a fragment header has one length.
+pub const fn extension_len(kind: u8, length_field: u8) -> usize {
+    match kind {
+        FRAGMENT => FRAGMENT_HEADER_LEN,
+        AUTHENTICATION => (length_field as usize + 2) * 4,
+        _ => (length_field as usize + 1) * 8,
+    }
 }
 
 /// The header of a packet the director makes. The flow label is zero, as in Linux with `auto_flowlabels=0`.
@@ -78,8 +90,8 @@ pub fn decrement_hop_limit(header: &mut [u8; HEADER_LEN]) {
 pub fn remove_fragment_header(bytes: &mut [u8], offset: usize) {
     let (mut announced_at, mut at) = (6, HEADER_LEN);
     while at < offset {
-        let Some(&len) = bytes.get(at + 1) else { return };
-        (announced_at, at) = (at, at + (usize::from(len) + 1) * 8);
+        let (kind, Some(&length_field)) = (bytes[announced_at], bytes.get(at + 1)) else { return };
+        (announced_at, at) = (at, at + extension_len(kind, length_field));
     }
     let Some(&next_header) = bytes.get(offset) else { return };
     if at != offset || bytes.len() < offset + FRAGMENT_HEADER_LEN || bytes[announced_at] != FRAGMENT {

@@ -29,8 +29,8 @@ pub struct Headers {
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
-    /// IANA number of the transport protocol, behind all IPv6 extension headers. AH (51) and ESP (50) count as
-    /// transport protocols. In a later fragment: what its IP or fragment header says.
+    /// IANA number of the transport protocol, behind all IPv6 extension headers, of which AH (51) is one. In IPv4 AH
+    /// counts as a transport protocol; ESP (50) does in both. In a later fragment: what its IP or fragment header says.
     pub protocol: u8,
     /// Offset of the transport header, or of a later fragment's data.
     pub transport: usize,
@@ -175,9 +175,10 @@ impl Headers {
 
     /// Whether this cannot be a part of any datagram.
     fn is_impossible_fragment(&self) -> bool {
-        // Headers behind an IPv6 fragment header are part of the data, but multiples of eight bytes themselves.
-        let len = self.packet_len - self.transport;
         self.fragment.is_some_and(|part| {
+            // Headers behind an IPv6 fragment header are part of the data.
+            let data = if part.header == 0 { self.transport } else { part.header + ipv6::FRAGMENT_HEADER_LEN };
+            let len = self.packet_len - data;
             let unaligned = part.more && len % 8 != 0;
             let empty = part.offset != 0 && len == 0;
             unaligned || empty || usize::from(part.offset) + len > DATAGRAM_LEN_MAX
@@ -342,12 +343,11 @@ fn walk_extension_headers(packet: &[u8], headers: &mut Headers) -> Result<(), Dr
         headers.protocol = next;
         if kind == ipv6::FRAGMENT {
             headers.fragment = Some(read_fragment_header(packet, offset));
-            headers.transport = offset + 8;
         } else {
             headers.has_options = true;
             headers.source_route |= kind == ipv6::ROUTING && segments_left != 0;
-            headers.transport = offset + (usize::from(len) + 1) * 8;
         }
+        headers.transport = offset + ipv6::extension_len(kind, len);
         if headers.transport > packet.len() {
             return Err(DropReason::MalformedExtensionHeader);
         }

@@ -4,12 +4,12 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use lvs_core::tunnel::Accepts;
 use lvs_core::{Director, DirectorConfig, Seed};
 use lvs_io::{OnPass, Worker};
-use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, receive_nothing};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
@@ -56,14 +56,20 @@ pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result
     Ok(())
 }
 
-/// Sockets that nobody reads. The kernel sees the outer packets too; without a socket for their protocol it would tell
-/// the director that they are unwelcome.
-fn silence(gue_port: Option<u16>) -> io::Result<(Vec<OwnedFd>, Option<UdpSocket>)> {
+/// Sockets that receive nothing, for as long as they are held. The kernel sees the outer packets too; without a socket for
+/// their protocol it would tell the director that they are unwelcome.
+///
+/// # Errors
+/// Raw sockets are denied, or the port of GUE is taken.
+pub fn silence(gue_port: Option<u16>) -> io::Result<(Vec<OwnedFd>, Option<UdpSocket>)> {
     let mut sockets = Vec::new();
     for family in [AddressFamily::INET, AddressFamily::INET6] {
         for protocol in [ipproto::IPIP, ipproto::IPV6, ipproto::GRE] {
             match socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol)) {
-                Ok(socket) => sockets.push(socket),
+                Ok(socket) => {
+                    receive_nothing(socket.as_fd())?;
+                    sockets.push(socket);
+                }
                 // A kernel without IPv6.
                 Err(rustix::io::Errno::AFNOSUPPORT) => {}
                 Err(error) => return Err(error.into()),
@@ -73,5 +79,9 @@ fn silence(gue_port: Option<u16>) -> io::Result<(Vec<OwnedFd>, Option<UdpSocket>
     let bind = |port| {
         UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))
     };
-    Ok((sockets, gue_port.map(bind).transpose()?))
+    let gue = gue_port.map(bind).transpose()?;
+    if let Some(gue) = &gue {
+        receive_nothing(gue.as_fd())?;
+    }
+    Ok((sockets, gue))
 }

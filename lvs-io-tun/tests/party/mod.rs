@@ -2,7 +2,6 @@
 //! device that this process holds.
 
 use std::error::Error;
-use std::fs::File;
 use std::net::IpAddr;
 use std::sync::mpsc;
 use std::thread;
@@ -16,9 +15,6 @@ pub struct Party<T> {
     thread: thread::JoinHandle<Result<T, Failure>>,
     start: mpsc::Sender<()>,
     ready: mpsc::Receiver<()>,
-    /// Where it lives: `/proc/PID/ns/net`.
-    #[allow(dead_code)] // Not everybody needs it.
-    pub namespace: File,
 }
 
 impl<T: Send + 'static> Party<T> {
@@ -50,8 +46,8 @@ impl<T: Send + 'static> Party<T> {
                 let _ = say_ready.send(());
             })
         });
-        let (queues, namespace) = take.recv()??;
-        Ok((queues, Self { thread, start, ready, namespace }))
+        let queues = take.recv()??;
+        Ok((queues, Self { thread, start, ready }))
     }
 
     /// Lets the party start and waits until it is ready for others.
@@ -68,7 +64,7 @@ impl<T: Send + 'static> Party<T> {
     }
 }
 
-fn device(options: TunOptions, addresses: &[IpAddr]) -> Result<(Vec<TunQueue>, File), Failure> {
+fn device(options: TunOptions, addresses: &[IpAddr]) -> Result<Vec<TunQueue>, Failure> {
     netns::enter_new_network_namespace()?;
     let queues = TunQueue::open_all("lvs0", &options)?;
     netdev::set_up("lvs0")?;
@@ -81,5 +77,5 @@ fn device(options: TunOptions, addresses: &[IpAddr]) -> Result<(Vec<TunQueue>, F
     if addresses.iter().any(IpAddr::is_ipv6) {
         netdev::add_route(IpAddr::from([0; 16]), 0, "lvs0")?;
     }
-    Ok((queues, File::open("/proc/thread-self/ns/net")?))
+    Ok(queues)
 }

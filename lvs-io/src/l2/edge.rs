@@ -18,7 +18,8 @@ use super::writer::FrameWriter;
 pub struct EdgeConfig {
     /// The station's own Ethernet address.
     pub mac: MacAddress,
-    /// The VLAN its frames are tagged with (1 to 4094); `None` sends them untagged.
+    /// The VLAN its frames are tagged with (802.1Q, 1 to 4094), with priority 0; `None` sends them untagged.
+    /// 802.1ad is not spoken.
     pub vlan: Option<u16>,
     /// The address it asks from for IPv4 neighbours, in the neighbours' own network. Without one it asks as a station
     /// does that has none yet (RFC 5227 §2.1.1), which Linux answers too.

@@ -1,5 +1,5 @@
-//! Telling a server behind FullNAT who its client is: the TCP option of TOA, the headers of the PROXY protocol.
-//! Layouts: TOA as DPVS sends it; PROXY protocol versions 1 and 2 by HAProxy.
+//! Telling a server behind FullNAT who its client is: the TCP option of TOA, the header of UOA, those of the PROXY
+//! protocol. Layouts: TOA and UOA as DPVS sends them; PROXY protocol versions 1 and 2 by HAProxy.
 
 use core::fmt::Write;
 use core::net::IpAddr;
@@ -9,6 +9,11 @@ use crate::service::ClientAddress;
 
 /// Kinds of the option that carries a client's address: DPVS's for both families, and the older one for IPv6.
 pub(crate) const TOA_KINDS: [u8; 2] = [254, 253];
+
+/// The IP protocol of [`uoa_header`]; the kind of the option in it.
+pub(crate) const UOA_PROTOCOL: u8 = 248;
+/// See [`UOA_PROTOCOL`].
+pub(crate) const UOA_OPTION: u8 = 31;
 
 /// Longest preamble: version 1 between two IPv6 addresses written in full.
 const PREAMBLE_LEN_MAX: usize = 108;
@@ -58,6 +63,23 @@ pub(crate) fn option(client: Endpoint) -> Inserted {
     option
 }
 
+/// What comes between IP and UDP header: 12 bytes, or 24 for an IPv6 client.
+///
+/// ```text
+/// |version|  0    | next protocol |    length of all of this      |   version 1: IPv4 client, 2: IPv6 client
+/// |  option 31    | option length |         client's port         |   option length: 8 or 20
+/// |                      client's address ...
+/// ```
+pub(crate) fn uoa_header(client: Endpoint) -> Inserted {
+    let mut header = Inserted::NOTHING;
+    let (version, len) = if client.address.is_ipv4() { (1, 8) } else { (2, 20) };
+    header.push(&[version << 4, Protocol::Udp.number(), 0, 4 + len]);
+    header.push(&[UOA_OPTION, len]);
+    header.push(&client.port.to_be_bytes());
+    header.push_address(client.address);
+    header
+}
+
 /// What comes before the first byte of a client's data, or before each of its datagrams; empty where nothing does.
 pub(crate) fn preamble(kind: ClientAddress, protocol: Protocol, client: Endpoint, to: Endpoint) -> Inserted {
     match (kind, protocol) {
@@ -103,6 +125,15 @@ mod tests {
         let line = preamble(ClientAddress::ProxyV1, Protocol::Tcp, long, long);
         let address = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
         assert_eq!(line.as_bytes(), alloc::format!("PROXY TCP6 {address} {address} 65535 65535\r\n").as_bytes());
+    }
+
+    #[test]
+    fn uoa_says_the_clients_family_and_what_follows() {
+        let header = uoa_header(endpoint("203.0.113.7", 1024));
+        assert_eq!(header.as_bytes(), [0x10, 17, 0, 12, 31, 8, 4, 0, 203, 0, 113, 7]);
+        let header = uoa_header(endpoint("2001:db8::7", 1024));
+        let expected = [0x20, 17, 0, 24, 31, 20, 4, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        assert_eq!(header.as_bytes(), expected);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
 use crate::forward::full_nat::client_address::{self, Inserted, TOA_KINDS};
 use crate::forward::full_nat::sequence::Translation;
+use crate::forward::full_nat::uoa;
 use crate::forward::{Path, segment_len};
 use crate::packet::{ChecksumOffload, PacketBuf};
 use crate::service::ClientAddress;
@@ -20,7 +21,10 @@ use crate::wire::{read_u16, tcp, udp, write_u16};
 pub(crate) enum Edit {
     Nothing,
     Tcp(Segment),
+    /// Bytes between the UDP header and its payload.
     Udp(Inserted),
+    /// Bytes between the IP and the UDP header.
+    Uoa(Inserted),
 }
 
 /// A TCP segment as it is to become.
@@ -54,6 +58,10 @@ impl Edit {
         let edit = match (Protocol::from_number(headers.protocol), direction) {
             (Some(Protocol::Tcp), Direction::Request) => Self::client_segment(packet, headers, &translation, path)?,
             (Some(Protocol::Tcp), Direction::Reply) => Self::server_segment(packet, headers, &translation, path)?,
+            (Some(Protocol::Udp), Direction::Request) if translation.tells_client() => {
+                let has_room = uoa::has_room(packet, headers, path);
+                if has_room { Self::Uoa(client_address::uoa_header(path.client)) } else { Self::Nothing }
+            }
             (Some(Protocol::Udp), Direction::Request) => {
                 let preamble = preamble(Protocol::Udp, &translation, path);
                 if preamble.as_bytes().is_empty() { Self::Nothing } else { Self::Udp(preamble) }
@@ -125,7 +133,7 @@ impl Edit {
         match self {
             Self::Nothing => 0,
             Self::Tcp(segment) => segment.preamble.map_or(0, |preamble| preamble.as_bytes().len()),
-            Self::Udp(preamble) => preamble.as_bytes().len(),
+            Self::Udp(inserted) | Self::Uoa(inserted) => inserted.as_bytes().len(),
         }
     }
 
@@ -161,6 +169,7 @@ impl Edit {
             Self::Nothing => {}
             Self::Tcp(segment) => segment.apply(packet, family, transport, self.growth()),
             Self::Udp(preamble) => insert_before_datagram(packet, family, transport, preamble.as_bytes()),
+            Self::Uoa(header) => uoa::insert(packet, family, transport, header.as_bytes()),
         }
     }
 }
@@ -258,7 +267,7 @@ fn insert_before_datagram(packet: &mut PacketBuf<'_>, family: AddressFamily, tra
 
 /// Makes the gap of `old_len` bytes at `at` `growth` bytes longer (or shorter). What is before it moves into the
 /// headroom as far as that goes, what is behind it into the tailroom for the rest.
-fn move_front(packet: &mut PacketBuf<'_>, at: usize, old_len: usize, growth: isize) {
+pub(super) fn move_front(packet: &mut PacketBuf<'_>, at: usize, old_len: usize, growth: isize) {
     if growth < 0 {
         let count = growth.unsigned_abs();
         packet.bytes_mut().copy_within(..at, count);

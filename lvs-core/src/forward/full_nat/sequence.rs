@@ -6,7 +6,7 @@
 
 use crate::flow::Endpoint;
 use crate::hash::sip_hash_2_4;
-use crate::service::FullNatOptions;
+use crate::service::{ClientAddress, FullNatOptions};
 use crate::time::Instant;
 
 /// What a FullNAT connection needs to translate its segments or datagrams.
@@ -24,6 +24,8 @@ pub(crate) struct Translation {
     server_data: Option<u32>,
     /// The server has all of the preamble: sequence numbers need no looking at any more.
     preamble_arrived: bool,
+    /// Datagrams of the client so far; more than [`UOA_DATAGRAMS`] are not told apart.
+    datagrams: u8,
 }
 
 impl Translation {
@@ -35,7 +37,18 @@ impl Translation {
             shift: 0,
             server_data: None,
             preamble_arrived: false,
+            datagrams: 0,
         }
+    }
+
+    /// After a datagram of the client.
+    pub fn after_client_datagram(self) -> Self {
+        Self { datagrams: self.datagrams.saturating_add(1), ..self }
+    }
+
+    /// Whether the client's last datagram is one of those that say whose they are (UOA).
+    pub fn tells_client(&self) -> bool {
+        self.options.client_address == ClientAddress::Uoa && (1..=UOA_DATAGRAMS).contains(&self.datagrams)
     }
 
     /// After a SYN of the client. A repeated one changes nothing; one that opens the connection anew gets a new number.
@@ -126,6 +139,9 @@ pub(crate) fn initial_sequence_number(key: (u64, u64), now: Instant, local: Endp
     }
     (sip_hash_2_4(key, &flow) as u32).wrapping_add((now.as_nanos() >> 6) as u32)
 }
+
+/// How many datagrams of a connection carry the client's address with UOA, in case some are lost: DPVS's default.
+const UOA_DATAGRAMS: u8 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -1,19 +1,54 @@
-//! A small network for tests and benches: switches in the namespace of this process, and parties, threads in network
-//! namespaces of their own, each plugged into one or more of them.
-
-#![allow(dead_code)] // Not everybody needs everything.
+//! A small network of the kernel's, for tests: switches in the namespace of this process, and parties, threads in network
+//! namespaces of their own, each plugged into one or more of them. What the kernel does not allow is said, and skipped.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::fs::File;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
 
 use lvs_io::netdev;
-use lvs_io_tun::netns;
+use lvs_io_tun::netns::{self, Rerun, rerun_test_isolated};
+use lvs_io_tun::{TunOptions, TunQueue};
 
+/// Whatever went wrong.
 pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Runs `body` inside namespaces of its own, with `test` being the calling `#[test]`'s name, if `probe` says that what it
+/// needs is to be had there. Otherwise prints a line that begins with `skipped: ` and cannot be overlooked: past the
+/// test runner, which shows only what failing tests print.
+///
+/// # Panics
+/// If `body` fails.
+pub fn isolated<E: Display>(
+    test: &str,
+    probe: impl FnOnce() -> Result<(), E>,
+    body: impl FnOnce() -> Result<(), Failure>,
+) {
+    let skipped = |reason: &dyn Display| {
+        // Nobody may be listening.
+        let _ = writeln!(io::stderr(), "skipped: {test}: {reason}");
+    };
+    match rerun_test_isolated(test) {
+        Rerun::Inside => match probe() {
+            Ok(()) => body().unwrap_or_else(|error| panic!("{error}")),
+            Err(denied) => skipped(&denied),
+        },
+        Rerun::Passed => {}
+        Rerun::Denied(reason) => skipped(&reason),
+    }
+}
+
+/// Whether a TUN device can be made.
+///
+/// # Errors
+/// Which step was denied.
+pub fn tun_can_be_had() -> Result<(), Failure> {
+    Ok(TunQueue::open("probe%d", &TunOptions::default()).map(drop)?)
+}
 
 /// One end of a cable in a party's namespace.
 #[derive(Clone, Debug)]
@@ -29,6 +64,10 @@ pub struct Port {
 }
 
 impl Port {
+    /// A port without routes; addresses are written with a prefix, `10.9.0.1/24`.
+    ///
+    /// # Panics
+    /// If they are not.
     pub fn new(device: &'static str, switch: &'static str, addresses: &[impl AsRef<str>]) -> Self {
         Self {
             device,
@@ -38,6 +77,11 @@ impl Port {
         }
     }
 
+    /// The port with one more route: to a network, by a gateway or without.
+    ///
+    /// # Panics
+    /// If something is no address, or lacks its prefix.
+    #[must_use]
     pub fn route(mut self, to: &str, gateway: Option<&str>) -> Self {
         let (address, prefix) = network(to);
         self.routes.push((address, prefix, gateway.map(|text| text.parse().expect("a constant"))));
@@ -50,13 +94,18 @@ fn network(text: &str) -> (IpAddr, u8) {
     (address.parse().expect("a constant"), prefix.parse().expect("a constant"))
 }
 
-/// Makes a switch. The calling thread's namespace is where the cables meet.
+/// Makes a switch. The calling thread's namespace is where the cables meet: the cable of a party's first port is called
+/// as the party with a 0 behind it, and so on.
+///
+/// # Errors
+/// What the kernel denied.
 pub fn add_switch(name: &str) -> Result<(), Failure> {
     netdev::add_bridge(name)?;
     Ok(netdev::set_up(name)?)
 }
 
 /// A thread in a network namespace of its own, waiting for the word to start.
+#[derive(Debug)]
 pub struct Party<T> {
     thread: thread::JoinHandle<Result<T, Failure>>,
     start: mpsc::Sender<()>,
@@ -66,6 +115,9 @@ pub struct Party<T> {
 impl<T: Send + 'static> Party<T> {
     /// Makes a namespace called `name` with these ports; `act` will run there, and calls what it is given when others
     /// may turn to it.
+    ///
+    /// # Errors
+    /// What the kernel denied.
     pub fn new(
         name: &str,
         ports: Vec<Port>,
@@ -100,6 +152,9 @@ impl<T: Send + 'static> Party<T> {
     }
 
     /// Lets the party start and waits until it is ready for others.
+    ///
+    /// # Errors
+    /// If its thread is gone.
     pub fn start(&self) -> Result<(), Failure> {
         self.start.send(())?;
         // An error: the party has ended already, `join` says why.
@@ -108,6 +163,12 @@ impl<T: Send + 'static> Party<T> {
     }
 
     /// Waits for the party's end.
+    ///
+    /// # Errors
+    /// What went wrong with it.
+    ///
+    /// # Panics
+    /// If it has panicked.
     pub fn join(self) -> Result<T, Failure> {
         self.thread.join().expect("the party does not panic")
     }
