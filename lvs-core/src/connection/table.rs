@@ -91,6 +91,14 @@ impl ConnectionTable {
         (node == by_client(node / 2)).then_some((ConnectionId(handle), connection))
     }
 
+    /// The same of a FullNAT connection whose server and local endpoint have this hash together.
+    #[inline]
+    pub(crate) fn newest_full_nat(&self, hash: u64) -> Option<(ConnectionId, &Connection)> {
+        let node = self.index.first(hash)?;
+        let (handle, connection) = self.store.at(node / 2)?;
+        (node == by_local(node / 2)).then_some((ConnectionId(handle), connection))
+    }
+
     /// Whether there are connections whose client port is not known yet.
     #[inline]
     pub(crate) fn awaits_client_ports(&self) -> bool {
@@ -158,7 +166,7 @@ impl ConnectionTable {
         source: Endpoint,
         local: Endpoint,
     ) -> Option<ConnectionId> {
-        self.find(self.local_hash(protocol, source, local), now, by_local(0), |connection| {
+        self.find(self.hash_full_nat_reply(protocol, source, local), now, by_local(0), |connection| {
             connection.protocol == protocol && connection.real == source && connection.local == Some(local)
         })
     }
@@ -171,7 +179,8 @@ impl ConnectionTable {
         }
         let hash = self.hash_request(connection.protocol, connection.client);
         connection.deadline = now + connection.timeout;
-        let full_nat = connection.local.map(|local| self.local_hash(connection.protocol, connection.real, local));
+        let full_nat =
+            connection.local.map(|local| self.hash_full_nat_reply(connection.protocol, connection.real, local));
         self.no_client_port_count += u32::from(connection.no_client_port);
         let is_half_open = connection.state.is_half_open();
         let handle = self.store.insert(connection).ok_or(TableFull::Capacity)?;
@@ -340,7 +349,8 @@ impl ConnectionTable {
         self.store.reserved_len() + self.index.reserved_len() + self.half_open.reserved_len()
     }
 
-    fn local_hash(&self, protocol: Protocol, real: Endpoint, local: Endpoint) -> u64 {
+    /// The hash under which a FullNAT reply from `real` to `local` is found.
+    pub(crate) fn hash_full_nat_reply(&self, protocol: Protocol, real: Endpoint, local: Endpoint) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         write_endpoint(&mut hasher, protocol, real);
         write_endpoint(&mut hasher, protocol, local);

@@ -33,6 +33,8 @@ pub(crate) trait Address: Copy + Into<IpAddr> {
 
     /// Whole packet's length, hop limit and protocol; `None` if the header is not plain.
     fn read(header: &[u8]) -> Option<(u16, u8, u8)>;
+    /// DSCP and ECN, and "don't fragment".
+    fn class(header: &[u8]) -> Option<(u8, bool)>;
     /// Takes one from the hop limit; `delta` says what else has changed in the header.
     fn count_down(header: &mut [u8], delta: Delta);
     /// The address at the start of `bytes`.
@@ -82,15 +84,36 @@ impl<A: Address> Plain<A> {
         Endpoint::new(self.addresses[0].into(), self.ports[0])
     }
 
-    /// Where the packet goes to.
-    #[inline]
-    pub fn destination_address(&self) -> A {
-        self.addresses[1]
-    }
-
     #[inline]
     pub fn destination(&self) -> Endpoint {
         Endpoint::new(self.addresses[1].into(), self.ports[1])
+    }
+
+    /// Traffic class, and whether routers may not fragment the packet that was read.
+    pub fn class(&self, packet: &PacketBuf<'_>) -> Option<(u8, bool)> {
+        A::class(packet.bytes())
+    }
+
+    /// Sequence and acknowledgment number of the segment that was read; `None` where it has options other than timestamps
+    /// by themselves (RFC 7323, appendix A).
+    pub fn numbers(&self, packet: &PacketBuf<'_>) -> Option<(u32, u32)> {
+        let segment = packet.bytes().get(A::HEADER_LEN..usize::from(self.len))?;
+        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, ..] = segment.first_chunk::<{ tcp::HEADER_LEN }>()?;
+        let has_timestamps = || segment.get(tcp::HEADER_LEN..32).is_some_and(|options| options[..4] == TIMESTAMPS);
+        let is_plain = offset >> 4 == 5 || offset >> 4 == 8 && has_timestamps();
+        is_plain.then_some((u32::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([a0, a1, a2, a3])))
+    }
+
+    /// Replaces the sequence number (an `index` of 0) or the acknowledgment number (1) of the segment that was read.
+    pub fn renumber(&self, packet: &mut PacketBuf<'_>, index: usize, new: u32) {
+        let segment = packet.bytes_mut().get_mut(A::HEADER_LEN..).and_then(|rest| rest.first_chunk_mut());
+        let Some(header): Option<&mut [u8; tcp::HEADER_LEN]> = segment else { return };
+        let at = 4 + 4 * index;
+        let mut delta = Delta::new();
+        delta.replace_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]], new.to_be_bytes());
+        header[at..at + 4].copy_from_slice(&new.to_be_bytes());
+        let field = u16::from_be_bytes([header[tcp::CHECKSUM], header[tcp::CHECKSUM + 1]]);
+        header[tcp::CHECKSUM..tcp::CHECKSUM + 2].copy_from_slice(&delta.apply(field).to_be_bytes());
     }
 
     /// Cuts off link padding, gives these ends of the packet that was read new addresses and ports, and takes one from its
@@ -140,6 +163,11 @@ impl Address for Ipv4Addr {
         is_plain.then_some((u16::from_be_bytes([l0, l1]), hop_limit, protocol))
     }
 
+    fn class(header: &[u8]) -> Option<(u8, bool)> {
+        let &[_, traffic_class, _, _, _, _, part] = header.first_chunk()?;
+        Some((traffic_class, part & 0x40 != 0))
+    }
+
     #[inline]
     fn count_down(header: &mut [u8], mut delta: Delta) {
         let Some(header) = header.first_chunk_mut() else { return };
@@ -183,6 +211,11 @@ impl Address for Ipv6Addr {
         (first >> 4 == 6).then_some((len, hop_limit, protocol))
     }
 
+    fn class(header: &[u8]) -> Option<(u8, bool)> {
+        let &[a, b] = header.first_chunk()?;
+        Some((a << 4 | b >> 4, false))
+    }
+
     #[inline]
     fn count_down(header: &mut [u8], _: Delta) {
         if let Some(hop_limit) = header.get_mut(7) {
@@ -212,5 +245,7 @@ impl Address for Ipv6Addr {
     }
 }
 
+/// Two NOPs, and timestamps of ten bytes.
+const TIMESTAMPS: [u8; 4] = [1, 1, 8, 10];
 const TCP: u8 = Protocol::Tcp.number();
 const UDP: u8 = Protocol::Udp.number();

@@ -83,6 +83,12 @@ impl Translation {
         self.preamble_len > 0 && is_first && !self.preamble_arrived
     }
 
+    /// Whether something may have to be put into a segment of the client with this acknowledgment number.
+    pub fn may_insert(&self, acknowledgment: u32) -> bool {
+        let is_toa = self.options.client_address == ClientAddress::Toa;
+        self.has_preamble_to_come() || is_toa && self.is_before_server_data(acknowledgment)
+    }
+
     /// Whether the server may not have all of the preamble yet.
     pub fn has_preamble_to_come(&self) -> bool {
         self.preamble_len > 0 && !self.preamble_arrived
