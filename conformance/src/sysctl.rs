@@ -1,5 +1,5 @@
 //! The sysctls of `net.ipv4.vs`, by name: those that are [`Settings`] are read and written there; those of connection
-//! synchronisation, which is no director's business, are only remembered.
+//! synchronisation and connection tracking, which are no director's business, are only remembered.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub struct Remembered(BTreeMap<String, String>);
 
 impl Default for Remembered {
     fn default() -> Self {
-        Self(SYNCHRONISATION.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+        Self(OTHERS.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
     }
 }
 
@@ -86,7 +86,6 @@ fn field<'a>(settings: &'a mut Settings, name: &str) -> Option<Field<'a>> {
         "ignore_tunneled" => Field::Flag(&mut settings.ignore_tunneled),
         "snat_reroute" => Field::Flag(&mut settings.snat_reroute),
         "backup_only" => Field::Flag(&mut settings.backup_only),
-        "conntrack" => Field::Flag(&mut settings.conntrack),
         "run_estimation" => Field::Flag(&mut settings.run_estimation),
         "lblc_expiration" => Field::Seconds(&mut settings.lblc_expiration),
         "lblcr_expiration" => Field::Seconds(&mut settings.lblcr_expiration),
@@ -94,7 +93,8 @@ fn field<'a>(settings: &'a mut Settings, name: &str) -> Option<Field<'a>> {
     })
 }
 
-const SYNCHRONISATION: [(&str, &str); 8] = [
+const OTHERS: [(&str, &str); 9] = [
+    ("conntrack", "0"),
     ("sync_persist_mode", "0"),
     ("sync_ports", "1"),
     ("sync_qlen_max", "11161"), // a share of the recorder's memory

@@ -66,8 +66,9 @@ fn service_name(key: ServiceKey, labels: &Labels<'_>) -> String {
         ServiceKey::Address { protocol, address, port } => {
             format!("{protocol:4} {}", cut(&labels.endpoint(address, port, protocol)))
         }
-        ServiceKey::FwMark { family: AddressFamily::Ipv4, mark } => format!("FWM  {mark}"),
-        ServiceKey::FwMark { family: AddressFamily::Ipv6, mark } => format!("FWM  {mark} IPv6"),
+        // ipvsadm prints marks as signed numbers.
+        ServiceKey::FwMark { family: AddressFamily::Ipv4, mark } => format!("FWM  {}", mark as i32),
+        ServiceKey::FwMark { family: AddressFamily::Ipv6, mark } => format!("FWM  {} IPv6", mark as i32),
     }
 }
 
@@ -116,9 +117,10 @@ fn write_service(text: &mut String, name: &str, service: &ServiceView) {
         if let Some(mask) = netmask(config.netmask) {
             let _ = write!(text, " mask {mask}");
         }
-    }
-    if let Some(engine) = &config.persistence_engine {
-        let _ = write!(text, " pe {engine}");
+        // An engine without persistence does nothing, and only rules show it.
+        if let Some(engine) = &config.persistence_engine {
+            let _ = write!(text, " pe {engine}");
+        }
     }
     if config.one_packet {
         text.push_str(" ops");

@@ -4,7 +4,8 @@ mod table;
 
 use std::time::Duration;
 
-use lvs_admin::{Listing, Names, Request, list, list_connections, list_daemons, list_timeouts, parse, split_words};
+use lvs_admin::{Listing, Names, Request, SaveOptions};
+use lvs_admin::{list, list_connections, list_daemons, list_timeouts, parse, save, split_words};
 use lvs_core::service::stats::{Counters, Rates, Statistics};
 use lvs_core::view::{ConnectionView, ServiceView, TimeoutsView};
 use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Protocol};
@@ -347,6 +348,70 @@ fn a_persistence_engine_stands_before_one_packet_scheduling() {
             "UDP  10.82.123.117:5060 rr persistent 60 pe sip ops\n",
         ),
     );
+}
+
+// ctl_restore_status
+#[test]
+fn a_persistence_engine_without_persistence_is_only_in_rules() {
+    let heading = concat!(
+        "IP Virtual Server version 1.2.1 (size=4096)\n",
+        "Prot LocalAddress:Port Scheduler Flags\n",
+        "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n",
+    );
+    let rules = "-A -f 1 -s wlc --pe sip\n";
+    check(&table(rules), "-Ln", &format!("{heading}FWM  1 wlc\n"));
+    assert_eq!(save(&table(rules), SaveOptions::default(), &Names::none()), rules);
+}
+
+// ctl_sort_addresses
+#[test]
+fn addresses_are_in_the_order_of_signed_differences_and_families_apart() {
+    let rules = concat!(
+        "-A -t [2001:db8::1]:80 -s rr\n",
+        "-A -f 7 -6 -s rr\n",
+        "-A -f 7 -s rr\n",
+        "-A -u 10.0.0.1:53 -s rr\n",
+        "-A -t 10.0.0.1:443 -s rr\n",
+        "-A -t 10.0.0.1:80 -s rr\n",
+        "-a -t 10.0.0.1:80 -r 10.0.0.2:80 -m\n",
+        "-a -t 10.0.0.1:80 -r 192.168.0.2:80 -m\n",
+        "-a -t 10.0.0.1:80 -r [fd00::2]:80 -i\n",
+        "-A -t 192.168.0.1:80 -s rr\n",
+        "-A -t [fd00::1]:80 -s rr\n",
+    );
+    check(
+        &table(rules),
+        "-Ln",
+        concat!(
+            "IP Virtual Server version 1.2.1 (size=4096)\n",
+            "Prot LocalAddress:Port Scheduler Flags\n",
+            "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n",
+            "TCP  192.168.0.1:80 rr\n",
+            "TCP  10.0.0.1:80 rr\n",
+            "  -> 192.168.0.2:80               Masq    1      0          0         \n",
+            "  -> [fd00::2]:80                 Tunnel  1      0          0         \n",
+            "  -> 10.0.0.2:80                  Masq    1      0          0         \n",
+            "TCP  10.0.0.1:443 rr\n",
+            "UDP  10.0.0.1:53 rr\n",
+            "TCP  [fd00::1]:80 rr\n",
+            "TCP  [2001:db8::1]:80 rr\n",
+            "FWM  7 rr\n",
+            "FWM  7 IPv6 rr\n",
+        ),
+    );
+}
+
+// ctl_large_marks
+#[test]
+fn marks_are_printed_as_signed_numbers_but_kept_as_they_can_be_read() {
+    let rules = "-A -f 2147483648 -s rr\n";
+    let heading = concat!(
+        "IP Virtual Server version 1.2.1 (size=4096)\n",
+        "Prot LocalAddress:Port Scheduler Flags\n",
+        "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n",
+    );
+    check(&table(rules), "-Ln", &format!("{heading}FWM  -2147483648 rr\n"));
+    assert_eq!(save(&table(rules), SaveOptions::default(), &Names::none()), rules);
 }
 
 // stats_counters, steps 56 and 60

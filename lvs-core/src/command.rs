@@ -84,8 +84,9 @@ pub enum Command {
 /// What happens to the connections a drained server still has at its deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AfterDrain {
-    /// TCP: the next segment of either side is answered with a RST, and the other side gets one too. SCTP: silence.
-    /// UDP: the next datagram goes to another server.
+    /// TCP: the next segment of either side is answered with a RST, and the other side gets one too. Both are made to send
+    /// one: they get acknowledgments they cannot have expected ([`crate::Director::poll_transmit`]), and answer with the
+    /// numbers a RST needs. SCTP: silence. UDP: the next datagram goes to another server.
     Reset,
     /// TCP and SCTP: packets are dropped ([`crate::DropReason::ServerDrained`]) until the connection times out.
     /// UDP: the next datagram goes to another server.

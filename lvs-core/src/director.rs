@@ -15,6 +15,7 @@ mod help;
 mod known_flow;
 mod look;
 mod outbox;
+mod probe;
 mod related;
 mod server_first;
 mod server_timers;
@@ -34,9 +35,10 @@ use self::fragments::FragmentTable;
 use self::full_nat::FullNat;
 use self::look::Outcome;
 use self::outbox::Outbox;
+use self::probe::Probing;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
-use self::timeout::Sweep;
+use self::timeout::{Estimation, Sweep};
 use crate::command::Command;
 use crate::connection::table::ConnectionTable;
 use crate::connection::timeouts::Timeouts;
@@ -100,8 +102,12 @@ pub struct Director {
     /// The latest time anybody told; time never runs backwards inside.
     now: Instant,
     estimator_due: Option<Instant>,
+    /// What one call of it could not finish.
+    estimation: Option<Estimation>,
     /// The sweep of deleted servers' connections, while one is under way (`expire_nodest_conn`).
     sweep: Option<Sweep>,
+    /// The walk over silent connections at the end of a drain, while one is under way.
+    probing: Option<Probing>,
     /// Packets the director has made itself: gives their identifications.
     answers: u64,
 }
@@ -131,7 +137,9 @@ impl Director {
             server_timers: ServerTimers::default(),
             now: Instant::ZERO,
             estimator_due: None,
+            estimation: None,
             sweep: None,
+            probing: None,
             answers: 0,
             config,
         };
@@ -212,8 +220,8 @@ impl Director {
         self.next_due()
     }
 
-    /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates and fragments in each call; call
-    /// again while `poll_timeout` is not after `now`.
+    /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates, fragments, samples of counters and
+    /// deleted servers in each call; call again while `poll_timeout` is not after `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.advance(now);
         self.do_due(now);

@@ -74,8 +74,12 @@ drop_reasons! {
     DropPacketDefence => "drop_packet_defence", "the drop_packet defence refused a new connection";
     /// The persistence engine found no key in the packet.
     NoPersistenceKey => "no_persistence_key", "the persistence engine (--pe) found no Call-ID in the packet";
-    /// FullNAT: every local address and port towards this server is in use.
-    LocalPortsExhausted => "local_ports_exhausted", "no local address and port is free; add local addresses";
+    /// FullNAT: every local address and port towards this server is in use, or the service has no local address of the
+    /// server's family.
+    LocalPortsExhausted => "local_ports_exhausted", "no local address and port is free; add (more) local addresses of the server's family";
+    /// A client's segment could bring its server something in the place of the PROXY header that is still to come: it
+    /// begins before the first byte of data, acknowledges what the server has not sent, or comes before its SYN|ACK.
+    OutOfSequence => "out_of_sequence", "a client sent what could have passed for the PROXY header still to come";
     /// A super-packet's offload context contradicts its bytes.
     BadOffload => "bad_offload", "the offload context contradicts the packet";
     /// The headers of a tunnel that ends here are cut off or contradict each other.
@@ -95,9 +99,8 @@ drop_reasons! {
     NotOurs => "not_ours", "no virtual service matches and the device leads nowhere else";
     /// An IPv6 extension-header chain is endless or malformed.
     MalformedExtensionHeader => "malformed_extension_header", "the IPv6 extension headers are malformed";
-    /// A protocol helper needed to change the payload and could not: too little room in the packet's buffer, or
-    /// `conntrack` is off and the two sides count differently since the helper changed a length.
-    HelperFailed => "helper_failed", "the protocol helper could not rewrite the segment; set conntrack";
+    /// A protocol helper needed to change the payload and could not: too little room in the packet's buffer.
+    HelperFailed => "helper_failed", "the protocol helper had no room to rewrite the segment";
     /// A segment that a protocol helper would read has a wrong TCP checksum.
     BadTransportChecksum => "bad_transport_checksum", "the TCP checksum is wrong: the segment was damaged on its way";
 }

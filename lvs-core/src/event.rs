@@ -47,7 +47,8 @@ pub enum Event {
         /// Connections that were still open at the deadline; zero if all ended by themselves.
         remaining: u32,
     },
-    /// FullNAT ran out of local ports towards a server.
+    /// FullNAT ran out of local ports towards a server, or the service has no local address of the server's family: it
+    /// needs (more) of them ([`crate::Command::AddLocalAddress`]). Told once, until a connection is opened again.
     LocalPortsExhausted {
         /// The service.
         service: ServiceKey,

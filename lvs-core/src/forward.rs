@@ -51,9 +51,10 @@ impl Path {
         if self.client.address.is_ipv4() == self.real.address.is_ipv4() {
             return 0;
         }
+        let fragment_header = if headers.fragment.is_some() { 8 } else { 0 };
         match headers.family {
-            AddressFamily::Ipv4 => 20,
-            AddressFamily::Ipv6 => -20,
+            AddressFamily::Ipv4 => 20 + fragment_header,
+            AddressFamily::Ipv6 => -20 - fragment_header,
         }
     }
 }

@@ -3,8 +3,9 @@
 //! that was used rests for a while. The same local endpoint serves different real servers at once.
 //!
 //! Each pair of real server and local address has its own ports (a *lane*), made when it is first used. A lane hands out
-//! ports that have rested, oldest first, then ports it has not used yet, in an order drawn from the seed. Both take
-//! constant work. Source: the published behaviour of DPVS and Alibaba LVS.
+//! ports that have rested, oldest first, then ports it does not remember, in an order drawn from the seed. Both take
+//! constant work. When the memory for ports is full, lanes give back what has rested.
+//! Source: the published behaviour of DPVS and Alibaba LVS.
 //!
 //! A service needs local addresses of its servers' family. Whoever carries the packets sees to it that the servers'
 //! replies to them ([`crate::Director::local_addresses`]) reach the director:
@@ -36,12 +37,12 @@ use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
-/// Local addresses one service may have.
+/// Local addresses one service may have. All are tried for a connection before it is refused.
 pub const LOCAL_ADDRESSES_MAX: usize = 64;
-/// Local addresses tried for one connection, as DPVS.
-const TRIES_MAX: usize = 16;
-/// Idle lanes looked at when the memory for ports is full.
+/// Lanes looked at for one that can give ports back, when the memory for ports is full.
 const FORGET_WORK_MAX: usize = 64;
+/// A lane gives ports back if it can give this part of what it remembers, so that the work pays.
+const FORGET_PART: usize = 8;
 
 /// Which local ports FullNAT may use, and how.
 ///
@@ -67,7 +68,8 @@ pub struct LocalPorts {
     /// at least the servers' TIME_WAIT, 60 s on Linux.
     pub quarantine: Duration,
     /// Most ports in use or remembered for having been in use, over all servers; 16 bytes each, allocated as needed.
-    /// Default 262,144.
+    /// Default 262,144. A server that needs more makes others give back ports that have rested, as long as those are an
+    /// eighth of what another one has on a local address.
     pub remembered_max: u32,
 }
 
@@ -87,6 +89,11 @@ impl LocalPorts {
 
     const fn step(&self) -> u32 {
         if self.shards == 0 { 1 } else { self.shards as u32 }
+    }
+
+    /// The port with this number, which is below [`LocalPorts::count`].
+    fn port(&self, index: u32) -> u16 {
+        u16::try_from(self.first_port() + index * self.step()).unwrap_or(self.last)
     }
 }
 
@@ -130,13 +137,14 @@ pub(crate) struct LocalAddressPool {
     lanes: Vec<Option<Lane>>,
     free: Vec<u32>,
     by_key: HashMap<LaneKey, u32, RandomState>,
-    /// Lanes made and leases given so far: what the seed's choices are drawn by.
+    /// Lanes made, orders renewed and leases given so far: what the seed's choices are drawn by.
     lanes_made: u64,
+    orders_renewed: u64,
     leases_given: u64,
     leased: u32,
     /// Ports leased or returned, over all lanes.
     remembered: u32,
-    /// Where the search for idle lanes goes on.
+    /// Where the search for lanes that can give ports back goes on.
     forget_at: usize,
 }
 
@@ -152,8 +160,10 @@ struct LaneKey {
 struct Lane {
     key: LaneKey,
     order: Order,
-    /// How many ports of `order` have ever been used.
+    /// How far `order` is used up.
     used: u32,
+    /// Ports to pass over in `order`, sorted: leased or resting when the lane last gave ports back.
+    kept: Vec<u16>,
     leased: u32,
     /// Ports that came back, oldest first.
     returned: VecDeque<Returned>,
@@ -169,7 +179,11 @@ struct Returned {
 #[derive(Clone, Copy)]
 enum Next {
     Rested(u16),
-    Unused(u16),
+    Unused {
+        port: u16,
+        /// Its place in the lane's order.
+        index: u32,
+    },
 }
 
 /// Every number below `count` once, in an order drawn from a seed, without memory: `offset + index · step`, where `step`
@@ -192,6 +206,7 @@ impl LocalAddressPool {
             free: Vec::new(),
             by_key: HashMap::with_hasher(RandomState::with_seeds(word(0), word(1), word(2), word(3))),
             lanes_made: 0,
+            orders_renewed: 0,
             leases_given: 0,
             leased: 0,
             remembered: 0,
@@ -239,9 +254,10 @@ impl LocalAddressPool {
         let suitable = || addresses.iter().filter(|address| AddressFamily::of(**address) == family);
         let count = suitable().count();
         let first = Rng::new(self.seed.derive(self.leases_given)).up_to(u32::try_from(count).ok()?.checked_sub(1)?);
-        suitable().cycle().skip(first as usize).take(count.min(TRIES_MAX)).find_map(|address| {
-            let (Next::Rested(port) | Next::Unused(port)) =
-                self.next(now, LaneKey { protocol, real, local: *address })?;
+        let has_room = self.remembered < self.config.remembered_max || self.giving_lane(now).is_some();
+        suitable().cycle().skip(first as usize).take(count).find_map(|address| {
+            let key = LaneKey { protocol, real, local: *address };
+            let (Next::Rested(port) | Next::Unused { port, .. }) = self.next(now, key, has_room)?;
             Some(Endpoint::new(*address, port))
         })
     }
@@ -255,11 +271,10 @@ impl LocalAddressPool {
         addresses: &[IpAddr],
     ) -> Option<Endpoint> {
         let chosen = self.choose(now, protocol, real, addresses);
-        if let Some(local) = chosen {
-            self.take(now, LaneKey { protocol, real, local: local.address });
-        }
-        if self.remembered >= self.config.remembered_max {
-            self.forget_idle(now);
+        match chosen {
+            Some(local) => self.take(now, LaneKey { protocol, real, local: local.address }),
+            // The next search looks at other lanes.
+            None => self.forget_at = (self.forget_at + FORGET_WORK_MAX) % self.lanes.len().max(1),
         }
         chosen
     }
@@ -287,29 +302,38 @@ impl LocalAddressPool {
             real: lane.key.real,
             local: lane.key.local,
             leased: lane.leased,
-            free: lane.order.count - lane.used + (lane.returned.len() as u32 - quarantined),
+            free: lane.order.count - lane.leased - quarantined,
             quarantined,
         }
     }
 
-    fn next(&self, now: Instant, key: LaneKey) -> Option<Next> {
+    /// The port a lane would hand out, a new one only with `has_room` in the memory for ports.
+    fn next(&self, now: Instant, key: LaneKey, has_room: bool) -> Option<Next> {
         let lane = self.by_key.get(&key).and_then(|index| self.lanes[*index as usize].as_ref());
         if let Some(rested) = lane.and_then(|lane| lane.returned.front()).filter(|port| port.is_rested(now)) {
             return Some(Next::Rested(rested.port));
         }
         let (order, used) = lane.map_or_else(|| (self.next_order(), 0), |lane| (lane.order, lane.used));
-        let has_room = used < order.count && self.remembered < self.config.remembered_max;
-        has_room.then(|| Next::Unused(self.port(order.at(used))))
+        let (kept, remembered) = lane.map_or((&[][..], 0), |lane| (&lane.kept, lane.remembered()));
+        if remembered >= order.count || !has_room {
+            return None;
+        }
+        let unused = (used..order.count).map(|index| (index, self.config.port(order.at(index))));
+        let (index, port) = unused.into_iter().find(|(_, port)| kept.binary_search(port).is_err())?;
+        Some(Next::Unused { port, index })
     }
 
     fn take(&mut self, now: Instant, key: LaneKey) {
-        let Some(next) = self.next(now, key) else { return };
+        let Some(next) = self.next(now, key, true) else { return };
+        if matches!(next, Next::Unused { .. }) && self.remembered >= self.config.remembered_max {
+            self.give_back(now);
+        }
         let index = self.lane_of(key);
         let Some(lane) = self.lanes[index as usize].as_mut() else { return };
         match next {
             Next::Rested(_) => drop(lane.returned.pop_front()),
-            Next::Unused(_) => {
-                lane.used += 1;
+            Next::Unused { index, .. } => {
+                lane.used = index + 1;
                 self.remembered += 1;
             }
         }
@@ -322,7 +346,8 @@ impl LocalAddressPool {
         if let Some(index) = self.by_key.get(&key) {
             return *index;
         }
-        let lane = Some(Lane { key, order: self.next_order(), used: 0, leased: 0, returned: VecDeque::new() });
+        let (order, kept, returned) = (self.next_order(), Vec::new(), VecDeque::new());
+        let lane = Some(Lane { key, order, used: 0, kept, leased: 0, returned });
         self.lanes_made += 1;
         let index = match self.free.pop() {
             Some(index) => {
@@ -338,28 +363,58 @@ impl LocalAddressPool {
         index
     }
 
-    /// Forgets lanes without connections whose ports have all rested: those of servers that are gone, mostly.
-    fn forget_idle(&mut self, now: Instant) {
-        for _ in 0..FORGET_WORK_MAX.min(self.lanes.len()) {
-            self.forget_at = (self.forget_at + 1) % self.lanes.len();
-            let is_idle = |lane: &mut Lane| {
-                lane.leased == 0 && lane.returned.back().is_none_or(|returned| returned.is_rested(now))
-            };
-            if let Some(lane) = self.lanes[self.forget_at].take_if(is_idle) {
-                self.remembered -= lane.used;
-                self.by_key.remove(&lane.key);
-                self.free.push(self.forget_at as u32);
-            }
+    /// A lane that can give ports back: one of a server that is gone, mostly. Never one whose next port would be new.
+    fn giving_lane(&self, now: Instant) -> Option<usize> {
+        let count = self.lanes.len();
+        let places = (0..count.min(FORGET_WORK_MAX)).map(|step| (self.forget_at + step) % count);
+        places.into_iter().find(|at| self.lanes[*at].as_ref().is_some_and(|lane| lane.can_give(now)))
+    }
+
+    /// Makes a lane forget the ports that have rested. Those that have not, or are leased, will be passed over when its
+    /// order begins again.
+    fn give_back(&mut self, now: Instant) {
+        let Some(at) = self.giving_lane(now) else { return };
+        self.forget_at = at;
+        let Some(lane) = self.lanes[at].as_mut() else { return };
+        let mut is_kept = alloc::vec![false; usize::from(u16::MAX) + 1];
+        let drawn = (0..lane.used).map(|index| self.config.port(lane.order.at(index)));
+        drawn.chain(lane.kept.iter().copied()).for_each(|port| is_kept[usize::from(port)] = true);
+        let rested = lane.returned.iter().take_while(|port| port.is_rested(now)).count();
+        for rested in lane.returned.drain(..rested) {
+            is_kept[usize::from(rested.port)] = false;
+            self.remembered -= 1;
         }
+        if lane.remembered() == 0 {
+            self.by_key.remove(&lane.key);
+            self.lanes[at] = None;
+            self.free.push(at as u32);
+            return;
+        }
+        lane.kept = (0..=u16::MAX).filter(|port| is_kept[usize::from(*port)]).collect();
+        lane.used = 0;
+        lane.order = Order::new(self.seed.derive(self.orders_renewed).derive(1), self.config.count());
+        self.orders_renewed += 1;
     }
 
     /// The order of ports in the next lane to be made.
     fn next_order(&self) -> Order {
         Order::new(self.seed.derive(self.lanes_made).derive(0), self.config.count())
     }
+}
 
-    fn port(&self, index: u32) -> u16 {
-        u16::try_from(self.config.first_port() + index * self.config.step()).unwrap_or(self.config.last)
+impl Lane {
+    /// Ports leased or returned.
+    fn remembered(&self) -> u32 {
+        self.leased + self.returned.len() as u32
+    }
+
+    /// Whether enough of its ports have rested.
+    fn can_give(&self, now: Instant) -> bool {
+        let has_rested = self.returned.front().is_some_and(|port| port.is_rested(now));
+        has_rested && {
+            let rested = self.returned.partition_point(|port| port.is_rested(now));
+            rested * FORGET_PART >= self.remembered() as usize
+        }
     }
 }
 
@@ -480,8 +535,40 @@ mod tests {
             pool.release(later, Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
         }
         let much_later = Instant::from_secs(200);
-        assert_eq!(lease(&mut pool, much_later, 2), None, "this finds the idle server and forgets it");
         assert!(lease(&mut pool, much_later, 2).is_some());
+        assert_eq!(pool.remembered, 1, "the idle server is forgotten");
+    }
+
+    #[test]
+    fn a_server_that_keeps_one_port_gives_the_others_back_and_never_hands_out_what_it_kept() {
+        let config = LocalPorts { first: 2000, last: 2099, remembered_max: 100, ..LocalPorts::default() };
+        let mut pool = LocalAddressPool::new(config, Seed::new(7));
+        let ports: Vec<_> = (0..100).filter_map(|_| lease(&mut pool, Instant::ZERO, 1)).collect();
+        let (stays, go) = ports.split_first().unwrap();
+        let (late, early) = go.split_last().unwrap();
+        let release = |pool: &mut LocalAddressPool, second, port| {
+            pool.release(Instant::from_secs(second), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        };
+        early.iter().for_each(|port| release(&mut pool, 10, *port));
+        release(&mut pool, 20, *late);
+        let now = Instant::from_secs(21);
+        let other: Vec<_> = (0..50).filter_map(|_| lease(&mut pool, now, 2)).collect();
+        assert_eq!((other.len(), pool.remembered), (50, 52), "all but the leased and the resting one were given back");
+        let again: Vec<_> = (0..48).filter_map(|_| lease(&mut pool, now, 1)).collect();
+        assert_eq!((again.len(), pool.remembered), (48, 100));
+        assert!(!again.contains(stays) && !again.contains(late));
+        assert_eq!(lease(&mut pool, now, 1), None);
+        let view = pool.views(now)[0];
+        assert_eq!((view.leased, view.free, view.quarantined), (49, 50, 1));
+    }
+
+    #[test]
+    fn the_last_free_port_is_found_however_many_addresses_there_are() {
+        let mut pool = pool(2000, 2000);
+        let addresses: Vec<_> = (1..=LOCAL_ADDRESSES_MAX as u8).map(|n| IpAddr::from([10, 0, 1, n])).collect();
+        let mut lease = || pool.lease(Instant::ZERO, Protocol::Tcp, real(1), &addresses);
+        assert!((0..LOCAL_ADDRESSES_MAX).all(|_| lease().is_some()));
+        assert_eq!(lease(), None);
     }
 
     #[test]

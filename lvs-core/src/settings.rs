@@ -52,10 +52,6 @@ pub struct Settings {
     pub snat_reroute: bool,
     /// While this node is a sync backup, requests pass untouched. Default off.
     pub backup_only: bool,
-    /// Keep netfilter's connection tracking. There is none here, but as in Linux protocol helpers depend on it: without,
-    /// a connection on which a helper has changed the length of what was said is not kept in step, and its client's
-    /// further packets are dropped. Set it where a service has a helper. Default off.
-    pub conntrack: bool,
     /// Publish statistics and rates every 2 s. Default on.
     pub run_estimation: bool,
     /// Age at which an unused `lblc` entry is dropped. Default one day.
@@ -84,7 +80,6 @@ impl Default for Settings {
             ignore_tunneled: false,
             snat_reroute: true,
             backup_only: false,
-            conntrack: false,
             run_estimation: true,
             lblc_expiration: Duration::from_secs(86_400),
             lblcr_expiration: Duration::from_secs(86_400),

@@ -1,11 +1,12 @@
 //! Tunnels to real servers, both ends: IP in IP, GRE and GUE in every combination of address families.
-//! This file says what a tunnel is; the way in is in `encapsulate`, the way out in `decapsulate`, what stands between the
-//! two IP headers in `gre` and `gue`, the rules for congestion marks in `ecn`.
+//! This file says what a tunnel is; the way in is in `encapsulate`, the way out of one packet in `decapsulate`, of packets
+//! in parts in `end`, what stands between the two IP headers in `gre` and `gue`, the rules for congestion marks in `ecn`.
 //! Sources: RFC 2003, RFC 2473, RFC 2784, RFC 6040, draft-ietf-intarea-gue; recordings `tun_*`.
 
 mod decapsulate;
 mod ecn;
 mod encapsulate;
+mod end;
 pub(crate) mod gre;
 pub(crate) mod gue;
 
@@ -14,6 +15,7 @@ use core::net::IpAddr;
 pub use self::decapsulate::{Accepts, decapsulate};
 pub use self::encapsulate::encapsulate;
 pub(crate) use self::encapsulate::{Inner, check, encapsulate_inner};
+pub use self::end::{EndCounters, Ending, Joined, TunnelEnd};
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
 use crate::packet::ChecksumOffload;

@@ -112,6 +112,7 @@ fn at_the_deadline_both_sides_are_reset_by_the_clients_next_segment() {
     assert!(is_forwarded(rig.send(&segment(1).ack().build())));
     rig.pass(Duration::from_nanos(1));
     assert_eq!(rig.events(), drained(1));
+    assert_eq!(transmits(&mut rig).len(), 4, "both are made to speak");
     let verdict = rig.send(&segment(1).ack().payload(b"late").build());
     assert_eq!(verdict, Verdict::Reply { next_hop: "198.51.100.1".parse().unwrap() });
     let expected = "192.0.2.80.80 > 198.51.100.1.1024 TCP R seq=9000 ack=0 pl=0 id=0 DF ttl=64 len=40";
@@ -129,6 +130,7 @@ fn at_the_deadline_both_sides_are_reset_by_the_servers_next_segment() {
     let mut rig = rig(ServiceConfig::new("rr"));
     rig.apply(&drain(AfterDrain::Reset));
     rig.pass(MINUTE);
+    transmits(&mut rig);
     let segment = tcp(OLD, &*client(1)).ack().numbers(9_000, 5_000).payload(b"late").build();
     assert_eq!(rig.send(&segment), Verdict::Reply { next_hop: "10.0.0.2".parse().unwrap() });
     let expected = "198.51.100.1.1024 > 10.0.0.2.80 TCP R seq=5000 ack=0 pl=0 id=0 DF ttl=64 len=40";
@@ -136,6 +138,70 @@ fn at_the_deadline_both_sides_are_reset_by_the_servers_next_segment() {
     let (_, bytes) = rig.transmit().expect("the client is told too");
     let expected = "192.0.2.80.80 > 198.51.100.1.1024 TCP RA seq=9000 ack=5000 pl=0 id=0 DF ttl=63 len=40";
     assert_eq!(describe(&bytes), expected);
+}
+
+/// What the director sends by itself.
+fn transmits(rig: &mut Rig) -> Vec<(Verdict, String)> {
+    std::iter::from_fn(|| rig.transmit()).map(|(verdict, bytes)| (verdict, describe(&bytes))).collect()
+}
+
+#[test]
+fn at_the_deadline_silent_peers_are_sent_what_they_must_answer() {
+    let mut rig = rig(ServiceConfig::new("rr"));
+    // Neither what has ended nor what has another server.
+    rig.feed(&segment(2).syn().build());
+    rig.feed(&segment(3).syn().build());
+    rig.feed(&segment(3).rst().build());
+    rig.apply(&drain(AfterDrain::Reset));
+    rig.pass(MINUTE);
+    let sent = transmits(&mut rig);
+    let expected = |number: u32| {
+        let tail = format!("seq={number} ack={number} pl=0 id=0 DF");
+        [
+            format!("192.0.2.80.80 > 198.51.100.1.1024 TCP A {tail} ttl=64 len=40"),
+            format!("198.51.100.1.1024 > 10.0.0.2.80 TCP A {tail} ttl=63 len=40"),
+        ]
+    };
+    assert_eq!(
+        sent.iter().map(|(_, line)| line.clone()).collect::<Vec<_>>(),
+        [expected(0), expected(1 << 31)].concat()
+    );
+    let next_hops = sent.iter().map(|(verdict, _)| match verdict {
+        Verdict::Forward { next_hop, .. } => next_hop.to_string(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(next_hops.collect::<Vec<_>>(), ["198.51.100.1", "10.0.0.2", "198.51.100.1", "10.0.0.2"]);
+    // Once; and with silence nobody is disturbed.
+    rig.pass(MINUTE);
+    assert_eq!(transmits(&mut rig), []);
+}
+
+#[test]
+fn many_silent_connections_are_gone_through_in_bounded_steps_and_no_further_than_the_queue_holds() {
+    let config =
+        DirectorConfig { connections_max: 20_000, fragment_bytes_max: 160 * 1_000, ..DirectorConfig::default() };
+    let mut rig = Rig::new(config);
+    rig.add(tcp_service(WEB), ServiceConfig::new("rr"), [nat(OLD)]);
+    for port in 0..5_000u16 {
+        rig.feed(&tcp(&*format!("198.51.100.1:{}", 2_000 + port), WEB).syn().build());
+    }
+    rig.apply(&drain(AfterDrain::Reset));
+    rig.now = rig.now + Duration::from_secs(59);
+    for port in 0..5_000u16 {
+        rig.feed(&tcp(&*format!("198.51.100.1:{}", 2_000 + port), WEB).ack().build());
+    }
+    rig.now = rig.now + Duration::from_secs(1);
+    let (mut calls, mut sent) = (0, 0);
+    while rig.director.poll_timeout().is_some_and(|due| due <= rig.now) {
+        rig.director.handle_timeout(rig.now);
+        let now = transmits(&mut rig).len();
+        // 40 bytes each.
+        assert!(now <= 4_000, "{now}");
+        (calls, sent) = (calls + 1, sent + now);
+    }
+    assert!(calls >= 20_000 / 4_096, "{calls}");
+    let dropped = rig.director.drops(DropReason::TransmitQueueFull);
+    assert_eq!((sent as u64 + dropped, sent >= 4_000), (4 * 5_000, true), "{sent} sent, {dropped} not");
 }
 
 #[test]

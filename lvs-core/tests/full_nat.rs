@@ -327,6 +327,26 @@ fn no_syn_and_no_reset_carries_the_clients_address() {
 
 // 45
 #[test]
+fn a_goodbye_before_the_server_has_spoken_carries_the_clients_address() {
+    let mut talk = Conversation::open(&with_options("--client-address toa"), CLIENT, VIRTUAL, REAL);
+    let fin = talk.request().fin().numbers(1001, 5001);
+    let expected = talk.at_server().fin().numbers(talk.shifted(1001), 5001).tcp_options(&TOA);
+    check(&mut talk.desk, &fin, &expected);
+}
+
+#[test]
+fn a_fragment_goes_without_the_clients_address() {
+    let mut talk = Conversation::open(&with_options("--client-address toa"), CLIENT, VIRTUAL, REAL);
+    let parts = talk.request().numbers(1001, 5001).payload_len(100).fragments(64);
+    let expected = talk.at_server().numbers(talk.shifted(1001), 5001).payload_len(100).fragments(64);
+    for (part, expected) in parts.iter().zip(expected) {
+        assert_eq!(forwarded(talk.desk.send(part)), expected);
+    }
+    assert_eq!(talk.desk.director.client_addresses_omitted(), 1);
+}
+
+// 45
+#[test]
 fn an_ipv6_client_has_an_option_of_twenty_bytes() {
     let option = [&[254, 20, 4, 0, 0x20, 1, 0x0d, 0xb8, 0, 12][..], &[0; 9], &[7]].concat();
     let rules = |rules: &str| rules.replace("-s rr\n", "-s rr --client-address toa\n");
@@ -456,6 +476,8 @@ fn a_client_that_only_says_goodbye_is_announced_too() {
     let fin = talk.request().fin().numbers(1001, 5001);
     let expected = talk.at_server().fin().numbers(talk.shifted(1001), 5001).payload(&PROXY_V2);
     check(&mut talk.desk, &fin, &expected);
+    let reply = talk.reply().fin().numbers(5001, talk.shifted(1001)).build();
+    forwarded(talk.desk.send(&reply));
     let last = talk.request().numbers(1002, 5002);
     let expected = talk.at_server().numbers(talk.shifted(1002) + 28, 5002);
     check(&mut talk.desk, &last, &expected);
@@ -484,6 +506,43 @@ fn a_long_proxy_header_takes_room_on_both_sides_of_the_packet() {
     check(&mut talk.desk, &first, &expected);
     let tight = talk.desk.send_storage(Storage::with_room(&first.build(), 40, 20));
     assert_eq!(tight.verdict, Verdict::Drop(DropReason::NoHeadroom));
+}
+
+#[test]
+fn link_padding_does_not_get_behind_the_proxy_header() {
+    let rules = with_options("--client-address proxy-v1");
+    for client in [CLIENT, "198.51.100.7:10240"] {
+        let mut talk = Conversation::open(&rules, client, VIRTUAL, REAL);
+        let first = talk.request().numbers(1001, 5001).payload(b"hi").trailing(&[0xaa; 5]);
+        let sent = forwarded(talk.desk.send(&first.build()));
+        let len = usize::from(u16::from_be_bytes([sent[2], sent[3]]));
+        assert!(sent[..len].ends_with(b"80\r\nhi"));
+        assert_eq!(oracle::checksum_errors(&sent[..len]), [""; 0]);
+    }
+}
+
+#[test]
+fn a_packet_that_would_pass_the_longest_there_is_goes_nowhere() {
+    for (room, expected) in [(0, true), (1, false)] {
+        let mut talk = Conversation::open(&with_options("--client-address proxy-v2"), CLIENT, VIRTUAL, REAL);
+        let payload_len = usize::from(u16::MAX) - 40 - PROXY_V2.len() + room;
+        let request = talk.request().numbers(1001, 5001).payload_len(payload_len).partial_checksum();
+        let gso = Some(Gso { kind: GsoKind::TcpV4, size: 1400, ecn: false });
+        let offload = Offload { checksum: request.offload(), gso };
+        let sent = talk.desk.send_storage(Storage::with_room(&request.build(), 64, 2048).offload(offload));
+        assert_eq!(matches!(sent.verdict, Verdict::Forward { .. }), expected);
+        assert_eq!(sent.verdict == Verdict::Drop(DropReason::TooBig), !expected);
+    }
+}
+
+#[test]
+fn datagrams_that_are_still_to_be_cut_cannot_have_a_proxy_header_each() {
+    let mut desk = Desk::new(&with_options("--client-address proxy-v2").replace("-t ", "-u "));
+    let datagrams = udp(CLIENT, VIRTUAL).payload_len(2400).partial_checksum();
+    let gso = Some(Gso { kind: GsoKind::Udp, size: 1200, ecn: false });
+    let offload = Offload { checksum: datagrams.offload(), gso };
+    let sent = desk.send_storage(Storage::with_room(&datagrams.build(), 64, 2048).offload(offload));
+    assert_eq!(sent.verdict, Verdict::Drop(DropReason::NotForwardable));
 }
 
 #[test]
@@ -549,6 +608,18 @@ fn an_error_from_the_servers_side_is_about_what_the_client_sent() {
             format!("192.0.2.80 > 198.51.100.7 ICMP 3/4 info={:08x} {{198.51.100.7.1024 > 192.0.2.80.80 ", 700 - less);
         assert!(line.starts_with(&expected), "{line}");
         assert_eq!(sequence(&relayed[28..]), 1001, "{kind}");
+    }
+}
+
+#[test]
+fn no_ipv6_client_is_told_less_than_every_link_takes() {
+    let rules = WEB6.replace("-s rr\n", "-s rr --client-address toa\n");
+    for (mtu, told) in [(1400, 1380), (1290, 1280), (1280, 1280)] {
+        let mut talk = Conversation::open(&rules, CLIENT6, VIRTUAL6, REAL6);
+        let sent = forwarded(talk.desk.send(&talk.request().numbers(1001, 5001).payload_len(900).build()));
+        let relayed = forwarded(talk.desk.send(&icmp_error("fd00::1", 2, 0, mtu, &sent).build()));
+        let expected = format!("2001:db8::80 > 2001:db8:c::7 ICMP6 2/0 info={told:08x} ");
+        assert!(describe(&relayed).starts_with(&expected), "{}", describe(&relayed));
     }
 }
 
@@ -655,6 +726,24 @@ fn another_server_another_local_address_and_another_protocol_have_ports_of_their
         forwarded(desk.send(&syn_from(port)));
     }
     assert!(matches!(desk.send(&syn_from(11)).verdict, Verdict::Reply { .. }));
+}
+
+// 51
+#[test]
+fn every_server_sees_every_local_address_though_both_lists_are_as_long() {
+    let mut desk = Desk::new(WEB);
+    desk.ipvsadm("--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.201");
+    desk.ipvsadm("-a -t 192.0.2.80:80 -r 10.0.0.3:8080 --fullnat");
+    (1001..=1128).for_each(|port| drop(forwarded(desk.send(&syn_from(port)))));
+    for real in ["10.0.0.2:8080", "10.0.0.3:8080"] {
+        for local in ["10.0.0.200", "10.0.0.201"] {
+            let is_theirs = |connection: &&lvs_core::view::ConnectionView| {
+                connection.real.to_string() == real && connection.local.unwrap().address.to_string() == local
+            };
+            let count = desk.connections().iter().filter(is_theirs).count();
+            assert!(count >= 16, "{real} sees {local} {count} times in 64");
+        }
+    }
 }
 
 #[test]
@@ -894,8 +983,12 @@ fn what_cannot_change_its_family_is_dropped_by_name() {
     let local = local_endpoint(&desk);
     let not_forwardable = Verdict::Drop(DropReason::NotForwardable);
     assert_eq!(desk.send(&udp(CLIENT6, VIRTUAL6).hop_by_hop().build()).verdict, not_forwardable);
-    assert_eq!(desk.send(&udp(CLIENT6, VIRTUAL6).payload_len(3000).fragments(1200)[0]).verdict, not_forwardable);
-    assert_eq!(desk.send(&udp(REAL, local).payload_len(3000).fragments(1200)[0]).verdict, not_forwardable);
+    let fragment = udp(CLIENT6, VIRTUAL6).payload_len(3000).destination_options().fragments(1200);
+    assert_eq!(desk.send(&fragment[0]).verdict, not_forwardable);
+    // RFC 7915 §4.5: IPv6 asks for a checksum, which is not to be had from a first fragment.
+    let fragments = udp(REAL, local).payload_len(3000).no_checksum().fragments(1200);
+    assert_eq!(desk.send(&fragments[0]).verdict, not_forwardable);
+    assert_eq!(desk.send(&fragments[1]).verdict, not_forwardable);
 }
 
 #[test]
@@ -944,26 +1037,37 @@ fn a_clamped_segment_size_and_room_for_the_address_go_together() {
 
 #[test]
 fn a_drained_server_and_its_client_are_reset_with_the_numbers_each_of_them_knows() {
-    let mut talk = Conversation::open(&with_options("--client-address proxy-v2"), CLIENT, VIRTUAL, REAL);
-    let key = ServiceKey::address(Protocol::Tcp, VIRTUAL.parse().unwrap());
-    let server = talk.real.to_string().parse::<SocketAddr>().unwrap();
-    let drain = Command::Drain {
-        service: key,
-        server: lvs_core::Endpoint::new(server.ip(), server.port()),
-        deadline: Duration::ZERO,
-        then: lvs_core::command::AfterDrain::Reset,
-    };
-    talk.desk.director.apply(talk.desk.now, &drain).unwrap();
-    talk.desk.pass(Duration::from_secs(1));
-    let request = talk.request().numbers(1006, 5001).payload(b"you");
-    let answer = talk.desk.send(&request.build());
-    let expected = "<- 198.51.100.7: 192.0.2.80.80 > 198.51.100.7.1024 TCP R seq=5001 ack=0 pl=0";
-    assert!(answer.line().starts_with(expected), "{}", answer.line());
-    let to_server = talk.desk.transmits();
-    let expected = talk.at_server().rst().numbers(talk.shifted(1006) + 28, 5001).build();
-    // Identification and window of a RST mean nothing.
-    let told = |packet: &[u8]| describe(packet).split(" pl=").next().map(str::to_owned);
-    assert_eq!(told(&to_server[0].bytes), told(&expected));
+    // Lengths: of the PROXY header, and of a segment without anything in it.
+    let ends = [(WEB, CLIENT, VIRTUAL, REAL, 28, 40), (WEB6, CLIENT6, VIRTUAL6, REAL6, 52, 60)];
+    for (rules, client, virtual_endpoint, real, header_len, reset_len) in ends {
+        let rules = rules.replace("-s rr\n", "-s rr --client-address proxy-v2\n");
+        let mut talk = Conversation::open(&rules, client, virtual_endpoint, real);
+        let key = ServiceKey::address(Protocol::Tcp, virtual_endpoint.parse().unwrap());
+        let drain = Command::Drain {
+            service: key,
+            server: lvs_core::Endpoint::new(talk.real.ip(), talk.real.port()),
+            deadline: Duration::ZERO,
+            then: lvs_core::command::AfterDrain::Reset,
+        };
+        talk.desk.director.apply(talk.desk.now, &drain).unwrap();
+        talk.desk.pass(Duration::from_secs(1));
+        let probes = talk.desk.transmits();
+        assert_eq!(probes.len(), 4, "both are made to speak");
+        assert_eq!(oracle::addresses(&probes[1].bytes), Some((talk.local.ip(), talk.real.ip())));
+        let request = talk.request().numbers(1006, 5001).payload(b"you");
+        // The window of a RST means nothing.
+        let told = |packet: &[u8]| describe(packet).split(" pl=").next().map(str::to_owned);
+        let answer = talk.desk.send(&request.build()).bytes;
+        assert_eq!(told(&answer), told(&tcp(virtual_endpoint, client).rst().numbers(5001, 0).build()));
+        let to_server = talk.desk.transmits();
+        let expected = talk.at_server().rst().numbers(talk.shifted(1006) + header_len, 5001).build();
+        assert_eq!(told(&to_server[0].bytes), told(&expected));
+        for reset in [&answer, &to_server[0].bytes] {
+            assert_eq!(reset.len(), reset_len);
+            assert_eq!(oracle::parse(reset).unwrap().segment.len(), 20);
+            assert_eq!(oracle::checksum_errors(reset), [""; 0]);
+        }
+    }
 }
 
 #[test]

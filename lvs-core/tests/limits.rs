@@ -254,3 +254,57 @@ fn an_evicted_connections_template_stays() {
     rig.pass(Duration::from_secs(700));
     assert_eq!((rig.connections().len(), rig.templates().len()), (0, 0));
 }
+
+#[test]
+fn many_services_and_servers_are_sampled_and_forgotten_in_bounded_steps() {
+    const SERVICES: u32 = 5_000;
+    let mut rig = Rig::new(DirectorConfig { connections_max: 64, ..DirectorConfig::default() });
+    let service = |number: u32| tcp_service(&format!("192.0.{}.{}:80", number / 256, number % 256));
+    let server = |number: u32| nat(&format!("10.1.{}.{}:80", number / 256, number % 256));
+    for number in 0..SERVICES {
+        rig.add(service(number), ServiceConfig::new("rr"), [server(number)]);
+    }
+    for number in [0, SERVICES - 1] {
+        let to = match service(number) {
+            lvs_core::ServiceKey::Address { address, port, .. } => SocketAddr::new(address, port),
+            other => panic!("{other:?}"),
+        };
+        rig.feed(&tcp("198.51.100.7:1024", to).syn().build());
+    }
+    let calls = |rig: &mut Rig, time| {
+        rig.now = rig.now + time;
+        let mut calls = 0;
+        while rig.director.poll_timeout().is_some_and(|due| due <= rig.now) {
+            rig.director.handle_timeout(rig.now);
+            calls += 1;
+        }
+        calls
+    };
+    // Ten thousand meters, 4,096 a call.
+    assert_eq!(calls(&mut rig, Duration::from_secs(2)), 3);
+    let views = rig.director.services(rig.now);
+    let counted: Vec<_> = views.iter().filter(|view| view.statistics.published.connections == 1).collect();
+    assert_eq!(counted.len(), 2);
+    assert!(counted.iter().all(|view| view.servers[0].statistics.published.connections == 1));
+    assert!(counted.iter().all(|view| view.statistics.rates.in_bytes == 5), "{:?}", counted[0].statistics);
+
+    for number in 1..SERVICES {
+        rig.apply(&Command::DeleteServer(service(number), server(number).key));
+    }
+    assert_eq!(rig.director.gauges().deleted_servers, SERVICES - 1);
+    // One comes back in the middle of it.
+    let deleted = |rig: &Rig| rig.director.gauges().deleted_servers;
+    rig.now = rig.now + Duration::from_secs(181);
+    let mut seen = Vec::new();
+    while rig.director.poll_timeout().is_some_and(|due| due <= rig.now) {
+        rig.director.handle_timeout(rig.now);
+        seen.push(deleted(&rig));
+        if seen.len() == 1 {
+            rig.apply(&Command::AddServer(service(1), server(1)));
+        }
+    }
+    rig.pass(Duration::from_secs(60));
+    rig.pass(Duration::from_secs(120));
+    assert_eq!(deleted(&rig), 0);
+    assert_eq!(rig.server(service(1), "10.1.0.1:80").config.key, server(1).key);
+}

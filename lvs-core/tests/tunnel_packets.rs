@@ -8,7 +8,7 @@ use lvs_core::tunnel::{Accepts, Tunnel, decapsulate, encapsulate};
 use lvs_core::wire::parse::parse;
 use lvs_core::wire::rewrite::{complete_checksum, decrement_hop_limit};
 use lvs_core::{AddressFamily, ChecksumOffload, DropReason, Gso, GsoKind, HEADROOM, Offload, PacketBuf};
-use lvs_testkit::{Storage, oracle, strategy, tcp, udp};
+use lvs_testkit::{Storage, oracle, raw, strategy, tcp, udp};
 use proptest::prelude::*;
 
 /// Recording and step; tunnel; the client's packet; Linux's packet to the server.
@@ -382,6 +382,16 @@ fn a_checksum_left_to_us_must_lie_inside_the_packet() {
             assert_eq!(outcome, Err(DropReason::MalformedTunnel), "{start} {field}");
         }
     }
+}
+
+#[test]
+fn what_lies_behind_the_inner_packet_stays_behind() {
+    let inner = udp("198.51.100.7:1024", "192.0.2.1:80").payload(b"hi");
+    let padded = raw("10.0.0.254", "10.0.0.2", 4).payload(&inner.trailing(&[0xee; 3]).build()).trailing(&[0xee; 9]);
+    let mut storage = Storage::new(&padded.build());
+    let mut packet = storage.packet();
+    assert_eq!(decapsulate(&mut packet, &EVERYTHING), Ok(Some(Ipip)));
+    assert_eq!(packet.bytes(), udp("198.51.100.7:1024", "192.0.2.1:80").payload(b"hi").build());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use lvs_core::tunnel::{Accepts, decapsulate};
 use lvs_core::wire::fragment::fragment;
+use lvs_core::wire::rewrite::complete_checksum;
 use lvs_core::{DropReason, Gso, GsoKind, Offload, Verdict};
 use lvs_testkit::{Desk, Outcome, Packet, Storage, describe, icmp_error, oracle, tcp, udp};
 
@@ -394,6 +395,18 @@ fn a_super_packet_enters_the_tunnel_in_segments() {
         }
         assert_eq!(data, request.build()[40..]);
     }
+}
+
+#[test]
+fn a_checksum_left_to_the_device_moves_with_the_fragment_header_that_goes() {
+    let mut desk = desk(SERVER, "--tun-type ipip");
+    let request = request(true, 200).fragment(0, false).partial_checksum();
+    let mut storage = Storage::new(&request.build()).offload(Offload { checksum: request.offload(), gso: None });
+    let mut packet = storage.packet();
+    assert!(matches!(desk.director.handle_packet(desk.now, &mut packet), Verdict::Forward { .. }));
+    complete_checksum(&mut packet).unwrap();
+    let sent = taken_out(packet.bytes());
+    assert_eq!(sent, self::request(true, 200).hop_limit(63).build());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::realserver::{Action, MEMORY, TunnelEnd};
+use crate::realserver::{Action, TunnelEnd};
 use crate::run::Devices;
 
 /// What the command line asks for.
@@ -27,6 +27,8 @@ pub enum Invocation {
         rules: PathBuf,
         /// The clients' device and the servers', or one for both.
         devices: Devices,
+        /// How many threads share the work, each with a director and a queue of its own.
+        workers: u16,
     },
     /// `lvsd realserver`.
     RealServer {
@@ -36,8 +38,8 @@ pub enum Invocation {
         vips: Vec<IpAddr>,
         /// With `start`: where tunnels are to end.
         tunnel: Option<TunnelEnd>,
-        /// Where changes are remembered.
-        memory: PathBuf,
+        /// Where changes are remembered, if not where they usually are.
+        memory: Option<PathBuf>,
     },
 }
 
@@ -86,7 +88,7 @@ fn demo(mut words: Words) -> Result<Invocation, String> {
 }
 
 fn run(mut words: Words) -> Result<Invocation, String> {
-    let (mut rules, mut devices) = (None, None);
+    let (mut rules, mut devices, mut workers) = (None, None, 1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--help" | "-h" => return Ok(Invocation::Help),
@@ -97,18 +99,23 @@ fn run(mut words: Words) -> Result<Invocation, String> {
             "--afpacket" => {
                 devices = Some(Devices::AfPacket(device_names("--afpacket", &words.value_of("--afpacket")?)?));
             }
+            "--workers" => {
+                let value = words.value_of("--workers")?;
+                let wrong = || format!("--workers takes a number from 1 to {WORKERS_MAX}, not {value:?}");
+                workers = value.parse().ok().filter(|count| (1..=WORKERS_MAX).contains(count)).ok_or_else(wrong)?;
+            }
             _ if word.starts_with('-') || rules.is_some() => return Err(unexpected(&word, "run")),
             _ => rules = Some(PathBuf::from(word)),
         }
     }
     let rules = rules.ok_or("run needs a file of rules, as ipvsadm-save writes them")?;
     let devices = devices.ok_or("run needs --tun or --afpacket, with NAME, or CLIENTS,SERVERS")?;
-    Ok(Invocation::Run { rules, devices })
+    Ok(Invocation::Run { rules, devices, workers })
 }
 
 fn real_server(mut words: Words) -> Result<Invocation, String> {
     let (mut action, mut vips, mut device, mut gue_port) = (None, Vec::new(), None, None);
-    let mut memory = PathBuf::from(MEMORY);
+    let mut memory = None;
     while let Some(word) = words.next() {
         let known = match word.as_str() {
             "--help" | "-h" => return Ok(Invocation::Help),
@@ -131,7 +138,7 @@ fn real_server(mut words: Words) -> Result<Invocation, String> {
                 continue;
             }
             "--memory" => {
-                memory = PathBuf::from(words.value_of("--memory")?);
+                memory = Some(PathBuf::from(words.value_of("--memory")?));
                 continue;
             }
             "start" => Action::Start,
@@ -204,16 +211,20 @@ impl Words {
 /// Most requests a demo makes: more than that is a benchmark, and takes more ports than a client has.
 const REQUESTS_MAX: usize = 20_000;
 
+/// Most workers: a core and a queue each.
+const WORKERS_MAX: u16 = 64;
+
 /// IFNAMSIZ less the terminating zero.
 const NAME_LEN_MAX: usize = 15;
 
 /// One line for each way to call the program.
 pub const USAGE: &str = "\
 Usage: lvsd demo [--json] [--requests N]
-       lvsd run RULES --tun NAME[,NAME]
-       lvsd run RULES --afpacket NAME[,NAME]
-       lvsd realserver start --vip ADDRESS[,ADDRESS...] [--tunnel NAME [--gue-port N]]
-       lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] | status
+       lvsd run RULES --tun NAME[,NAME] [--workers N]
+       lvsd run RULES --afpacket NAME[,NAME] [--workers N]
+       lvsd realserver start --vip ADDRESS[,ADDRESS...] [--tunnel NAME [--gue-port N]] [--memory FILE]
+       lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] [--memory FILE]
+       lvsd realserver status [--memory FILE]
        lvsd --help | --version";
 
 /// What `lvsd --help` prints below [`USAGE`].
@@ -242,6 +253,10 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
                           Discovery for the virtual addresses, and finds its way by
                           the addresses and routes this host has there. The host must
                           own no virtual address and not forward.
+           --workers N    share the work between N threads (default 1): each has its own
+                          clients, its own queue of every device (a TUN device made
+                          beforehand needs 'multi_queue'), its own schedule, and its own
+                          count of connections against -x and -y
 
   realserver
          Make this machine a real server for direct routing: the virtual addresses
@@ -250,8 +265,8 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
            --tunnel NAME  take what comes by the Ethernet device NAME out of IPIP and
                           GRE tunnels, without the kernel's; until Ctrl-C
            --gue-port N   and out of GUE on UDP port N
-           --memory FILE  remember what to undo there (default /run/lvsd-realserver);
-                          network namespaces with one /run need a file each
+           --memory FILE  remember what to undo there (default: a file in /run for
+                          each network namespace)
 
 Exit status: 0 all went well; 1 a request failed, the rules are wrong or
 unreadable, or something was denied;
@@ -269,26 +284,31 @@ mod tests {
     fn subcommands_take_their_options_in_any_order() {
         assert_eq!(parsed("demo"), Ok(Invocation::Demo { requests: 600, json: false }));
         assert_eq!(parsed("demo --requests=7 --json"), Ok(Invocation::Demo { requests: 7, json: true }));
-        let run =
-            Invocation::Run { rules: "r.txt".into(), devices: Devices::Tun(vec!["a".to_owned(), "b".to_owned()]) };
-        assert_eq!(parsed("run r.txt --tun a,b"), Ok(run.clone()));
-        assert_eq!(parsed("run --tun a,b r.txt"), Ok(run));
+        let run = |workers| Invocation::Run {
+            rules: "r.txt".into(),
+            devices: Devices::Tun(vec!["a".to_owned(), "b".to_owned()]),
+            workers,
+        };
+        assert_eq!(parsed("run r.txt --tun a,b"), Ok(run(1)));
+        assert_eq!(parsed("run --workers 4 --tun a,b r.txt"), Ok(run(4)));
         assert_eq!(parsed("run --help"), Ok(Invocation::Help));
         let devices = Devices::AfPacket(vec!["eth0".to_owned()]);
-        assert_eq!(parsed("run --afpacket eth0 r.txt"), Ok(Invocation::Run { rules: "r.txt".into(), devices }));
+        assert_eq!(
+            parsed("run --afpacket eth0 r.txt"),
+            Ok(Invocation::Run { rules: "r.txt".into(), devices, workers: 1 })
+        );
         let vips = vec!["192.0.2.80".parse().unwrap(), "2001:db8::80".parse().unwrap()];
-        let memory = PathBuf::from(MEMORY);
         let start = |tunnel| {
-            let (vips, memory) = (Vec::clone(&vips), memory.clone());
-            Ok(Invocation::RealServer { action: Action::Start, vips, tunnel, memory })
+            let vips = Vec::clone(&vips);
+            Ok(Invocation::RealServer { action: Action::Start, vips, tunnel, memory: None })
         };
         let line = "realserver start --vip 192.0.2.80,2001:db8::80";
         assert_eq!(parsed(line), start(None));
         let end = TunnelEnd { device: "eth0".to_owned(), gue_port: Some(6080) };
         assert_eq!(parsed(&format!("{line} --tunnel eth0 --gue-port 6080")), start(Some(end)));
         let stop = |memory| Invocation::RealServer { action: Action::Stop, vips: Vec::new(), tunnel: None, memory };
-        assert_eq!(parsed("realserver stop"), Ok(stop(memory)));
-        assert_eq!(parsed("realserver --memory a.txt stop"), Ok(stop("a.txt".into())));
+        assert_eq!(parsed("realserver stop"), Ok(stop(None)));
+        assert_eq!(parsed("realserver --memory a.txt stop"), Ok(stop(Some("a.txt".into()))));
         assert_eq!(parsed("--version"), Ok(Invocation::Version));
     }
 
@@ -316,6 +336,8 @@ mod tests {
             ("realserver start stop", "realserver does not know what to do with \"stop\""),
             ("realserver status --vip ::1", "realserver status takes no --vip: it tells of all"),
             ("run r.txt s.txt --tun a", "run does not know what to do with \"s.txt\""),
+            ("run r.txt --tun a --workers 0", "--workers takes a number from 1 to 64, not \"0\""),
+            ("run r.txt --tun a --workers", "--workers needs a value"),
             ("run r.txt --tun a,b,c", "--tun takes one name or two"),
             ("run r.txt --tun a,", "--tun: \"\" cannot name a device"),
             ("run r.txt --tun abcdefghijklmnop", "--tun: \"abcdefghijklmnop\" cannot name a device"),

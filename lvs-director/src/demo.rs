@@ -86,7 +86,7 @@ pub fn director() -> Director {
 /// The listing and the explanation that end the report.
 fn last_words(director: &mut Director, now: Instant) -> (String, String) {
     let later = listing::publish_counters(director, now);
-    (listing::statistics(director, later), explain(director, later))
+    (listing::statistics(&director.services(later)), explain(director, later))
 }
 
 /// What would happen to the first packet of one more connection.

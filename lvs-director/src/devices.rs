@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
-use lvs_core::Side;
-use lvs_io::Arm;
+use lvs_core::{Direction, Side};
+use lvs_io::{Arm, Steering, share};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, check};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 
@@ -53,50 +53,82 @@ impl Devices {
         matches!(self, Self::AfPacket(_))
     }
 
-    /// Opens them. On Ethernet the clients' answers for `virtual_addresses` and the servers' for `local_addresses`, if the
-    /// host leaves them to it.
+    /// Opens them, with a queue for each shard of `steering`: what each worker gets, the servers' device too where there are
+    /// two. On Ethernet the clients' answers for `virtual_addresses` and the servers' for `local_addresses`, if the host
+    /// leaves them to it.
     ///
     /// # Errors
     /// A device is denied, or the host owns such an address.
-    pub fn open(&self, virtual_addresses: &[IpAddr], local_addresses: &[IpAddr]) -> Result<Vec<Arm>, Denied> {
-        match self {
-            Self::Tun(names) => names.iter().map(|name| tun(name)).collect(),
-            Self::AfPacket(names) => match names.as_slice() {
-                [clients, servers] => {
-                    Ok(vec![ethernet(clients, virtual_addresses)?, ethernet(servers, local_addresses)?])
-                }
-                names => {
-                    names.iter().map(|name| ethernet(name, &[virtual_addresses, local_addresses].concat())).collect()
-                }
-            },
+    pub fn open(
+        &self,
+        virtual_addresses: &[IpAddr],
+        local_addresses: &[IpAddr],
+        steering: &Steering,
+    ) -> Result<Vec<(Arm, Option<Arm>)>, Denied> {
+        let one = |name, answers_for: &[IpAddr], direction| self.open_one(name, answers_for, steering, direction);
+        match self.names() {
+            [clients, servers] => {
+                let clients = one(clients, virtual_addresses, Some(Direction::Request))?;
+                let servers = one(servers, local_addresses, Some(Direction::Reply))?;
+                Ok(clients.into_iter().zip(servers.into_iter().map(Some)).collect())
+            }
+            [both, ..] => {
+                let arms = one(both, &[virtual_addresses, local_addresses].concat(), None)?;
+                Ok(arms.into_iter().map(|arm| (arm, None)).collect())
+            }
+            [] => Ok(Vec::new()),
         }
+    }
+
+    /// One arm for each shard.
+    fn open_one(
+        &self,
+        name: &str,
+        answers_for: &[IpAddr],
+        steering: &Steering,
+        direction: Option<Direction>,
+    ) -> Result<Vec<Arm>, Denied> {
+        let arms = match self {
+            Self::Tun(_) => tun(name, steering.shards())?,
+            Self::AfPacket(_) => ethernet(name, answers_for, steering, direction)?,
+        };
+        if steering.shards() == 1 {
+            return Ok(arms);
+        }
+        share(arms, steering, direction).map_err(|cause| Denied::new("join the queues", cause))
     }
 }
 
-fn tun(name: &str) -> Result<Arm, Denied> {
-    let tun = TunQueue::open(name, &TunOptions::default())?;
+fn tun(name: &str, queues: usize) -> Result<Vec<Arm>, Denied> {
+    let options = TunOptions { queues: queues as u16, ..TunOptions::default() };
+    let queues = if queues == 1 { vec![TunQueue::open(name, &options)?] } else { TunQueue::open_all(name, &options)? };
     // An ordinary user may use a device root made for them, but not bring it up; root may have done that too.
-    if let Err(error) = netdev::set_up(tun.name())
-        && !is_up(name)
+    if let Err(error) = netdev::set_up(queues[0].name())
+        && !netdev::is_up(queues[0].name()).unwrap_or(false)
     {
         eprintln!("lvsd: {error}; let root do it: 'ip link set {name} up'");
     }
-    Ok(tun.into_arm())
+    Ok(queues.into_iter().map(TunQueue::into_arm).collect())
 }
 
-fn is_up(name: &str) -> bool {
-    let flags = fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
-    // IFF_UP is bit 0 of the flags, which are printed in hexadecimal.
-    u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 1 != 0)
-}
-
-fn ethernet(name: &str, answers_for: &[IpAddr]) -> Result<Arm, Denied> {
+fn ethernet(
+    name: &str,
+    answers_for: &[IpAddr],
+    steering: &Steering,
+    direction: Option<Direction>,
+) -> Result<Vec<Arm>, Denied> {
     for finding in check::host(name, answers_for) {
         match finding {
             check::Finding::HostOwnsAddress(_) => return Err(Denied::said(&finding)),
-            check::Finding::HostForwards { .. } => eprintln!("lvsd: warning: {finding}"),
+            check::Finding::HostForwards { .. } | check::Finding::DeviceDown(_) => {
+                eprintln!("lvsd: warning: {finding}")
+            }
         }
     }
     let options = AfPacketOptions { answers_for: answers_for.to_vec(), ..AfPacketOptions::of_host(name)? };
-    Ok(AfPacketDevice::open(name, &options)?.into_arm())
+    let queues = match steering.shards() {
+        1 => vec![AfPacketDevice::open(name, &options)?],
+        _ => AfPacketDevice::open_all(name, &options, steering, direction)?,
+    };
+    Ok(queues.into_iter().map(AfPacketDevice::into_arm).collect())
 }

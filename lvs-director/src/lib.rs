@@ -24,6 +24,7 @@ pub mod listing;
 pub mod realserver;
 pub mod rules;
 pub mod run;
+mod warnings;
 
 /// Prints `text` to standard output. A reader that has gone away (`lvsd demo | head`) is no reason to fail.
 pub fn print(text: &str) {

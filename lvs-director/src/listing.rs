@@ -1,19 +1,20 @@
-//! A director's tables as `ipvsadm -Ln` and `ipvsadm -Ln --stats` print them.
+//! The tables of directors that share the work, as `ipvsadm -Ln` and `ipvsadm -Ln --stats` print them.
 
 use std::time::Duration;
 
 use lvs_admin::{Columns, ListOptions, Listing, Names};
 
+use lvs_core::view::ServiceView;
 use lvs_core::{Director, Instant};
 
 /// Services and servers with weights and connections: `ipvsadm -Ln`.
-pub fn load(director: &Director, now: Instant) -> String {
-    list(director, now, Columns::Load)
+pub fn load(services: &[ServiceView]) -> String {
+    list(services, Columns::Load)
 }
 
 /// Services and servers with counters as last published: `ipvsadm -Ln --stats`.
-pub fn statistics(director: &Director, now: Instant) -> String {
-    list(director, now, Columns::Statistics)
+pub fn statistics(services: &[ServiceView]) -> String {
+    list(services, Columns::Statistics)
 }
 
 /// Has the director publish its counters as they are `now`, at the end of its work, and returns the time it then has.
@@ -26,7 +27,28 @@ pub fn publish_counters(director: &mut Director, now: Instant) -> Instant {
     later
 }
 
-fn list(director: &Director, now: Instant, columns: Columns) -> String {
+/// The services of several directors with the same rules as if one had them all: connections and counters together.
+/// Rates and what only one director knows are the first one's.
+pub fn together(mut directors: impl Iterator<Item = Vec<ServiceView>>) -> Vec<ServiceView> {
+    let mut all = directors.next().unwrap_or_default();
+    for service in directors.flatten() {
+        let Some(sum) = all.iter_mut().find(|sum| sum.key == service.key) else { continue };
+        sum.statistics.live = sum.statistics.live.plus(service.statistics.live);
+        sum.statistics.published = sum.statistics.published.plus(service.statistics.published);
+        for server in service.servers {
+            let Some(sum) = sum.servers.iter_mut().find(|sum| sum.config.key == server.config.key) else { continue };
+            sum.active_connections += server.active_connections;
+            sum.inactive_connections += server.inactive_connections;
+            sum.persistent_connections += server.persistent_connections;
+            sum.is_overloaded |= server.is_overloaded;
+            sum.statistics.live = sum.statistics.live.plus(server.statistics.live);
+            sum.statistics.published = sum.statistics.published.plus(server.statistics.published);
+        }
+    }
+    all
+}
+
+fn list(services: &[ServiceView], columns: Columns) -> String {
     let options = ListOptions { listing: Listing::Services(columns), numeric: true, ..ListOptions::default() };
-    lvs_admin::list(&director.services(now), &options, &Names::none()).expect("only a named service can be missing")
+    lvs_admin::list(services, &options, &Names::none()).expect("only a named service can be missing")
 }

@@ -11,8 +11,9 @@ fn main() -> ExitCode {
         Ok(Invocation::Help) => print(&format!("{}\n\n{}\n", args::USAGE, args::HELP)),
         Ok(Invocation::Version) => print(concat!("lvsd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Invocation::Demo { requests, json }) => return demo::run(requests, json),
-        Ok(Invocation::Run { rules, devices }) => return run::run(&rules, &devices),
+        Ok(Invocation::Run { rules, devices, workers }) => return run::run(&rules, &devices, workers),
         Ok(Invocation::RealServer { action, vips, tunnel, memory }) => {
+            let memory = memory.unwrap_or_else(realserver::default_path);
             return realserver::realserver(action, &vips, tunnel.as_ref(), &memory);
         }
         Err(complaint) => {

@@ -1,9 +1,8 @@
 //! `lvsd realserver`: makes this machine a real server for direct routing or tunnels, and undoes it exactly. The virtual
-//! addresses go to `lo`, and ARP keeps quiet about them (`arp_ignore`, `arp_announce`: ip-sysctl in the kernel's
-//! documentation; IPv6 never speaks of addresses of `lo`). What was changed is remembered in a file, value by value.
+//! addresses go to `lo`, and ARP keeps quiet about them (`settings.rs`; IPv6 never speaks of addresses of `lo`). What was
+//! changed is remembered, and who needs it (`memory.rs`): it is undone when the last one goes.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -11,8 +10,14 @@ use std::process::ExitCode;
 
 use lvs_io_tun::netdev;
 
+mod memory;
+mod settings;
 mod tunnel_end;
 
+use memory::{Change, Locked, Memory, Need, Owner};
+use settings::dotted;
+
+pub use memory::default_path;
 pub use tunnel_end::{TunnelEnd, silence};
 
 /// What to do.
@@ -26,20 +31,17 @@ pub enum Action {
     Status,
 }
 
-/// Where changes are remembered until they are undone, if nothing else is said: gone after a restart, as the changes are.
-/// Network namespaces that share `/run` need a file each.
-pub const MEMORY: &str = "/run/lvsd-realserver";
-
 /// Does it for the virtual addresses `vips` (none: all that were started) and says what was changed. `memory` is the
-/// file where changes are remembered ([`MEMORY`]). Fails, with a sentence on standard error, if something is denied;
-/// what had been done by then stays, and is remembered.
+/// file where changes are remembered ([`default_path`]). Fails, with a sentence on standard error, if something is denied
+/// or an address cannot be a virtual one; what had been done by then stays, and is remembered.
 ///
-/// With a `tunnel` end, `Start` stays in the foreground until SIGINT or SIGTERM and then undoes what it did.
+/// With a `tunnel` end, `Start` stays in the foreground until SIGINT or SIGTERM and then undoes what it did. What somebody
+/// else needs too stays until nobody does: `Stop` leaves a running tunnel end what it needs.
 pub fn realserver(action: Action, vips: &[IpAddr], tunnel: Option<&TunnelEnd>, memory: &Path) -> ExitCode {
     let mut done = String::new();
     let outcome = match action {
         Action::Start => start(vips, tunnel, memory, &mut done),
-        Action::Stop => stop(vips, memory, &mut done),
+        Action::Stop => stop(Owner::Host, vips, memory, &mut done),
         Action::Status => status(memory, &mut done),
     };
     crate::print(&done);
@@ -52,58 +54,54 @@ pub fn realserver(action: Action, vips: &[IpAddr], tunnel: Option<&TunnelEnd>, m
     }
 }
 
-/// One thing that was changed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Change {
-    /// `lo` has the address now.
-    Address(IpAddr),
-    /// A kernel setting has another value now.
-    Setting { name: String, before: String, after: String },
-}
-
-/// What a real server for IPv4 needs: answer ARP only for addresses of the device it came by, and never ask from an
-/// address of another. The kernel takes the larger of `all` and the device's own value.
-const SETTINGS: [Setting; 2] = [
-    Setting { name: "net/ipv4/conf/all/arp_ignore", wanted: 1, is_enough: |value| value >= 1 },
-    Setting { name: "net/ipv4/conf/all/arp_announce", wanted: 2, is_enough: |value| value >= 2 },
-];
-
-/// What one for tunnels needs besides: clients may come by another device than the way back to them. Again the larger
-/// value counts, so the TUN device alone cannot have it.
-const SETTING_FOR_TUNNELS: Setting =
-    Setting { name: "net/ipv4/conf/all/rp_filter", wanted: 0, is_enough: |value| value == 0 };
-
-struct Setting {
-    name: &'static str,
-    wanted: u32,
-    is_enough: fn(u32) -> bool,
-}
-
 fn start(vips: &[IpAddr], tunnel: Option<&TunnelEnd>, memory: &Path, done: &mut String) -> Result<(), String> {
-    let Some(end) = tunnel else { return take(vips, &SETTINGS, memory, done) };
-    let [ignore, announce] = SETTINGS;
-    let outcome = take(vips, &[ignore, announce, SETTING_FOR_TUNNELS], memory, done)
+    if let Some((vip, what)) = vips.iter().find_map(|vip| Some((vip, not_virtual(*vip)?))) {
+        return Err(format!("{vip} cannot be a virtual address: it is {what}"));
+    }
+    let Some(end) = tunnel else { return take(Owner::Host, vips, memory, done) };
+    let owner = Owner::this_process();
+    let outcome = take(owner, vips, memory, done)
         .and_then(|()| tunnel_end::run(end, vips, done).map_err(|denied| denied.to_string()));
-    outcome.and(stop(vips, memory, done))
+    outcome.and(stop(owner, vips, memory, done))
 }
 
-fn take(vips: &[IpAddr], settings: &[Setting], memory: &Path, done: &mut String) -> Result<(), String> {
-    let mut changes = recall(memory)?;
+/// What an address is that no service can have.
+fn not_virtual(vip: IpAddr) -> Option<&'static str> {
+    let is_link_local = match vip {
+        IpAddr::V4(vip) => vip.is_link_local(),
+        IpAddr::V6(vip) => vip.is_unicast_link_local(),
+    };
+    match vip {
+        _ if vip.is_unspecified() => Some("no address at all"),
+        _ if vip.is_multicast() => Some("a multicast group"),
+        _ if vip.is_loopback() => Some("a loopback address, which nobody outside can reach"),
+        _ if is_link_local => Some("a link-local address, which means another station on each link"),
+        IpAddr::V4(vip) if vip.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V6(vip) if vip.to_ipv4_mapped().is_some() => Some("an IPv4 address in disguise; write it as one"),
+        _ => None,
+    }
+}
+
+fn take(owner: Owner, vips: &[IpAddr], memory: &Path, done: &mut String) -> Result<(), String> {
+    let mut locked = Locked::open(memory)?;
+    forget_the_dead(&mut locked, done)?;
+    // Who needs it comes first: what fails half-way can then be undone.
+    for vip in vips {
+        let need = Need { owner, vip: *vip };
+        if !locked.memory.needs.contains(&need) {
+            locked.memory.needs.push(need);
+        }
+    }
+    locked.remember()?;
     // Quiet first: otherwise the link would hear of the address.
     if vips.iter().any(IpAddr::is_ipv4) {
-        for Setting { name, wanted, is_enough } in settings {
-            let before = read_setting(name)?;
-            if before.parse().is_ok_and(is_enough) {
-                continue;
-            }
-            let after = wanted.to_string();
-            write_setting(name, &after)?;
-            add(&mut changes, Change::Setting { name: (*name).to_owned(), before, after }, memory, done)?;
+        for setting in settings::needed(owner != Owner::Host) {
+            setting.establish(|change| add(&mut locked, change, done))?;
         }
     }
     for vip in vips {
         match netdev::add_address("lo", *vip, host_prefix(*vip)) {
-            Ok(()) => add(&mut changes, Change::Address(*vip), memory, done)?,
+            Ok(()) => add(&mut locked, Change::Address(*vip), done)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 done.push_str(&format!("lo has {vip} already\n"));
             }
@@ -114,123 +112,108 @@ fn take(vips: &[IpAddr], settings: &[Setting], memory: &Path, done: &mut String)
 }
 
 /// Remembers a change at once, so that nothing is forgotten if the next one fails.
-fn add(changes: &mut Vec<Change>, change: Change, memory: &Path, done: &mut String) -> Result<(), String> {
+fn add(locked: &mut Locked<'_>, change: Change, done: &mut String) -> Result<(), String> {
     done.push_str(&format!("{change}\n"));
-    changes.push(change);
-    remember(changes, memory)
+    // What somebody else undid meanwhile counts from there.
+    locked.memory.changes.retain(|known| !known.is_about_the_same(&change));
+    locked.memory.changes.push(change);
+    locked.remember()
 }
 
-fn stop(vips: &[IpAddr], memory: &Path, done: &mut String) -> Result<(), String> {
-    let mut changes = recall(memory)?;
-    if changes.is_empty() {
+fn stop(owner: Owner, vips: &[IpAddr], memory: &Path, done: &mut String) -> Result<(), String> {
+    let mut locked = Locked::open(memory)?;
+    forget_the_dead(&mut locked, done)?;
+    let is_meant = |vip: &IpAddr| vips.is_empty() || vips.contains(vip);
+    let held = locked.memory.needs.len();
+    locked.memory.needs.retain(|need| need.owner != owner || !is_meant(&need.vip));
+    if locked.memory.needs.len() == held && locked.memory.changes.is_empty() {
         done.push_str("nothing was started\n");
     }
-    let is_meant = |vip: &IpAddr| vips.is_empty() || vips.contains(vip);
-    // Backwards; the settings last, when no address is left that needs them.
-    for index in (0..changes.len()).rev() {
-        if let Change::Address(vip) = changes[index]
-            && is_meant(&vip)
-        {
-            match netdev::remove_address("lo", vip, host_prefix(vip)) {
-                Ok(()) => done.push_str(&format!("lo no longer has {vip}\n")),
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                    done.push_str(&format!("lo did not have {vip} any more\n"));
-                }
-                Err(error) => return Err(format!("{error}; run as root")),
+    for Need { owner, vip } in locked.memory.needs.iter().filter(|need| is_meant(&need.vip)) {
+        done.push_str(&format!("{vip} stays: {owner} needs it\n"));
+    }
+    locked.remember()?;
+    release(&mut locked, done)
+}
+
+/// A tunnel end that was killed needs nothing any more.
+fn forget_the_dead(locked: &mut Locked<'_>, done: &mut String) -> Result<(), String> {
+    let mut dead: Vec<Owner> = locked.memory.needs.iter().map(|need| need.owner).collect();
+    dead.retain(|owner| !owner.is_alive());
+    dead.dedup();
+    for owner in dead {
+        done.push_str(&format!("{owner} ended without giving back what it had\n"));
+        locked.memory.needs.retain(|need| need.owner != owner);
+    }
+    locked.remember()
+}
+
+/// Undoes what nobody needs any more: backwards, and the settings last, when no address is left that needs them.
+fn release(locked: &mut Locked<'_>, done: &mut String) -> Result<(), String> {
+    for index in (0..locked.memory.changes.len()).rev() {
+        let Change::Address(vip) = locked.memory.changes[index] else { continue };
+        if locked.memory.is_needed(vip) {
+            continue;
+        }
+        match netdev::remove_address("lo", vip, host_prefix(vip)) {
+            Ok(()) => done.push_str(&format!("lo no longer has {vip}\n")),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                done.push_str(&format!("lo did not have {vip} any more\n"));
             }
-            changes.remove(index);
-            remember(&changes, memory)?;
+            Err(error) => return Err(format!("{error}; run as root")),
         }
+        locked.memory.changes.remove(index);
+        locked.remember()?;
     }
-    if changes.iter().any(|change| matches!(change, Change::Address(vip) if vip.is_ipv4())) {
-        return Ok(());
-    }
-    while let Some(index) = changes.iter().rposition(|change| matches!(change, Change::Setting { .. })) {
-        let Change::Setting { name, before, after } = changes.remove(index) else { continue };
-        let now = read_setting(&name)?;
-        if now == after {
-            write_setting(&name, &before)?;
-            done.push_str(&format!("{} is {before} again\n", dotted(&name)));
-        } else {
-            done.push_str(&format!("{} is {now}: changed by somebody else and left alone\n", dotted(&name)));
+    let needs_ipv4 = |tunnels: bool| {
+        let of_kind = |need: &&Need| need.vip.is_ipv4() && (!tunnels || need.owner != Owner::Host);
+        locked.memory.needs.iter().any(|need| of_kind(&need))
+    };
+    let (any, tunnels) = (needs_ipv4(false), needs_ipv4(true));
+    for index in (0..locked.memory.changes.len()).rev() {
+        let Change::Setting { name, before, after } = &locked.memory.changes[index] else { continue };
+        if if settings::is_for_tunnels(name) { tunnels } else { any } {
+            continue;
         }
-        remember(&changes, memory)?;
+        match settings::read(name) {
+            Ok(now) if now == *after => {
+                settings::write(name, before)?;
+                done.push_str(&format!("{} is {before} again\n", dotted(name)));
+            }
+            Ok(now) => {
+                done.push_str(&format!("{} is {now}: changed by somebody else and left alone\n", dotted(name)));
+            }
+            // Its device has gone, and the setting with it.
+            Err(_) => done.push_str(&format!("{} is there no more\n", dotted(name))),
+        }
+        locked.memory.changes.remove(index);
+        locked.remember()?;
     }
     Ok(())
 }
 
 fn status(memory: &Path, done: &mut String) -> Result<(), String> {
-    let changes = recall(memory)?;
-    if changes.is_empty() {
+    let memory = Memory::load(memory)?;
+    if memory.changes.is_empty() && memory.needs.is_empty() {
         done.push_str("not a real server\n");
     }
     let there = netdev::addresses("lo").map_err(|error| format!("cannot read the addresses of lo: {error}"))?;
-    for change in changes {
-        let is_so = match &change {
+    for change in &memory.changes {
+        let is_so = match change {
             Change::Address(vip) => there.contains(&(*vip, host_prefix(*vip))),
-            Change::Setting { name, after, .. } => read_setting(name)? == *after,
+            Change::Setting { name, after, .. } => settings::read(name).is_ok_and(|now| now == *after),
         };
         done.push_str(&format!("{change}{}\n", if is_so { "" } else { " (undone by somebody else)" }));
+    }
+    for Need { owner, vip } in memory.needs.iter().filter(|need| need.owner != Owner::Host) {
+        let is_over = if owner.is_alive() { "" } else { " (gone; 'lvsd realserver stop' tidies up)" };
+        done.push_str(&format!("{owner} needs {vip}{is_over}\n"));
     }
     Ok(())
 }
 
 fn host_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
-}
-
-fn read_setting(name: &str) -> Result<String, String> {
-    let value = fs::read_to_string(format!("/proc/sys/{name}"));
-    Ok(value.map_err(|error| format!("cannot read {}: {error}", dotted(name)))?.trim().to_owned())
-}
-
-fn write_setting(name: &str, value: &str) -> Result<(), String> {
-    fs::write(format!("/proc/sys/{name}"), value)
-        .map_err(|error| format!("cannot set {} to {value}: {error}; run as root", dotted(name)))
-}
-
-/// As `sysctl` writes it.
-fn dotted(name: &str) -> String {
-    name.replace('/', ".")
-}
-
-fn recall(memory: &Path) -> Result<Vec<Change>, String> {
-    match fs::read_to_string(memory) {
-        Ok(text) => text
-            .lines()
-            .map(|line| parse(line).ok_or_else(|| format!("{}: {line:?} is not understood", memory.display())))
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(format!("cannot read {}: {error}", memory.display())),
-    }
-}
-
-fn remember(changes: &[Change], memory: &Path) -> Result<(), String> {
-    let outcome = if changes.is_empty() {
-        fs::remove_file(memory)
-            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-    } else {
-        fs::write(memory, changes.iter().map(line).collect::<String>())
-    };
-    outcome.map_err(|error| format!("cannot write {}: {error}", memory.display()))
-}
-
-fn line(change: &Change) -> String {
-    match change {
-        Change::Address(vip) => format!("address {vip}\n"),
-        Change::Setting { name, before, after } => format!("setting {name} {before} {after}\n"),
-    }
-}
-
-fn parse(line: &str) -> Option<Change> {
-    let words: Vec<&str> = line.split(' ').collect();
-    match words.as_slice() {
-        ["address", vip] => vip.parse().ok().map(Change::Address),
-        ["setting", name, before, after] => {
-            Some(Change::Setting { name: (*name).to_owned(), before: (*before).to_owned(), after: (*after).to_owned() })
-        }
-        _ => None,
-    }
 }
 
 impl fmt::Display for Change {
@@ -242,18 +225,11 @@ impl fmt::Display for Change {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_remembered_change_is_read_back() {
-        let (name, before, after) = ("net/ipv4/conf/all/arp_ignore".to_owned(), "0".to_owned(), "1".to_owned());
-        let setting = Change::Setting { name, before, after };
-        let address = |text: &str| Change::Address(text.parse().unwrap());
-        for change in [setting, address("192.0.2.80"), address("2001:db8::80")] {
-            assert_eq!(parse(line(&change).trim_end()), Some(change));
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("this machine"),
+            Self::Process { id, .. } => write!(f, "the tunnel end in process {id}"),
         }
-        assert_eq!(parse("address"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! `lvsd run`: a director in the foreground, configured by an `ipvsadm-save` file, on one device or two, until
-//! Ctrl-C. Decides what is said when something is denied, and what is printed at the end.
+//! Ctrl-C; or several that share the clients between them. Decides what is said when something is denied, and what is printed at the end.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -8,19 +9,20 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
+use lvs_core::local_address::LocalPorts;
 use lvs_core::{Director, DirectorConfig, DropReason, Instant, Seed, ServiceKey, Side};
-use lvs_io::{Clock, Host, HostConfig, MonotonicClock, OnPass, Worker, WorkerHandle};
+use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::denied::Denied;
 pub use crate::devices::Devices;
-use crate::{listing, rules};
+use crate::{listing, rules, warnings};
 
-/// Runs a director with the rules in the file `rules` on `devices` until SIGINT or SIGTERM; then prints its tables to
-/// standard output. Fails, with a sentence on standard error, if the rules cannot be read or carried out, a device is
+/// Runs `workers` directors with the rules in the file `rules` on `devices` until SIGINT or SIGTERM; then prints their
+/// tables, put together, to standard output. Fails, with a sentence on standard error, if the rules cannot be read or carried out, a device is
 /// denied, or one fails under way.
-pub fn run(rules: &Path, devices: &Devices) -> ExitCode {
-    match forward(rules, devices) {
+pub fn run(rules: &Path, devices: &Devices, workers: u16) -> ExitCode {
+    match forward(rules, devices, workers) {
         Ok(tables) => {
             crate::print(&tables);
             ExitCode::SUCCESS
@@ -33,38 +35,76 @@ pub fn run(rules: &Path, devices: &Devices) -> ExitCode {
 }
 
 /// Does it all, and returns the tables as they are at the end.
-fn forward(rules: &Path, devices: &Devices) -> Result<String, String> {
+fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, String> {
     let text = fs::read_to_string(rules).map_err(|error| format!("cannot read {}: {error}", rules.display()))?;
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
-    let mut director = Director::new(config(sides), seed().map_err(|denied| denied.to_string())?);
-    rules::load(&mut director, &text).map_err(|error| format!("{}, {error}", rules.display()))?;
-    let virtual_addresses = virtual_addresses(&director);
+    let seed = seed().map_err(|denied| denied.to_string())?;
+    let director = |shard| {
+        let local_ports = LocalPorts { shard, shards: workers, ..LocalPorts::default() };
+        let config = DirectorConfig { local_ports, ..config(sides) };
+        let mut director = Director::new(config, seed.derive(u64::from(shard)));
+        rules::load(&mut director, &text).map_err(|error| format!("{}, {error}", rules.display()))?;
+        Ok(director)
+    };
+    let directors = (0..workers).map(director).collect::<Result<Vec<_>, String>>()?;
+    // All have the same rules.
+    let director = directors.first().ok_or("no worker was asked for")?;
+    let virtual_addresses = virtual_addresses(director);
     if virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
         eprintln!("lvsd: warning: {} has no virtual service; nothing will be balanced", rules.display());
     }
+    warnings::about_rules(director).iter().for_each(warn);
     let host = if devices.have_a_host() {
         // The host answers for its own addresses and routes; what it does not own is answered here.
         HostConfig { local_addresses: virtual_addresses.clone(), answers_only: true, ..HostConfig::default() }
     } else {
-        host_stand_in(&director, sides, virtual_addresses.clone())
+        host_stand_in(director, sides, virtual_addresses.clone())
     };
-    let host = Host::new(host, Seed::new(0));
 
-    let local_addresses = local_addresses(&director);
-    let arms = devices.open(&virtual_addresses, &local_addresses).map_err(|denied| denied.to_string())?;
-    let mut arms = arms.into_iter();
-    let client_arm = arms.next().ok_or("no device was named")?;
+    let local_addresses = local_addresses(director);
+    let steering = Steering::new(u32::from(workers), networks(server_addresses(director)), seed)
+        .with_local_addresses(networks(local_addresses.iter().copied()));
+    let arms = devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
+    warnings::about_devices(director, devices).iter().for_each(warn);
     let clock = MonotonicClock::new();
-    let mut worker = Worker::new(director, client_arm, arms.next())
-        .and_then(|worker| {
-            stop_on_signals(worker.handle())?;
+    let mut workers = directors
+        .into_iter()
+        .zip(arms)
+        .map(|(director, (clients, servers))| {
+            let host = Host::new(host.clone(), Seed::new(0));
+            let worker = Worker::new(director, clients, servers)?;
             Ok(worker.with_clock(clock).with_on_pass(OnPass::Route(Box::new(host))))
+        })
+        .collect::<io::Result<Vec<_>>>()
+        .and_then(|workers| {
+            stop_on_signals(workers.iter().map(Worker::handle).collect())?;
+            Ok(workers)
         })
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
 
     eprintln!("lvsd: forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and "));
-    worker.run().map_err(|error| format!("stopped: {error}"))?;
-    Ok(last_words(&mut worker, clock))
+    run_all(&mut workers).map_err(|error| format!("stopped: {error}"))?;
+    Ok(last_words(&mut workers, clock))
+}
+
+/// Runs every worker on a thread of its own until they are stopped. Where one fails, all end.
+fn run_all(workers: &mut [Worker]) -> io::Result<()> {
+    let handles: Vec<WorkerHandle> = workers.iter().map(Worker::handle).collect();
+    std::thread::scope(|scope| {
+        let threads = workers.iter_mut().map(|worker| {
+            scope.spawn(|| {
+                let outcome = worker.run();
+                handles.iter().for_each(WorkerHandle::stop);
+                outcome
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a worker does not panic"))
+    })
+}
+
+fn warn(sentence: &String) {
+    eprintln!("lvsd: warning: {sentence}");
 }
 
 fn config([client_side, server_side]: [Side; 2]) -> DirectorConfig {
@@ -83,6 +123,17 @@ fn seed() -> Result<Seed, Denied> {
 /// The addresses that servers see with FullNAT.
 fn local_addresses(director: &Director) -> Vec<IpAddr> {
     director.services(Instant::ZERO).iter().flat_map(|service| service.local_addresses.clone()).collect()
+}
+
+fn server_addresses(director: &Director) -> Vec<IpAddr> {
+    let services = director.services(Instant::ZERO);
+    services.iter().flat_map(|service| &service.servers).map(|server| server.config.key.address).collect()
+}
+
+/// Each of these addresses as a network, once.
+fn networks(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Prefix> {
+    let addresses: BTreeSet<IpAddr> = addresses.into_iter().collect();
+    addresses.into_iter().map(Prefix::from).collect()
 }
 
 /// The addresses of the services, each once.
@@ -105,14 +156,15 @@ fn host_stand_in(
     [client_side, server_side]: [Side; 2],
     local_addresses: Vec<IpAddr>,
 ) -> HostConfig {
-    let services = director.services(Instant::ZERO);
-    let servers = services.iter().flat_map(|service| &service.servers).map(|server| server.config.key.address);
-    let servers = servers.map(|address| (address, if address.is_ipv4() { 32 } else { 128 })).collect();
+    let servers = server_addresses(director)
+        .into_iter()
+        .map(|address| (address, if address.is_ipv4() { 32 } else { 128 }))
+        .collect();
     HostConfig { client_side, server_side, local_addresses, servers, answers_only: false }
 }
 
-/// Ends the worker on SIGINT (Ctrl-C) and SIGTERM.
-pub(crate) fn stop_on_signals(worker: WorkerHandle) -> io::Result<()> {
+/// Ends the workers on SIGINT (Ctrl-C) and SIGTERM.
+pub(crate) fn stop_on_signals(workers: Vec<WorkerHandle>) -> io::Result<()> {
     let (mut signalled, signal) = UnixStream::pair()?;
     for number in [SIGINT, SIGTERM] {
         signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;
@@ -120,26 +172,29 @@ pub(crate) fn stop_on_signals(worker: WorkerHandle) -> io::Result<()> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         // Whatever ends the wait, it is time to go.
         let _ = signalled.read(&mut [0]);
-        worker.stop();
+        workers.iter().for_each(WorkerHandle::stop);
     })?;
     Ok(())
 }
 
 /// The tables, and what was refused.
-fn last_words(worker: &mut Worker, clock: MonotonicClock) -> String {
-    let counters = worker.counters().clone();
-    let director = worker.director_mut();
-    let now = listing::publish_counters(director, clock.now());
-    let mut text = format!("{}\n{}\n", listing::load(director, now), listing::statistics(director, now));
+fn last_words(workers: &mut [Worker], clock: MonotonicClock) -> String {
+    let now = clock.now();
+    let services = listing::together(workers.iter_mut().map(|worker| {
+        let later = listing::publish_counters(worker.director_mut(), now);
+        worker.director().services(later)
+    }));
+    let mut text = format!("{}\n{}\n", listing::load(&services), listing::statistics(&services));
+    let sum = |count: fn(&Counters) -> u64| workers.iter().map(|worker| count(worker.counters())).sum::<u64>();
     text.push_str(&format!(
         "{} packets received, {} sent, {} not for a virtual service, {} refused\n",
-        counters.client.received + counters.server.received,
-        counters.client.sent + counters.server.sent,
-        counters.passed,
-        counters.dropped,
+        sum(|counters| counters.client.received + counters.server.received),
+        sum(|counters| counters.client.sent + counters.server.sent),
+        sum(|counters| counters.passed),
+        sum(|counters| counters.dropped),
     ));
     for reason in DropReason::ALL {
-        let count = director.drops(*reason);
+        let count: u64 = workers.iter().map(|worker| worker.director().drops(*reason)).sum();
         if count > 0 {
             text.push_str(&format!("  {count} {reason}: {}\n", reason.advice()));
         }

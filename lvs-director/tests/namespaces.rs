@@ -24,10 +24,11 @@ use lvs_io_tun::netdev;
 /// What a case does.
 type Run = fn() -> Result<(), Denied>;
 
-const CASES: [(&str, Run); 6] = [
+const CASES: [(&str, Run); 7] = [
     ("http_over_ipv4_and_ipv6_is_balanced_by_weight", http_over_ipv4_and_ipv6_is_balanced_by_weight),
     ("curl_gets_whole_answers_over_ipv4_and_ipv6", curl_gets_whole_answers_over_ipv4_and_ipv6),
     ("run_forwards_until_ctrl_c_and_prints_its_tables", run_forwards_until_ctrl_c_and_prints_its_tables),
+    ("run_shares_the_clients_between_its_workers", run_shares_the_clients_between_its_workers),
     ("run_refuses_an_address_the_host_owns", run_refuses_an_address_the_host_owns),
     ("a_real_server_is_undone_exactly", a_real_server_is_undone_exactly),
     ("a_tunnel_ends_until_ctrl_c", a_tunnel_ends_until_ctrl_c),
@@ -102,6 +103,58 @@ fn run_forwards_until_ctrl_c_and_prints_its_tables() -> Result<(), Denied> {
         "UDP  192.0.2.80:53 rr",
         "  -> 10.2.0.11:5353               Masq    1      0          1         ",
         "UDP  192.0.2.80:53                       1        1        0       33        0",
+    ] {
+        assert!(tables.lines().any(|found| found == line), "{line:?} is missing in\n{tables}");
+    }
+    let _ = std::fs::remove_file(rules);
+    Ok(())
+}
+
+fn run_shares_the_clients_between_its_workers() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()?;
+    let rules = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("workers.{}.rules", std::process::id()));
+    let text = "-A -u 192.0.2.80:53 -s rr\n\
+        --add-laddr -u 192.0.2.80:53 --local-address 10.3.0.1\n\
+        -a -u 192.0.2.80:53 -r 10.2.0.11:5353 --fullnat\n";
+    std::fs::write(&rules, text).expect("written");
+    let mut lvsd = Lvsd::spawn(&["run", rules.to_str().expect("text"), "--tun", "lvs0", "--workers", "2"]);
+    let mut first_line = String::new();
+    BufReader::new(lvsd.0.stderr.take().expect("piped")).read_line(&mut first_line).expect("text");
+    if first_line.contains("cannot open /dev/net/tun") {
+        println!("skipped: {first_line}");
+        return Ok(());
+    }
+    assert_eq!(first_line, "lvsd: forwarding on lvs0; Ctrl-C ends it and prints the tables\n");
+
+    // Clients and server live here, on both ends of the one device.
+    let [server, virtual_address, local] = [[10, 2, 0, 11], [192, 0, 2, 80], [10, 3, 0, 1]].map(Ipv4Addr::from);
+    let clients: Vec<Ipv4Addr> = (1..=16).map(|number| Ipv4Addr::new(10, 1, 0, number)).collect();
+    for address in clients.iter().chain([&server]) {
+        netdev::add_address("lvs0", (*address).into(), 32).expect("the device is there");
+    }
+    for address in [virtual_address, local] {
+        netdev::add_route(address.into(), 32, "lvs0").expect("the device is there");
+    }
+    let at_server = UdpSocket::bind((server, 5353)).expect("the address is there");
+    at_server.set_read_timeout(Some(Duration::from_secs(5))).expect("a duration");
+    for client in &clients {
+        let socket = UdpSocket::bind((*client, 0)).expect("the address is there");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a duration");
+        socket.send_to(b"query", (virtual_address, 53)).expect("sent");
+        let (len, from) = at_server.recv_from(&mut [0; 8]).expect("the query comes");
+        assert_eq!((len, from.ip()), (5, local.into()));
+        at_server.send_to(b"answer", from).expect("sent");
+        assert_eq!(socket.recv_from(&mut [0; 8]).expect("the answer comes"), (6, (virtual_address, 53).into()));
+    }
+    let id = rustix::process::Pid::from_child(&lvsd.0);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
+    let mut tables = String::new();
+    lvsd.0.stdout.take().expect("piped").read_to_string(&mut tables).expect("text");
+    assert!(lvsd.0.wait().is_ok_and(|status| status.success()));
+    for line in [
+        "  -> 10.2.0.11:5353               FullNat 1      0          16        ",
+        "UDP  192.0.2.80:53                      16       16       16      528      544",
     ] {
         assert!(tables.lines().any(|found| found == line), "{line:?} is missing in\n{tables}");
     }
@@ -193,12 +246,19 @@ fn a_tunnel_ends_until_ctrl_c() -> Result<(), Denied> {
     send_by_ethernet("far0", "eth0", &TUNNELLED);
     let mut datagram = [0; 8];
     assert_eq!(service.recv_from(&mut datagram).expect("it came out"), (2, client));
+    for part in &IN_PARTS {
+        send_by_ethernet("far0", "eth0", part);
+    }
+    assert_eq!(service.recv_from(&mut datagram).expect("its parts were put together"), (2, client));
     let id = rustix::process::Pid::from_child(&lvsd.0);
     rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
     let mut said = String::new();
     lvsd.0.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
     assert!(lvsd.0.wait().is_ok_and(|status| status.success()), "{said}");
-    assert!(said.contains("1 packets came through tunnels\nlo no longer has 192.0.2.80\n"), "{said}");
+    assert!(
+        said.contains("2 packets came through tunnels\n  1 of them in parts\nlo no longer has 192.0.2.80\n"),
+        "{said}"
+    );
     assert!(UdpSocket::bind(("192.0.2.80", 81)).is_err() && !memory.exists());
     Ok(())
 }
@@ -208,6 +268,15 @@ const TUNNELLED: [u8; 50] = [
     0x45, 0, 0, 50, 0, 0, 0, 0, 64, 4, 0x65, 0xc9, 10, 0, 0, 254, 10, 0, 0, 2, //
     0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0x77, 203, 0, 113, 7, 192, 0, 2, 80, //
     4, 0, 0, 80, 0, 10, 0, 0, b'h', b'i',
+];
+
+/// The same in two parts.
+const IN_PARTS: [&[u8]; 2] = [
+    &[
+        0x45, 0, 0, 44, 0, 1, 0x20, 0, 64, 4, 0x45, 0xce, 10, 0, 0, 254, 10, 0, 0, 2, //
+        0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x7c, 0x77, 203, 0, 113, 7, 192, 0, 2, 80, 4, 0, 0, 80,
+    ],
+    &[0x45, 0, 0, 26, 0, 1, 0, 3, 64, 4, 0x65, 0xdd, 10, 0, 0, 254, 10, 0, 0, 2, 0, 10, 0, 0, b'h', b'i'],
 ];
 
 /// Sends a packet by one device to the other.

@@ -17,9 +17,11 @@ pub enum Finding {
     HostForwards {
         /// The device.
         device: String,
-        /// `ipv4` or `ipv6`.
-        family: &'static str,
+        /// The setting that makes it, as `sysctl` names it.
+        setting: String,
     },
+    /// The device is down, and receives nothing until it comes up.
+    DeviceDown(String),
 }
 
 impl fmt::Display for Finding {
@@ -30,11 +32,14 @@ impl fmt::Display for Finding {
                 "this host owns the virtual or local address {address} and would answer for it itself; take it away: \
                  'ip address delete {address} dev DEVICE' (with DR, only the real servers have it, on lo)"
             ),
-            Self::HostForwards { device, family } => write!(
+            Self::HostForwards { device, setting } => write!(
                 f,
                 "this host forwards packets that come by {device} and would do so beside the director; switch it off: \
-                 'sysctl net.{family}.conf.{device}.forwarding=0'"
+                 'sysctl {setting}=0'"
             ),
+            Self::DeviceDown(device) => {
+                write!(f, "{device} is down and receives nothing until it comes up: 'ip link set {device} up'")
+            }
         }
     }
 }
@@ -44,11 +49,22 @@ impl fmt::Display for Finding {
 pub fn host(device: &str, addresses: &[IpAddr]) -> Vec<Finding> {
     let owned = addresses.iter().filter(|address| netdev::is_local(**address).unwrap_or(false));
     let mut findings: Vec<Finding> = owned.map(|address| Finding::HostOwnsAddress(*address)).collect();
-    for family in ["ipv4", "ipv6"] {
-        let path = format!("/proc/sys/net/{family}/conf/{device}/forwarding");
+    for [family, name, setting] in FORWARDING {
+        let name = if name.is_empty() { device } else { name };
+        let path = format!("/proc/sys/net/{family}/conf/{name}/{setting}");
         if fs::read_to_string(path).is_ok_and(|value| value.trim() != "0") {
-            findings.push(Finding::HostForwards { device: device.to_owned(), family });
+            // sysctl(8): a dot in a device's name is written as a slash.
+            let setting = format!("net.{family}.conf.{}.{setting}", name.replace('.', "/"));
+            findings.push(Finding::HostForwards { device: device.to_owned(), setting });
         }
+    }
+    if netdev::is_up(device).is_ok_and(|is_up| !is_up) {
+        findings.push(Finding::DeviceDown(device.to_owned()));
     }
     findings
 }
+
+/// What makes a host forward what comes by a device; the empty name is the device's. For IPv4 its own setting does, for
+/// IPv6 that of `all`, whatever the device's says, or, since Linux 6.17, the device's `force_forwarding`.
+const FORWARDING: [[&str; 3]; 3] =
+    [["ipv4", "", "forwarding"], ["ipv6", "all", "forwarding"], ["ipv6", "", "force_forwarding"]];

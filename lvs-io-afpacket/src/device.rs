@@ -269,6 +269,9 @@ fn post(name: &str) -> Result<(Post, Receiver<LinkMessage>), AfPacketError> {
     Ok((Post { messages, bell }, heard))
 }
 
+/// ff02::1.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
 /// Most messages about the link that wait between the halves; more are lost, and come again.
 const MESSAGES_MAX: usize = 256;
 
@@ -297,7 +300,12 @@ fn prepare_receiver(receiver: &OwnedFd, index: u32, options: &AfPacketOptions) -
     if options.is_promiscuous {
         join(libc::PACKET_MR_PROMISC, None)?;
     }
-    for address in options.answers_for.iter().filter(|address| address.is_ipv6()) {
+    let mut addresses = options.answers_for.iter().filter(|address| address.is_ipv6()).peekable();
+    if addresses.peek().is_some() {
+        // Where switches and routers ask who hears which group (RFC 3810 §5.1.15).
+        join(libc::PACKET_MR_MULTICAST, Some(MacAddress::of_group(ALL_NODES)))?;
+    }
+    for address in addresses {
         join(libc::PACKET_MR_MULTICAST, Some(MacAddress::to_be_heard_for(*address)))?;
     }
     Ok(())

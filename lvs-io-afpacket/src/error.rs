@@ -47,7 +47,9 @@ impl AfPacketError {
             (Step::Socket, Some(libc::EAFNOSUPPORT)) => {
                 "the kernel has no packet sockets: load them with 'modprobe af_packet'"
             }
-            (Step::Device, Some(libc::ENODEV)) => "there is no such device in this network namespace: see 'ip link'",
+            (Step::Device | Step::Host, Some(libc::ENODEV)) => {
+                "there is no such device in this network namespace: see 'ip link'"
+            }
             (Step::Device, None) => "direct routing and ARP need Ethernet: choose another device, or use a TUN device",
             (Step::Ring, Some(libc::ENOMEM)) => "the receive ring does not fit the memory: choose a smaller one",
             (Step::Bind, Some(libc::ENETDOWN)) => "the device is down: 'ip link set DEVICE up'",

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use lvs_core::{HEADROOM, PacketBuf};
 use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, Read};
 use lvs_io::{BATCH, PacketSource, vnet};
+use rustix::net::sockopt::socket_error;
 
 use crate::bell::Post;
 use crate::ring::{Frame, Ring};
@@ -107,7 +108,12 @@ impl PacketSource for Source {
     fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
         for _ in 0..BATCHES_PER_CALL {
             match self.receive_batch(handle) {
-                None => return Ok(0),
+                None => {
+                    // Whoever waits for packets is woken by an error too, again and again until it is read: the device was
+                    // or went down. It is read here and nothing else follows: packets come again when it is up.
+                    let _ = socket_error(&self.socket);
+                    return Ok(0);
+                }
                 Some(0) => {}
                 Some(count) => return Ok(count),
             }

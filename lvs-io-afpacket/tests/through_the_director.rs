@@ -162,7 +162,13 @@ fn a_host_that_would_answer_for_a_virtual_address_is_found_out() {
         let owned = |text| check::Finding::HostOwnsAddress(address(text));
         assert_eq!(found, [owned("10.9.0.80"), owned("fd09::1")]);
         assert!(found[0].to_string().contains("ip address delete 10.9.0.80"), "{}", found[0]);
-        assert_eq!(forwarding, [check::Finding::HostForwards { device: "eth0".to_owned(), family: "ipv4" }]);
+        assert_eq!(
+            forwarding,
+            [check::Finding::HostForwards {
+                device: "eth0".to_owned(),
+                setting: "net.ipv4.conf.eth0.forwarding".to_owned()
+            }]
+        );
         Ok(())
     });
 }

@@ -49,6 +49,7 @@ impl Egress {
     ) -> Sent {
         let mut sent = Sent::default();
         let takes = sink.offloads();
+        let link_priority = packet.link_priority;
         if let Some(gso) = packet.offload.gso {
             let takes_it = match gso.kind {
                 GsoKind::TcpV4 | GsoKind::TcpV6 => takes.tcp,
@@ -60,7 +61,7 @@ impl Egress {
             } else {
                 let Self { piece, outgoing } = self;
                 let outcome = segment(packet.bytes(), gso, piece, |bytes| {
-                    send_piece(sink, outgoing, bytes, next_hop, &mut sent);
+                    send_piece(sink, outgoing, bytes, link_priority, next_hop, &mut sent);
                 });
                 sent.failed += u64::from(outcome.is_err());
             }
@@ -76,7 +77,7 @@ impl Egress {
             let Self { piece, outgoing } = self;
             // What gets here has an identification already: IPv4, or IPv6 with a fragment header.
             ready = fragment(packet.bytes(), mtu.into(), 0, piece, |bytes| {
-                send_piece(sink, outgoing, bytes, next_hop, &mut sent);
+                send_piece(sink, outgoing, bytes, link_priority, next_hop, &mut sent);
             });
         } else if ready.is_ok() {
             send_whole(sink, packet, next_hop, &mut sent);
@@ -86,9 +87,18 @@ impl Egress {
     }
 }
 
-fn send_piece(sink: &mut dyn PacketSink, outgoing: &mut [u8], piece: &[u8], next_hop: IpAddr, sent: &mut Sent) {
+fn send_piece(
+    sink: &mut dyn PacketSink,
+    outgoing: &mut [u8],
+    piece: &[u8],
+    link_priority: u8,
+    next_hop: IpAddr,
+    sent: &mut Sent,
+) {
     outgoing[HEADROOM..HEADROOM + piece.len()].copy_from_slice(piece);
-    send_whole(sink, &mut PacketBuf::new(outgoing, HEADROOM, piece.len()), next_hop, sent);
+    let mut packet = PacketBuf::new(outgoing, HEADROOM, piece.len());
+    packet.link_priority = link_priority;
+    send_whole(sink, &mut packet, next_hop, sent);
 }
 
 fn send_whole(sink: &mut dyn PacketSink, packet: &mut PacketBuf<'_>, next_hop: IpAddr, sent: &mut Sent) {
@@ -100,5 +110,38 @@ fn send_whole(sink: &mut dyn PacketSink, packet: &mut PacketBuf<'_>, next_hop: I
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => sent.queue_full += 1,
         Err(_) => sent.failed += 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::SinkOffloads;
+
+    /// Notes what it is given: lengths and priorities.
+    struct Notes(Vec<(usize, u8)>);
+
+    impl PacketSink for Notes {
+        fn send(&mut self, packet: &mut PacketBuf<'_>, _next_hop: IpAddr) -> io::Result<()> {
+            self.0.push((packet.len(), packet.link_priority));
+            Ok(())
+        }
+
+        fn offloads(&self) -> SinkOffloads {
+            SinkOffloads::default()
+        }
+    }
+
+    #[test]
+    fn pieces_keep_the_priority_of_the_packet() {
+        // 10.0.0.1 > 10.0.0.2, 100 bytes of UDP.
+        let mut storage = [0; HEADROOM + 100];
+        let header = [0x45, 0, 0, 100, 0, 1, 0, 0, 64, 17, 0x66, 0x86, 10, 0, 0, 1, 10, 0, 0, 2];
+        storage[HEADROOM..HEADROOM + 20].copy_from_slice(&header);
+        let mut packet = PacketBuf::new(&mut storage, HEADROOM, 100);
+        packet.link_priority = 11;
+        let mut notes = Notes(Vec::new());
+        let _ = Egress::new().send(&mut notes, &mut packet, IpAddr::from([10, 0, 0, 2]), 68);
+        assert_eq!(notes.0, [(68, 11), (52, 11)]);
     }
 }

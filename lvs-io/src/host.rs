@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use lvs_core::rng::Rng;
 use lvs_core::wire::checksum::{fold, pseudo_header_sum, sum};
 use lvs_core::wire::icmp::{ICMP, ICMPV6, IcmpError, checksum_is_valid, make_error, may_answer};
-use lvs_core::wire::ipv6::extension_len;
+use lvs_core::wire::ipv4::fill_record_route;
+use lvs_core::wire::ipv6::{AUTHENTICATION, ROUTING, extension_len};
 use lvs_core::wire::parse::{Headers, parse};
 use lvs_core::wire::rewrite::decrement_hop_limit;
 use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side};
@@ -154,7 +155,8 @@ impl Host {
         let Ok(headers) = parse(packet.bytes()) else { return Outcome::Drop };
         packet.set_len(headers.packet_len);
         // Linux refuses source routes by default, and nothing here is in a multicast group.
-        if headers.source_route || is_for_many(headers.destination) || headers.source.is_multicast() {
+        let is_source_routed = headers.source_route && headers.source.is_ipv4();
+        if is_source_routed || is_for_many(headers.destination) || headers.source.is_multicast() {
             return Outcome::Drop;
         }
         if !self.is_local(headers.destination) {
@@ -181,6 +183,10 @@ impl Host {
         let verify = packet.offload.checksum == ChecksumOffload::Full;
         let payload = headers.payload(packet.bytes());
         let is_ipv4 = headers.source.is_ipv4();
+        if let Some(error) = refused_extension(packet.bytes(), headers) {
+            let answered = self.refuse(packet, headers, error, headers.destination);
+            return answered.map_or(Outcome::Drop, |()| Outcome::Answer(headers.source));
+        }
         let echo_request = if is_ipv4 { ECHO_REQUEST_V4 } else { ECHO_REQUEST_V6 };
         let answered = match headers.protocol {
             TCP if is_acceptable_tcp(headers, payload, verify) => answer::reset(packet, headers),
@@ -216,13 +222,17 @@ impl Host {
         if is_link_local(headers.destination) || is_link_local(headers.source) {
             return Outcome::Drop;
         }
-        let mtu = self.side_towards(self.direction_to(headers.destination)).mtu;
+        let way_out = self.side_towards(self.direction_to(headers.destination));
+        let mtu = way_out.mtu;
         let may_be_fragmented = headers.source.is_ipv4() && !headers.dont_fragment;
         let error = if headers.hop_limit <= 1 {
             IcmpError::TimeExceeded
         } else if !may_be_fragmented && wire_len(packet, headers) > usize::from(mtu) {
             IcmpError::TooBig { mtu: mtu.into() }
         } else {
+            if let Some(own) = way_out.ipv4 {
+                fill_record_route(packet.bytes_mut(), headers, own.into());
+            }
             decrement_hop_limit(packet.bytes_mut(), headers.family);
             return Outcome::Route(headers.destination);
         };
@@ -376,6 +386,27 @@ fn wire_len(packet: &PacketBuf<'_>, headers: &Headers) -> usize {
         _ => 8,
     };
     headers.transport + transport_len + usize::from(gso.size)
+}
+
+/// What the host says to extension headers it does not process: AH, for which it has no keys, is unrecognised; a routing
+/// header with segments left has a type it does not know (RFC 8200 §4.4, RFC 5095).
+fn refused_extension(packet: &[u8], headers: &Headers) -> Option<IcmpError> {
+    if headers.source.is_ipv4() {
+        return None;
+    }
+    let error = |code, pointer: usize| Some(IcmpError::Other { error_type: 4, code, rest: pointer as u32 });
+    let (mut named_at, mut offset) = (6, 40);
+    while offset < headers.transport {
+        match packet[named_at] {
+            AUTHENTICATION => return error(1, named_at),
+            ROUTING if packet[offset + 3] != 0 => return error(0, offset + 2),
+            kind => {
+                named_at = offset;
+                offset += extension_len(kind, packet[offset + 1]);
+            }
+        }
+    }
+    None
 }
 
 /// Offset of the byte that names the transport protocol of a parsed IPv6 packet.

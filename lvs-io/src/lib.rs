@@ -47,4 +47,5 @@ pub use memory::MemoryPort;
 pub use prefix::Prefix;
 pub use share::share;
 pub use steer::Steering;
+pub use tunnel_end::EndCountersHandle;
 pub use worker::{ArmCounters, Counters, OnPass, Worker};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::net::netdevice;
 
-use crate::netlink::{self, HEADER_LEN, Message};
+use crate::netlink::{self, HEADER_LEN, Message, attributes};
 
 pub use crate::host_network::{addresses, routes};
 pub use crate::links::{add_bridge, add_veth, set_bridge};
@@ -33,6 +33,16 @@ pub fn set_up(name: &str) -> io::Result<()> {
     };
     execute(name, request).map_err(|error| describe(&error, format_args!("cannot bring {name} up")))?;
     Ok(())
+}
+
+/// Whether the device is up.
+///
+/// # Errors
+/// Names the device and what the kernel said.
+pub fn is_up(name: &str) -> io::Result<bool> {
+    netlink::socket()
+        .and_then(|socket| is_link_up(&socket, name))
+        .map_err(|error| describe(&error, format_args!("cannot look at {name}")))
 }
 
 /// Sets the device's MTU, in bytes.
@@ -70,7 +80,7 @@ pub fn add_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
     };
     let socket = execute(name, request)
         .map_err(|error| describe(&error, format_args!("cannot give {name} the address {address}/{prefix}")))?;
-    if address.is_ipv6() && is_up(&socket, name)? {
+    if address.is_ipv6() && is_link_up(&socket, name)? {
         wait_until_local(&socket, address)?;
     }
     Ok(())
@@ -98,6 +108,28 @@ pub fn remove_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()>
 /// If the kernel answers no questions.
 pub fn is_local(address: IpAddr) -> io::Result<bool> {
     is_delivered_here(&netlink::socket()?, address)
+}
+
+/// By which device the host would send on what comes in by the device `name`, from `source` to `destination`.
+/// `None` if it would not: it has no route, does not forward, keeps it for itself, or mistrusts the source.
+///
+/// # Errors
+/// If there is no such device, or the kernel answers no questions.
+pub fn way_on(name: &str, source: IpAddr, destination: IpAddr) -> io::Result<Option<String>> {
+    let socket = netlink::socket()?;
+    let index = netdevice::name_to_index(&socket, name)?;
+    let mut message = Message::query(libc::RTM_GETROUTE);
+    let address_len = if destination.is_ipv4() { 32 } else { 128 };
+    message.put(&[family(destination), address_len, address_len, 0, 0, 0, 0, 0]).put(&[0; 4]);
+    message.attribute(libc::RTA_DST, &octets(destination)).attribute(libc::RTA_SRC, &octets(source));
+    message.attribute(libc::RTA_IIF, &index_bytes(index));
+    let answer = message.ask(&socket)?;
+    let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+    let is_route = kind == Some(libc::RTM_NEWROUTE) && answer.get(HEADER_LEN + 7) == Some(&libc::RTN_UNICAST);
+    let Some(rest) = answer.get(HEADER_LEN + 12..).filter(|_| is_route) else { return Ok(None) };
+    let out = attributes(rest).find(|(kind, _)| *kind == libc::RTA_OIF);
+    let out = out.and_then(|(_, index)| index.first_chunk()).copied().map(u32::from_ne_bytes);
+    out.map(|out| netdevice::index_to_name(&socket, out)).transpose().map_err(io::Error::from)
 }
 
 /// Routes everything under `destination`/`prefix` into the device, without a gateway. `0.0.0.0`/0 or `::`/0 is the
@@ -186,7 +218,7 @@ fn execute(name: &str, request: impl FnOnce(u32) -> Message) -> io::Result<Owned
     Ok(socket)
 }
 
-fn is_up(socket: &OwnedFd, name: &str) -> io::Result<bool> {
+fn is_link_up(socket: &OwnedFd, name: &str) -> io::Result<bool> {
     let index = netdevice::name_to_index(socket, name)?;
     let mut message = Message::query(libc::RTM_GETLINK);
     message.put(&[0; 4]).put(&index_bytes(index)).put(&[0; 8]);

@@ -97,6 +97,7 @@ struct Parcel {
     len: usize,
     offload: Offload,
     mark: u32,
+    link_priority: u8,
     /// It is a fragment for the sorter, not yet for the shard that owns it.
     is_unsorted: bool,
     /// Where the storage goes back to.
@@ -140,6 +141,7 @@ impl Depot {
             len: packet.len(),
             offload: packet.offload,
             mark: packet.mark,
+            link_priority: packet.link_priority,
             is_unsorted: false,
             give_back,
         })
@@ -315,6 +317,7 @@ impl SharedSource {
                     let mut packet = PacketBuf::new(&mut parcel.storage, HEADROOM, parcel.len);
                     packet.offload = parcel.offload;
                     packet.mark = parcel.mark;
+                    packet.link_priority = parcel.link_priority;
                     packet
                 }
                 None => PacketBuf::new(&mut [], 0, 0),

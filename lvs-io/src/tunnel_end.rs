@@ -1,19 +1,33 @@
 //! The real server's end of a tunnel, for kernels without one: a device that lends only what came through a tunnel for
 //! given addresses, taken out of it. A [`crate::Worker`] whose director has no services then hands it to the host.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use lvs_core::PacketBuf;
-use lvs_core::tunnel::{Accepts, decapsulate};
-use lvs_core::wire::parse::parse;
+use lvs_core::tunnel::{Accepts, EndCounters, Ending, Joined, TunnelEnd};
+use lvs_core::{PacketBuf, Seed};
 
-use crate::device::{Arm, PacketSource};
+use crate::clock::{Clock, MonotonicClock};
+use crate::device::{Arm, BATCH, PacketSource};
+
+/// What a device at the end of tunnels has counted, to be read while a worker has it. Renewed with each batch.
+#[derive(Clone, Debug, Default)]
+pub struct EndCountersHandle(Arc<Mutex<EndCounters>>);
+
+impl EndCountersHandle {
+    /// The counters as they were at the end of the last batch.
+    pub fn get(&self) -> EndCounters {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Arm {
     /// The device at the end of a tunnel: what comes through one that `accepts` names, for one of `addresses`, is lent
-    /// without its outer headers. Everything else is left to the host, which receives it too.
+    /// without its outer headers, put together if it came in parts. Everything else is left to the host, which receives
+    /// it too.
     ///
     /// The host receives the outer packets as well and, where nothing of its own takes them, tells their sender that the
     /// protocol or port is unreachable, which the director passes on to the client. Raw sockets of those protocols and a UDP
@@ -42,31 +56,62 @@ impl Arm {
     /// ```
     #[must_use]
     pub fn with_tunnel_end(self, accepts: Accepts, addresses: Vec<IpAddr>) -> Self {
-        Self { source: Box::new(TunnelEnd { inner: self.source, accepts, addresses }), sink: self.sink }
+        self.with_counted_tunnel_end(accepts, addresses, MonotonicClock::new()).0
+    }
+
+    /// As [`Self::with_tunnel_end`], with the worker's own clock, by which parts are given up, and with the counters.
+    pub fn with_counted_tunnel_end(
+        self,
+        accepts: Accepts,
+        addresses: Vec<IpAddr>,
+        clock: impl Clock + 'static,
+    ) -> (Self, EndCountersHandle) {
+        // Nobody outside may guess where a part is filed.
+        let seed = Seed::new(RandomState::new().build_hasher().finish());
+        let counters = EndCountersHandle::default();
+        let source = Unwrapping {
+            inner: self.source,
+            end: TunnelEnd::new(accepts, addresses, seed),
+            clock: Box::new(clock),
+            counters: counters.clone(),
+        };
+        (Self { source: Box::new(source), sink: self.sink }, counters)
     }
 }
 
-struct TunnelEnd {
+struct Unwrapping {
     inner: Box<dyn PacketSource>,
-    accepts: Accepts,
-    addresses: Vec<IpAddr>,
+    end: TunnelEnd,
+    clock: Box<dyn Clock>,
+    counters: EndCountersHandle,
 }
 
-impl PacketSource for TunnelEnd {
+impl PacketSource for Unwrapping {
     fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
-        let Self { inner, accepts, addresses } = self;
-        inner.receive(&mut |packets| {
-            let mut count = 0;
-            for index in 0..packets.len() {
-                if is_taken_out(&mut packets[index], accepts, addresses) {
-                    packets.swap(count, index);
-                    count += 1;
+        let now = self.clock.now();
+        self.end.handle_timeout(now);
+        // What the last batch completed comes first, in a batch of its own: it lies in other memory.
+        let mut joined: Vec<Joined> = std::iter::from_fn(|| self.end.poll_joined()).take(BATCH).collect();
+        let outcome = if joined.is_empty() {
+            let Self { inner, end, .. } = self;
+            inner.receive(&mut |packets| {
+                let mut count = 0;
+                for index in 0..packets.len() {
+                    if end.handle_packet(now, &mut packets[index]) == Ending::TakenOut {
+                        packets.swap(count, index);
+                        count += 1;
+                    }
                 }
-            }
-            if count > 0 {
-                handle(&mut packets[..count]);
-            }
-        })
+                if count > 0 {
+                    handle(&mut packets[..count]);
+                }
+            })
+        } else {
+            handle(&mut joined.iter_mut().map(Joined::packet).collect::<Vec<_>>());
+            Ok(joined.len())
+        };
+        *self.counters.0.lock().unwrap_or_else(PoisonError::into_inner) = self.end.counters();
+        outcome
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -76,10 +121,4 @@ impl PacketSource for TunnelEnd {
     fn lost(&self) -> u64 {
         self.inner.lost()
     }
-}
-
-fn is_taken_out(packet: &mut PacketBuf<'_>, accepts: &Accepts, addresses: &[IpAddr]) -> bool {
-    // Whatever else comes out of a tunnel is nobody's business here.
-    matches!(decapsulate(packet, accepts), Ok(Some(_)))
-        && parse(packet.bytes()).is_ok_and(|inner| addresses.contains(&inner.destination))
 }

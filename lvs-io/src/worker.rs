@@ -12,14 +12,15 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Inbox, WorkerHandle};
 use crate::device::{Arm, PacketSink, PacketSource};
 use crate::egress::Egress;
-use crate::host::{Host, HostCounters};
+use crate::host::{Host, HostCounters, Transmit};
 
 /// What becomes of packets that belong to no virtual service.
 #[derive(Default)]
 pub enum OnPass {
     /// They are handed, untouched, to the host's own network stack through this sink. So are `Local` packets.
     ToHost(Box<dyn PacketSink>),
-    /// No host stands behind the director: this stand-in answers what is for its own addresses and routes the rest.
+    /// No host stands behind the director: this stand-in answers what is for its own addresses and routes the rest. Its
+    /// answers to `Local` packets pass the director on their way out, as in Linux.
     Route(Box<Host>),
     /// They are dropped and counted ([`Counters::pass_dropped`]).
     #[default]
@@ -106,7 +107,13 @@ impl Worker {
             clock: Box::new(MonotonicClock::new()),
             inbox: Inbox::new()?,
             sources,
-            exits: Exits { sinks, egress: Egress::new(), on_pass: OnPass::Drop, counters: Counters::default() },
+            exits: Exits {
+                sinks,
+                egress: Egress::new(),
+                on_pass: OnPass::Drop,
+                answers: Vec::new(),
+                counters: Counters::default(),
+            },
             outbox: vec![0; HEADROOM + usize::from(u16::MAX)].into_boxed_slice(),
         })
     }
@@ -182,15 +189,33 @@ impl Worker {
         Ok(busy)
     }
 
-    /// Sends what the director itself owes the wire; `arm` is the device that counts as its origin.
+    /// Sends what the director's own servers have answered, and what the director itself owes the wire; `arm` is the
+    /// device that counts as its origin.
     fn transmit(&mut self, now: Instant, arm: usize) -> bool {
-        let mut busy = false;
+        let mut busy = self.hear_host(now);
         loop {
             let mut packet = PacketBuf::new(&mut self.outbox, HEADROOM, 0);
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return busy };
             self.exits.dispatch(now, arm, &mut packet, verdict);
             busy = true;
         }
+    }
+
+    /// Hands what the host has answered to `Local` packets to the director: they are replies of its servers.
+    fn hear_host(&mut self, now: Instant) -> bool {
+        let answers = std::mem::take(&mut self.exits.answers);
+        let busy = !answers.is_empty();
+        for Answer { mut storage, transmit } in answers {
+            let len = storage.len() - HEADROOM;
+            let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
+            match self.director.handle_packet(now, &mut packet) {
+                Verdict::Pass => self.exits.send(transmit.direction, &mut packet, transmit.next_hop, transmit.mtu),
+                // For the host again, which listens to nobody.
+                Verdict::Local | Verdict::Reply { .. } => self.exits.counters.pass_dropped += 1,
+                verdict => self.exits.dispatch(now, self.sources.len() - 1, &mut packet, verdict),
+            }
+        }
+        busy
     }
 
     /// Sleeps until a device is readable, a timer is due or a handle calls.
@@ -253,7 +278,15 @@ struct Exits {
     sinks: Vec<Box<dyn PacketSink>>,
     egress: Egress,
     on_pass: OnPass,
+    /// What the host has answered to `Local` packets of the last batch.
+    answers: Vec<Answer>,
     counters: Counters,
+}
+
+/// A packet of the host stand-in on its way to the director, with [`HEADROOM`] before it.
+struct Answer {
+    storage: Vec<u8>,
+    transmit: Transmit,
 }
 
 impl Exits {
@@ -271,9 +304,16 @@ impl Exits {
             Verdict::Reply { next_hop } => self.send_by(arm, packet, next_hop, u16::MAX),
             Verdict::Pass => {
                 self.counters.passed += 1;
-                self.hand_to_host(now, arm, packet);
+                if let Some(transmit) = self.hand_to_host(now, arm, packet) {
+                    self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
+                }
             }
-            Verdict::Local => self.hand_to_host(now, arm, packet),
+            Verdict::Local => {
+                if let Some(transmit) = self.hand_to_host(now, arm, packet) {
+                    let storage = [&[0; HEADROOM], packet.bytes()].concat();
+                    self.answers.push(Answer { storage, transmit });
+                }
+            }
             Verdict::Held => self.counters.held += 1,
             Verdict::Drop(_) => self.counters.dropped += 1,
         }
@@ -296,21 +336,24 @@ impl Exits {
         counters.send_failed += sent.failed;
     }
 
-    fn hand_to_host(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>) {
+    /// What the stand-in has to send because of it is in the buffer then.
+    fn hand_to_host(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>) -> Option<Transmit> {
         match &mut self.on_pass {
             OnPass::ToHost(sink) => {
                 let sent = destination(packet.bytes()).is_some_and(|next_hop| sink.send(packet, next_hop).is_ok());
                 self.counters.pass_dropped += u64::from(!sent);
+                None
             }
             OnPass::Route(host) => {
                 let came = if arm == 0 { Direction::Request } else { Direction::Reply };
                 let transmit = host.handle_packet(now, came, packet);
                 self.counters.host = *host.counters();
-                if let Some(transmit) = transmit {
-                    self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
-                }
+                transmit
             }
-            OnPass::Drop => self.counters.pass_dropped += 1,
+            OnPass::Drop => {
+                self.counters.pass_dropped += 1;
+                None
+            }
         }
     }
 

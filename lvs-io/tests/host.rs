@@ -51,6 +51,16 @@ fn packets_for_elsewhere_are_routed_with_a_lower_hop_limit() {
 }
 
 #[test]
+fn a_routed_packet_that_records_its_route_gets_the_address_it_leaves_from() {
+    let record_route = udp(SERVER, CLIENT).ipv4_options(&[7, 7, 4, 0, 0, 0, 0]).build();
+    let mut storage = Storage::new(&record_route);
+    let mut buffer = storage.packet();
+    let _ = host().handle_packet(Instant::ZERO, Reply, &mut buffer).expect("routed");
+    assert_eq!(buffer.bytes()[20..28], [7, 7, 8, 192, 0, 2, 1, 0]);
+    assert_eq!(oracle::checksum_errors(buffer.bytes()), [""; 0]);
+}
+
+#[test]
 fn a_used_up_hop_limit_is_told_from_the_side_the_packet_came_from() {
     check(
         Request,
@@ -119,6 +129,37 @@ fn nobody_is_told_about_errors_resets_and_packets_from_nowhere() {
 fn an_unknown_header_behind_extension_headers_is_pointed_at() {
     let packet = raw("2001:db8::7", "2001:db8:80::1", 99).hop_by_hop().destination_options().build();
     check(Request, &packet, "to clients by 2001:db8::7: 2001:db8:80::1 > 2001:db8::7 ICMP6 4/1 info=00000030");
+}
+
+#[test]
+fn extension_headers_the_host_cannot_process_are_pointed_at() {
+    let segment = || tcp(CLIENT_V6, "[2001:db8:80::1]:80").syn();
+    let answer = "to clients by 2001:db8::7: 2001:db8:80::1 > 2001:db8::7 ICMP6 ";
+    for (packet, told) in [
+        (segment().extension(51, &[0; 22]), "4/1 info=00000006"),
+        (segment().hop_by_hop().extension(51, &[0; 14]), "4/1 info=00000028"),
+        (segment().extension(43, &[0, 1, 0, 0, 0, 0]), "4/0 info=0000002a"),
+        (segment().destination_options().extension(43, &[5, 9, 0, 0, 0, 0]), "4/0 info=00000032"),
+    ] {
+        check(Request, &packet.build(), &format!("{answer}{told}"));
+    }
+    // Without segments left the header has done its work.
+    check(
+        Request,
+        &segment().extension(43, &[0, 0, 0, 0, 0, 0]).build(),
+        "to clients by 2001:db8::7: 2001:db8:80::1.80 > ",
+    );
+}
+
+#[test]
+fn a_reset_has_the_segments_traffic_class_without_ecn() {
+    for (client, local) in [(CLIENT, "192.0.2.80:80"), (CLIENT_V6, "[2001:db8:80::1]:80")] {
+        for (class, expected) in [(0xff, "tos=fc "), (0x03, "len="), (0xb8, "tos=b8 ")] {
+            let reset = sent(&mut host(), Request, &tcp(client, local).syn().traffic_class(class).build()).unwrap();
+            let class = reset.split("ttl=64 ").nth(1).unwrap();
+            assert!(class.starts_with(expected), "{reset}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The Ethernet edge as a link sees it: frames in, frames out, the time moved by hand. Expected frames are written out
-//! from RFC 826 and RFC 4861; ICMPv6 checksums come from lvs-core, which the edge does not use.
+//! from RFC 826, RFC 4861 and RFC 3810; ICMPv6 checksums come from lvs-core, which the edge does not use.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -46,12 +46,14 @@ struct Station {
     reader: FrameReader,
     edge: Edge,
     now: Instant,
+    /// What it has said about groups, when.
+    reports: Vec<(Instant, Vec<u8>)>,
 }
 
 impl Station {
     fn new(config: EdgeConfig) -> Self {
         let reader = FrameReader::new(config.mac, config.vlan);
-        Self { reader, edge: Edge::new(config), now: Instant::from_secs(100) }
+        Self { reader, edge: Edge::new(config), now: Instant::from_secs(100), reports: Vec::new() }
     }
 
     /// Takes a frame; the packet in it, if there is one.
@@ -83,7 +85,7 @@ impl Station {
         }
     }
 
-    /// What it has to say now.
+    /// What it has to say now; reports of groups are put aside.
     fn transmitted(&mut self) -> Vec<Vec<u8>> {
         let mut storage = vec![0; LINK_HEADER_MAX + 65_535];
         let mut frames = Vec::new();
@@ -92,7 +94,13 @@ impl Station {
             if self.edge.poll_transmit(&mut frame).is_none() {
                 return frames;
             }
-            frames.push(frame.bytes().to_vec());
+            // The next header of IPv6 is that of hop-by-hop options.
+            match frame.bytes() {
+                report @ [_, _, _, _, _, _, _, _, _, _, _, _, 0x86, 0xdd, _, _, _, _, _, _, 0, ..] => {
+                    self.reports.push((self.now, report.to_vec()));
+                }
+                other => frames.push(other.to_vec()),
+            }
         }
     }
 
@@ -491,6 +499,28 @@ fn a_station_in_a_vlan_hears_and_speaks_only_there() {
 }
 
 #[test]
+fn a_forwarded_packet_keeps_its_priority_and_what_the_station_says_itself_has_none() {
+    let tagged = |frame: &[u8], tag: u16| [&frame[..12], &[0x81, 0], &tag.to_be_bytes(), &frame[12..]].concat();
+    for family in families() {
+        let mut station = Station::new(EdgeConfig { vlan: Some(7), ..config() });
+        let forward = |station: &mut Station, number| {
+            let came = tagged(&frame(OWN, OTHER, kind(family), &packet(family, number)), 0xb007);
+            let mut storage = [&[0; HEADROOM], &came[..]].concat();
+            let mut packet = PacketBuf::new(&mut storage, HEADROOM, came.len());
+            assert_eq!(station.reader.read(&mut packet, None), Read::Packet);
+            (station.edge.send(station.now, &mut packet, family.peer), packet.bytes().to_vec())
+        };
+        let leaves = |number| tagged(&frame(PEER, OWN, kind(family), &packet(family, number)), 0xb007);
+        // Kept until the neighbour answers, and at once.
+        assert_eq!(forward(&mut station, 1).0, Ok(Sending::Waits));
+        assert_eq!(station.transmitted(), [tagged(&question(family.peer, (OWN, family.own), None), 7)]);
+        station.receive(&tagged(&answer(family.peer, PEER, family.own), 7));
+        assert_eq!(station.transmitted(), [leaves(1)]);
+        assert_eq!(forward(&mut station, 2), (Ok(Sending::Ready), leaves(2)));
+    }
+}
+
+#[test]
 fn only_what_is_addressed_to_the_station_is_a_packet_for_the_director() {
     let [family, _] = families();
     let mut station = Station::new(config());
@@ -549,4 +579,208 @@ fn a_clock_that_jumps_loses_no_packet_uncounted() {
         station.now = station.now + Duration::from_secs(100);
     }
     assert_eq!(station.edge.counters().unreachable, 1);
+}
+
+/// An address whose group is ff02::1:ff00:n, and that group.
+fn heard(n: u8) -> (IpAddr, Ipv6Addr) {
+    let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into());
+    (address.into(), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, n.into()))
+}
+
+/// A station that answers for the addresses of these groups, and has told so.
+fn listener(numbers: impl IntoIterator<Item = u8>) -> Station {
+    let answers_for = numbers.into_iter().map(|n| heard(n).0).collect();
+    let mut station = Station::new(EdgeConfig { answers_for, ..EdgeConfig::new(OWN) });
+    station.wait(Duration::from_secs(2));
+    station
+}
+
+/// A message of Multicast Listener Discovery, in its frame.
+fn discovery(from: MacAddress, source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let checksum = transport_checksum(source.into(), destination.into(), 58, &message);
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let len = 8 + message.len() as u16;
+    let header = [&[0x60, 0, 0, 0], &len.to_be_bytes()[..], &[0, 1], &source.octets(), &destination.octets()].concat();
+    let options = [58, 0, 5, 2, 0, 0, 1, 0];
+    let [.., a, b, c, d] = destination.octets();
+    frame(MacAddress([0x33, 0x33, a, b, c, d]), from, 0x86dd, &[&header[..], &options, &message].concat())
+}
+
+/// A report of version 2 with these records.
+fn report(records: &[(u8, Ipv6Addr)]) -> Vec<u8> {
+    let mut message = vec![143, 0, 0, 0, 0, 0, 0, records.len() as u8];
+    for (kind, group) in records {
+        message.extend([*kind, 0, 0, 0]);
+        message.extend(group.octets());
+    }
+    let own = "fe80::ff:fe00:1".parse().unwrap();
+    discovery(OWN, own, "ff02::16".parse().unwrap(), &message)
+}
+
+/// A query by the peer with this maximum response code; of version 1 without the last four bytes.
+fn query(group: Option<Ipv6Addr>, code: u16, is_version_1: bool) -> Vec<u8> {
+    let group_or_any = group.unwrap_or(Ipv6Addr::UNSPECIFIED);
+    let mut message =
+        [&[130, 0, 0, 0][..], &code.to_be_bytes(), &[0, 0], &group_or_any.octets(), &[2, 125, 0, 0]].concat();
+    if is_version_1 {
+        message.truncate(24);
+    }
+    let destination = group.unwrap_or("ff02::1".parse().unwrap());
+    discovery(PEER, "fe80::2".parse().unwrap(), destination, &message)
+}
+
+const LISTENS: u8 = 2;
+const LEAVES: u8 = 3;
+const JOINS: u8 = 4;
+
+#[test]
+fn the_groups_of_its_ipv6_addresses_are_joined_twice_and_left_twice() {
+    let [(one, group_1), (two, group_2)] = [1, 2].map(heard);
+    let ipv4 = IpAddr::from([10, 0, 0, 80]);
+    let mut station = Station::new(EdgeConfig { answers_for: vec![two, one, ipv4], ..EdgeConfig::new(OWN) });
+    station.wait(Duration::from_secs(10));
+    let [first, second] = station.reports.as_slice() else { panic!("{:?}", station.reports) };
+    let joins = report(&[(JOINS, group_1), (JOINS, group_2)]);
+    assert_eq!((&first.1, &second.1), (&joins, &joins));
+    let between = second.0.duration_since(first.0);
+    assert!(first.0 == Instant::from_secs(100) && between <= Duration::from_secs(1), "{between:?}");
+
+    // An address of the same group changes nothing, nor does the first one's end.
+    station.reports.clear();
+    let same_group: IpAddr = "2001:db8:ffff::1".parse().unwrap();
+    station.edge.add_address(station.now, same_group);
+    station.edge.remove_address(one);
+    station.wait(Duration::from_secs(10));
+    assert_eq!(station.reports, []);
+    station.edge.remove_address(same_group);
+    station.wait(Duration::from_secs(10));
+    let leaves = report(&[(LEAVES, group_1)]);
+    assert_eq!(station.reports.iter().map(|(_, frame)| frame).collect::<Vec<_>>(), [&leaves, &leaves]);
+    // A take-over is told to the switch, too; what was left is forgotten.
+    station.reports.clear();
+    station.edge.announce(station.now);
+    station.wait(Duration::from_secs(10));
+    let joins = report(&[(JOINS, group_2)]);
+    assert_eq!(station.reports.iter().map(|(_, frame)| frame).collect::<Vec<_>>(), [&joins, &joins]);
+    assert_eq!(station.edge.counters().group_reports, 6);
+    assert_eq!(station.edge.poll_timeout(), None);
+}
+
+#[test]
+fn a_group_left_and_joined_again_before_that_was_told_is_joined() {
+    let (address, group) = heard(1);
+    let mut station = listener([1]);
+    station.reports.clear();
+    station.edge.remove_address(address);
+    station.edge.add_address(station.now, address);
+    station.wait(Duration::from_secs(10));
+    let joins = report(&[(JOINS, group)]);
+    assert_eq!(station.reports.iter().map(|(_, frame)| frame).collect::<Vec<_>>(), [&joins, &joins]);
+}
+
+#[test]
+fn questions_about_groups_are_answered_in_time_and_together() {
+    let [group_1, group_2] = [1, 2].map(|n| heard(n).1);
+    let mut delays = Vec::new();
+    for _ in 0..20 {
+        let mut station = listener([1, 2]);
+        for _ in 0..delays.len() {
+            // Each time another delay.
+            station.receive(&query(None, 10, false));
+            station.wait(Duration::from_secs(1));
+        }
+        station.reports.clear();
+        let asked = station.now;
+        station.receive(&query(None, 1000, false));
+        station.wait(Duration::from_secs(2));
+        let [(answered, frame)] = station.reports.as_slice() else { panic!("{:?}", station.reports) };
+        assert_eq!(*frame, report(&[(LISTENS, group_1), (LISTENS, group_2)]));
+        delays.push(answered.duration_since(asked));
+    }
+    assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(1)), "{delays:?}");
+    assert!(delays.iter().min() < Some(&Duration::from_millis(300)), "{delays:?}");
+    assert!(delays.iter().max() > Some(&Duration::from_millis(700)), "{delays:?}");
+
+    let mut station = listener([1, 2]);
+    station.reports.clear();
+    let asked = station.now;
+    station.receive(&query(Some(group_2), 1000, false));
+    station.receive(&query(Some(heard(3).1), 1000, false));
+    station.receive(&query(Some(group_2), 0, false));
+    station.wait(Duration::from_secs(2));
+    assert_eq!(station.reports, [(asked, report(&[(LISTENS, group_2)]))]);
+    assert_eq!(station.edge.counters().group_queries, 3);
+}
+
+#[test]
+fn a_querier_of_version_1_is_answered_in_its_words() {
+    let [group_1, group_2] = [1, 2].map(|n| heard(n).1);
+    let own = "fe80::ff:fe00:1".parse().unwrap();
+    let message = |kind: u8, group: Ipv6Addr, to: Ipv6Addr| {
+        discovery(OWN, own, to, &[&[kind, 0, 0, 0, 0, 0, 0, 0], &group.octets()[..]].concat())
+    };
+    let mut station = listener([1, 2]);
+    station.reports.clear();
+    station.receive(&query(None, 1000, true));
+    station.wait(Duration::from_secs(2));
+    let mut frames: Vec<_> = station.reports.drain(..).map(|(_, frame)| frame).collect();
+    frames.sort();
+    assert_eq!(frames, [message(131, group_1, group_1), message(131, group_2, group_2)]);
+    station.edge.remove_address(heard(1).0);
+    station.wait(Duration::from_secs(10));
+    let all_routers = "ff02::2".parse().unwrap();
+    assert_eq!(station.reports.first().map(|(_, frame)| frame), Some(&message(132, group_1, all_routers)));
+    // RFC 3810 §8.2.1: after 260 s without such a query, version 2 again.
+    station.reports.clear();
+    station.wait(Duration::from_secs(260));
+    station.receive(&query(None, 1000, false));
+    station.wait(Duration::from_secs(2));
+    assert_eq!(station.reports[0].1, report(&[(LISTENS, group_2)]));
+}
+
+#[test]
+fn questions_about_groups_that_were_not_asked_on_this_link_are_ignored() {
+    let good = query(None, 0, false);
+    let mut station = listener([1]);
+    station.reports.clear();
+    let changed = |at: usize, value: u8| {
+        let mut frame = good.clone();
+        frame[at] = value;
+        frame
+    };
+    let mut from_afar = discovery(PEER, "fd00::2".parse().unwrap(), "ff02::1".parse().unwrap(), &good[14 + 48..]);
+    from_afar[14 + 50..14 + 52].fill(0);
+    let checksum =
+        transport_checksum("fd00::2".parse().unwrap(), "ff02::1".parse().unwrap(), 58, &from_afar[14 + 48..]);
+    from_afar[14 + 50..14 + 52].copy_from_slice(&checksum.to_be_bytes());
+    // Hop limit; no router alert; code; checksum; a message that ends early; an address that is no group.
+    let unicast = query(Some("2001:db8::1".parse().unwrap()), 0, false);
+    let bad = [changed(14 + 7, 2), changed(14 + 42, 1), changed(14 + 49, 1), changed(14 + 50, 7), changed(14 + 5, 33)];
+    for frame in bad.into_iter().chain([from_afar, unicast]) {
+        station.receive(&frame);
+        station.wait(Duration::from_secs(10));
+        assert_eq!(station.reports, []);
+    }
+    assert_eq!(station.reader.counters().malformed, 7);
+    station.receive(&good);
+    station.wait(Duration::from_secs(10));
+    assert_eq!(station.reports.len(), 1);
+}
+
+#[test]
+fn many_groups_are_told_in_reports_that_fit_every_link() {
+    let mut station = listener(0..=255);
+    let lens: Vec<_> = station.reports.iter().map(|(_, frame)| frame.len() - 14).collect();
+    assert!(lens.iter().all(|len| *len <= 1280), "{lens:?}");
+    let records = |frame: &[u8]| usize::from(u16::from_be_bytes([frame[14 + 54], frame[14 + 55]]));
+    assert_eq!(station.reports.iter().map(|(_, frame)| records(frame)).sum::<usize>(), 2 * 256);
+    // Questions do not pile up while nobody fetches the answers.
+    station.reports.clear();
+    for _ in 0..1000 {
+        station.receive(&query(None, 0, true));
+        station.edge.handle_timeout(station.now);
+    }
+    station.transmitted();
+    assert_eq!(station.reports.len(), 256);
 }

@@ -10,7 +10,7 @@ use lvs_core::{
 };
 use lvs_io::memory::MemoryPacket;
 use lvs_io::{Host, HostConfig, ManualClock, MemoryPort, OnPass, PacketSink, SinkOffloads, Worker, WorkerGone};
-use lvs_testkit::{describe, oracle, tcp, udp};
+use lvs_testkit::{describe, icmp, oracle, tcp, udp};
 
 const CLIENT: &str = "203.0.113.7:1024";
 const VIRTUAL: &str = "192.0.2.1:80";
@@ -260,4 +260,34 @@ fn another_thread_changes_and_reads_the_director_and_stops_the_loop() {
     let worker = running.join().unwrap();
     assert_eq!(handle.counters(), Err(WorkerGone));
     drop(worker);
+}
+
+#[test]
+fn what_the_host_answers_for_a_server_of_its_own_comes_from_the_virtual_address() {
+    let own: std::net::Ipv4Addr = "10.0.0.254".parse().unwrap();
+    let server_side = Side { ipv4: Some(own), ..Side::default() };
+    let mut director = Director::new(DirectorConfig { server_side, ..DirectorConfig::default() }, Seed::new(1));
+    let service = ServiceKey::address(Protocol::Tcp, VIRTUAL.parse().unwrap());
+    director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr"))).unwrap();
+    let server = ServerConfig::nat("10.0.0.254:8080".parse().unwrap());
+    director.apply(Instant::ZERO, &Command::AddServer(service, server)).unwrap();
+    let (client, client_device) = MemoryPort::pair(64);
+    let host = Host::new(HostConfig { server_side, ..HostConfig::default() }, Seed::new(1));
+    let mut worker = Worker::new(director, client_device.into_arm(), None)
+        .unwrap()
+        .with_clock(ManualClock::new())
+        .with_on_pass(OnPass::Route(Box::new(host)));
+    client.push(tcp(CLIENT, VIRTUAL).syn().numbers(7, 0).build());
+    worker.turn().unwrap();
+    let answer = client.pop().expect("nobody listens there");
+    let line = describe(&answer.bytes);
+    assert!(line.starts_with("192.0.2.1.80 > 203.0.113.7.1024 TCP RA seq=0 ack=8"), "{line}");
+    assert_eq!(oracle::checksum_errors(&answer.bytes), [""; 0]);
+    assert_eq!(worker.director().connections(Instant::ZERO).next().map(|connection| connection.state), Some("CLOSE"));
+    assert_eq!(worker.director().statistics().live.out_packets, 1);
+    // Not a server's: an echo reply goes as the host says.
+    client.push(icmp(CLIENT, "10.0.0.254:0", 8, 0, 7).build());
+    worker.turn().unwrap();
+    let line = describe(&client.pop().expect("an echo reply").bytes);
+    assert!(line.starts_with("10.0.0.254 > 203.0.113.7 ICMP 0/0"), "{line}");
 }

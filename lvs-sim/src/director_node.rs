@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use lvs_core::wire::fragment::fragment;
 use lvs_core::{Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Seed, ServiceKey, Verdict};
-use lvs_io::{Host, HostConfig, OnPass};
+use lvs_io::{Host, HostConfig, OnPass, Transmit};
 
 use crate::packet::destination;
 
@@ -58,6 +58,8 @@ pub(crate) struct DirectorNode {
     /// When the simulation will call it next without a packet.
     pub(crate) wake: Option<Instant>,
     on_pass: OnPass,
+    /// Where its own servers are reached, if they are a host of the simulation.
+    local: Option<[Option<IpAddr>; 2]>,
     /// What the stand-in for the director's host is made of, while nobody has chosen something else.
     host: Option<HostConfig>,
     seed: Seed,
@@ -74,10 +76,16 @@ impl DirectorNode {
             counters: VerdictCounters::default(),
             wake: None,
             on_pass: OnPass::Route(Box::new(Host::new(host.clone(), seed))),
+            local: None,
             host: Some(host),
             seed,
             storage: vec![0; HEADROOM + PACKET_MAX + HEADROOM],
         }
+    }
+
+    /// Packets for its own servers go to the host that has these addresses, an IPv4 and an IPv6 one.
+    pub(crate) fn set_local(&mut self, addresses: [Option<IpAddr>; 2]) {
+        self.local = Some(addresses);
     }
 
     pub(crate) fn set_on_pass(&mut self, on_pass: OnPass) {
@@ -103,7 +111,9 @@ impl DirectorNode {
         let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, packet.len());
         let verdict = self.director.handle_packet(now, &mut packet);
         self.counters.count(verdict);
-        obey(verdict, &mut self.on_pass, now, came, &mut packet, &mut depart);
+        let mut surroundings =
+            Surroundings { director: &mut self.director, on_pass: &mut self.on_pass, local: self.local };
+        surroundings.obey(verdict, now, came, &mut packet, &mut depart);
         self.transmit(now, depart);
     }
 
@@ -123,7 +133,9 @@ impl DirectorNode {
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return };
             self.counters.transmit += 1;
             // Where it once came from is not known any more; requests are what waits most.
-            obey(verdict, &mut self.on_pass, now, Direction::Request, &mut packet, &mut depart);
+            let mut surroundings =
+                Surroundings { director: &mut self.director, on_pass: &mut self.on_pass, local: self.local };
+            surroundings.obey(verdict, now, Direction::Request, &mut packet, &mut depart);
         }
     }
 }
@@ -142,28 +154,66 @@ impl VerdictCounters {
     }
 }
 
-/// Does with a packet what the verdict says.
-fn obey(
-    verdict: Verdict,
-    on_pass: &mut OnPass,
-    now: Instant,
-    came: Direction,
-    packet: &mut PacketBuf<'_>,
-    depart: &mut impl FnMut(Departure),
-) {
-    match (verdict, on_pass) {
-        (Verdict::Forward { next_hop, mtu, .. }, _) => depart(Departure::new(next_hop, mtu, packet.bytes())),
-        (Verdict::Reply { next_hop }, _) => depart(Departure::new(next_hop, u16::MAX, packet.bytes())),
-        (Verdict::Held | Verdict::Drop(_), _) | (_, OnPass::Drop) => {}
-        (Verdict::Pass | Verdict::Local, OnPass::Route(host)) => {
-            if let Some(transmit) = host.handle_packet(now, came, packet) {
-                depart(Departure::new(transmit.next_hop, transmit.mtu, packet.bytes()));
+/// The director, and who stands behind it.
+struct Surroundings<'a> {
+    director: &'a mut Director,
+    on_pass: &'a mut OnPass,
+    local: Option<[Option<IpAddr>; 2]>,
+}
+
+impl Surroundings<'_> {
+    /// Does with a packet what the verdict says.
+    fn obey(
+        &mut self,
+        verdict: Verdict,
+        now: Instant,
+        came: Direction,
+        packet: &mut PacketBuf<'_>,
+        depart: &mut impl FnMut(Departure),
+    ) {
+        match verdict {
+            Verdict::Forward { next_hop, mtu, .. } => depart(Departure::new(next_hop, mtu, packet.bytes())),
+            Verdict::Reply { next_hop } => depart(Departure::new(next_hop, u16::MAX, packet.bytes())),
+            Verdict::Held | Verdict::Drop(_) => {}
+            Verdict::Pass => {
+                if let Some(transmit) = self.hand_to_host(now, came, packet) {
+                    depart(Departure::new(transmit.next_hop, transmit.mtu, packet.bytes()));
+                }
             }
+            Verdict::Local => match self.local {
+                Some(addresses) => {
+                    let family = usize::from(packet.bytes().first().is_some_and(|first| first >> 4 == 6));
+                    if let Some(address) = addresses[family] {
+                        depart(Departure::new(address, u16::MAX, packet.bytes()));
+                    }
+                }
+                None => {
+                    let Some(transmit) = self.hand_to_host(now, came, packet) else { return };
+                    // What a server on the host itself answers passes the director on its way out, as in Linux.
+                    match self.director.handle_packet(now, packet) {
+                        Verdict::Pass => {
+                            depart(Departure::new(transmit.next_hop, transmit.mtu, packet.bytes()));
+                        }
+                        Verdict::Forward { next_hop, mtu, .. } => {
+                            depart(Departure::new(next_hop, mtu, packet.bytes()));
+                        }
+                        // For the host again, which listens to nobody.
+                        Verdict::Local | Verdict::Reply { .. } | Verdict::Held | Verdict::Drop(_) => {}
+                    }
+                }
+            },
         }
-        (Verdict::Pass | Verdict::Local, OnPass::ToHost(sink)) => {
-            if let Some(next_hop) = destination(packet.bytes()) {
+    }
+
+    /// What the stand-in has to send because of it is in the buffer then.
+    fn hand_to_host(&mut self, now: Instant, came: Direction, packet: &mut PacketBuf<'_>) -> Option<Transmit> {
+        match self.on_pass {
+            OnPass::Drop => None,
+            OnPass::Route(host) => host.handle_packet(now, came, packet),
+            OnPass::ToHost(sink) => {
                 // What the sink refuses is lost, as on a full queue.
-                let _ = sink.send(packet, next_hop);
+                let _ = sink.send(packet, destination(packet.bytes())?);
+                None
             }
         }
     }

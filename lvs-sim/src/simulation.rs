@@ -1,7 +1,7 @@
 //! The simulation: hosts around a director, and the clock. Everything that happens is an event with a time; between
 //! two events nothing does. The seed decides every accident, so a run repeats itself byte for byte.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use lvs_core::{Command, ControlError, Direction, Director, DirectorConfig, Instant, Seed};
@@ -144,6 +144,20 @@ impl Simulation {
     pub fn route_directly(&mut self, server: HostId, virtual_addresses: &[IpAddr]) {
         self.hosts[server.0].add_virtual_addresses(virtual_addresses);
         self.network.lead_past_director(server);
+    }
+
+    /// Puts a server on the director's own host: packets that the director leaves to its host ([`lvs_core::Verdict::Local`])
+    /// go to it, and what it sends meets the director on its way out. It accepts packets for these virtual addresses,
+    /// beside its own, as servers of [`lvs_core::ForwardMethod::Local`] must. Only one server can be there; the stand-in
+    /// goes on to answer and to route what the director passes.
+    ///
+    /// # Panics
+    /// If it has more than 8 addresses then.
+    pub fn place_on_director(&mut self, server: HostId, virtual_addresses: &[IpAddr]) {
+        let host = &mut self.hosts[server.0];
+        let own = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(|any| host.address_towards(any));
+        self.node.set_local(own);
+        host.add_virtual_addresses(virtual_addresses);
     }
 
     /// Has the host answer HTTP requests on `port`.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lvs_core::helper::ftp::Ftp;
-use lvs_core::{Command, DirectorConfig, HelperRegistry, Seed, ServerConfig, ServiceConfig, ServiceKey, Settings};
+use lvs_core::{Command, DirectorConfig, HelperRegistry, Seed, ServerConfig, ServiceConfig, ServiceKey};
 use lvs_sim::{Conversation, Dialogue, Faults, Simulation};
 
 /// How a file is asked for.
@@ -269,9 +269,7 @@ fn fetch(seed: u64, real: &str, asks: &[Ask], helper: Ftp, faults: Faults) {
     let [client, virtual_address]: [IpAddr; 2] = [CLIENT, VIRTUAL].map(|addresses| addresses[family].parse().unwrap());
     let mut helpers = HelperRegistry::default();
     helpers.register("ftp", helper);
-    let settings = Settings { conntrack: true, ..Settings::default() };
-    let mut sim =
-        Simulation::with_config(Seed::new(seed), DirectorConfig { helpers, settings, ..DirectorConfig::default() });
+    let mut sim = Simulation::with_config(Seed::new(seed), DirectorConfig { helpers, ..DirectorConfig::default() });
     let board = Shared::default();
     let (client_host, server_host) = (sim.client(&[client]), sim.server(&[real]));
 

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lvs_core::{Command, ForwardMethod, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey};
-use lvs_sim::{Conversation, Faults, HostId, HttpSite, Outcome, Report, Simulation};
+use lvs_core::{AfterDrain, Command, ForwardMethod, Instant, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_sim::{Conversation, Dialogue, Faults, HostId, HttpSite, Outcome, Report, Simulation};
 
 /// A client, and three servers behind one virtual address of each family: HTTP on port 80, echo on port 7.
 struct Site {
@@ -240,4 +240,46 @@ fn every_connection_is_forgotten_when_its_time_is_over() {
             assert_eq!((server.active_connections, server.inactive_connections), (0, 0));
         }
     }
+}
+
+/// A server that takes requests and never answers.
+struct Silent;
+
+impl Dialogue for Silent {
+    fn hear(&mut self, _: &[u8]) {}
+
+    fn speak(&mut self, _: &mut [u8]) -> usize {
+        0
+    }
+
+    fn has_said_all(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn at_the_end_of_a_drain_silent_connections_are_reset_at_once() {
+    let mut site = Site::new(1);
+    let service = ServiceKey::address(Protocol::Tcp, virtual_at(81)[0]);
+    site.sim.apply(&Command::AddService(service, ServiceConfig::new("rr"))).unwrap();
+    let server = ServerConfig::nat(SocketAddr::new(real_addresses(1)[0], 81));
+    site.sim.apply(&Command::AddServer(service, server.clone())).unwrap();
+    site.sim.serve(site.servers[0], 81, || Box::new(Silent));
+    for _ in 0..10 {
+        site.converse(Conversation::http(virtual_at(81)[0]));
+    }
+    site.sim.run_for(Duration::from_secs(10)).unwrap();
+    let deadline = Duration::from_secs(5);
+    let drain = Command::Drain { service, server: server.key, deadline, then: AfterDrain::Reset };
+    site.sim.apply(&drain).unwrap();
+    site.sim.run_until_idle().unwrap();
+    for report in site.sim.reports() {
+        let after = report.ended.map(|at| at.duration_since(Instant::from_secs(15)));
+        assert_eq!(report.outcome, Outcome::Reset, "{report:?}");
+        assert!(after.is_some_and(|after| after < Duration::from_millis(100)), "{report:?}");
+    }
+    // The server has forgotten them, too.
+    site.sim.run_for(Duration::from_secs(20)).unwrap();
+    let now = site.sim.now();
+    assert_eq!(site.sim.director().connection_count(now), 0);
 }

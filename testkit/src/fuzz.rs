@@ -310,7 +310,6 @@ impl Script<'_> {
                     schedule_icmp: choice & 32 != 0,
                     nat_icmp_send: choice & 64 != 0,
                     cache_bypass: choice & 128 != 0,
-                    conntrack: !choice.is_multiple_of(3),
                     ..Settings::default()
                 })
             }

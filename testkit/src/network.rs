@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -177,6 +177,9 @@ impl<T: Send + 'static> Party<T> {
 fn enter() -> Result<File, Failure> {
     netns::enter_new_network_namespace()?;
     netdev::set_up("lo")?;
+    // Link-local addresses are there at once: a kernel that forwards asks for neighbours from them (ip-sysctl). Without
+    // IPv6 there is no such setting.
+    let _ = fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
     Ok(File::open("/proc/thread-self/ns/net")?)
 }
 

@@ -66,7 +66,7 @@ pub struct Packet {
 
 #[derive(Clone, Debug)]
 enum Transport {
-    Tcp { flags: u8, sequence: u32, acknowledgment: u32, window: u16, options: Vec<u8> },
+    Tcp { flags: u8, sequence: u32, acknowledgment: u32, urgent: u16, window: u16, options: Vec<u8> },
     Udp,
     Sctp { tag: u32 },
     Icmp { icmp_type: u8, code: u8, rest: u32 },
@@ -83,7 +83,8 @@ enum Checksum {
 
 /// A TCP segment without flags: sequence number 1000, window 8192.
 pub fn tcp(source: impl End, destination: impl End) -> Packet {
-    let transport = Transport::Tcp { flags: 0, sequence: 1000, acknowledgment: 0, window: 8192, options: vec![] };
+    let (sequence, window, options) = (1000, 8192, vec![]);
+    let transport = Transport::Tcp { flags: 0, sequence, acknowledgment: 0, urgent: 0, window, options };
     Packet::new(source.end(), destination.end(), transport)
 }
 
@@ -164,6 +165,15 @@ impl Packet {
             (*sequence, *acknowledgment) = (seq, ack);
         }
         self
+    }
+
+    /// TCP: sets URG, and where the urgent data ends.
+    #[must_use]
+    pub fn urgent(mut self, pointer: u16) -> Self {
+        if let Transport::Tcp { urgent, .. } = &mut self.transport {
+            *urgent = pointer;
+        }
+        self.flags(0x20)
     }
 
     /// TCP: options, padded with end-of-list to a multiple of four bytes.
@@ -470,9 +480,10 @@ impl Packet {
     fn transport_header(&self) -> Vec<u8> {
         let (source, destination) = (self.source.port(), self.destination.port());
         match &self.transport {
-            Transport::Tcp { flags, sequence, acknowledgment, window, options } => {
+            Transport::Tcp { flags, sequence, acknowledgment, urgent, window, options } => {
                 let mut header = TcpHeader::new(source, destination, *sequence, *window);
                 header.acknowledgment_number = *acknowledgment;
+                header.urgent_pointer = *urgent;
                 header.set_options_raw(options).expect("at most 40 bytes of options");
                 let mut bytes = header.to_bytes().to_vec();
                 bytes[13] = *flags;

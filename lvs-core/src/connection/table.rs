@@ -198,7 +198,12 @@ impl ConnectionTable {
             return Some(TableFull::Capacity);
         }
         let hash = self.hash_request(connection.protocol, connection.client);
-        self.has_too_many(hash, now, connection).then_some(TableFull::ClientEndpoint)
+        self.has_too_many(hash, now, (connection.protocol, connection.client)).then_some(TableFull::ClientEndpoint)
+    }
+
+    /// Whether a client endpoint has as many live connections as it may have.
+    pub(crate) fn is_full_for(&self, now: Instant, protocol: Protocol, client: Endpoint) -> bool {
+        self.has_too_many(self.hash_request(protocol, client), now, (protocol, client))
     }
 
     /// Removes a connection; `None` if it is gone.
@@ -214,7 +219,8 @@ impl ConnectionTable {
     }
 
     /// Fills in the client's port, now that it is known (FTP passive data), and files the connection anew.
-    /// Returns whether it is still there.
+    /// Returns whether it is still there. That the client endpoint may have one more is for the caller to see to
+    /// ([`ConnectionTable::is_full_for`]).
     pub(crate) fn set_client_port(&mut self, id: ConnectionId, port: u16) -> bool {
         let Some(connection) = self.store.get_mut(id.0) else { return false };
         self.no_client_port_count -= u32::from(connection.no_client_port);
@@ -333,10 +339,10 @@ impl ConnectionTable {
         None
     }
 
-    fn has_too_many(&self, hash: u64, now: Instant, new: &Connection) -> bool {
+    fn has_too_many(&self, hash: u64, now: Instant, (protocol, client): (Protocol, Endpoint)) -> bool {
         let live_of_client = self.index.with_hash(hash).filter(|&node| node == by_client(node / 2)).filter(|&node| {
             self.store.at(node / 2).is_some_and(|(_, connection)| {
-                connection.protocol == new.protocol && connection.client == new.client && connection.deadline > now
+                connection.protocol == protocol && connection.client == client && connection.deadline > now
             })
         });
         let max = self.per_client_endpoint_max as usize;

@@ -293,10 +293,10 @@ impl Director {
     }
 
     /// Forgets what has waited in the trash long enough, and tells of it.
-    pub(super) fn sweep_trash(&mut self, now: Instant) {
+    pub(super) fn sweep_trash(&mut self, now: Instant, budget: &mut u32) {
         let services = &self.services;
         // A scheduler only ever knew the servers of its own service.
-        let forgotten = self.servers.sweep_trash(now, |key, id| {
+        let forgotten = self.servers.sweep_trash(now, budget, |key, id| {
             let service = services.index_of(key).and_then(|index| services.get(index));
             service.is_some_and(|service| service.scheduler.remembers(id))
         });

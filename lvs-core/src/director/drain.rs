@@ -1,6 +1,6 @@
 //! Drains: a server gets nothing new, its connections get a deadline, and what remains then is closed.
 //! Closing is answering: the next segment of either side is turned into RSTs for both (`closing.rs`), with numbers read
-//! from that very segment. So nothing need be remembered of any connection, and an idle one hears of it when it speaks.
+//! from that very segment. So nothing need be remembered of any connection, and a silent one is made to speak (`probe.rs`).
 
 use core::time::Duration;
 
@@ -50,8 +50,13 @@ impl Director {
     }
 
     /// The drain's time is over.
-    pub(super) fn end_drain(&mut self, id: ServerId) {
-        self.tell_drained(id, self.connections_of(id));
+    pub(super) fn end_drain(&mut self, now: Instant, id: ServerId) {
+        let remaining = self.connections_of(id);
+        self.tell_drained(id, remaining);
+        let drain = self.servers.get(id).and_then(|record| record.drain);
+        if remaining > 0 && drain.is_some_and(|drain| drain.then == AfterDrain::Reset) {
+            self.start_probing(now);
+        }
     }
 
     fn tell_drained(&mut self, id: ServerId, remaining: u32) {

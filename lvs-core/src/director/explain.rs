@@ -244,9 +244,6 @@ impl Director {
             let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
             trial.steps.push(Step::Helped { expected, said });
         }
-        if let Some(reason) = help.refused {
-            return Verdict::Drop(reason);
-        }
         let verdict = self.try_send(trial, headers, end);
         if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
             help.write(&mut trial.packet, headers);

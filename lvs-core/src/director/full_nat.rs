@@ -10,15 +10,14 @@ use hashbrown::HashMap;
 
 use super::Director;
 use super::look::{FirstPacket, FlowEnd};
-use crate::connection::tcp::TcpState;
-use crate::connection::{Connection, ConnectionId, State};
+use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
 use crate::error::ControlError;
 use crate::event::Event;
 use crate::flow::{Endpoint, Protocol};
 use crate::forward::full_nat;
 use crate::forward::full_nat::client_address::preamble;
-use crate::forward::full_nat::sequence::{Translation, initial_sequence_number};
+use crate::forward::full_nat::sequence::{SegmentNumbers, Translation, initial_sequence_number};
 use crate::local_address::{LOCAL_ADDRESSES_MAX, LocalAddressPool, LocalPorts, LocalPortsView};
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::rng::Seed;
@@ -27,6 +26,7 @@ use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
 use crate::wire::parse::Headers;
+use crate::wire::stream;
 
 /// What a director keeps for FullNAT.
 #[derive(Debug)]
@@ -282,31 +282,31 @@ impl Director {
         if connection.protocol == Protocol::Udp && direction == Direction::Request {
             return before.after_client_datagram();
         }
-        let (Some(flags), Some(header)) = (headers.tcp_flags(bytes), headers.transport_header::<12>(bytes)) else {
-            return before;
-        };
         if connection.protocol != Protocol::Tcp || headers.protocol != Protocol::Tcp.number() {
             return before;
         }
-        let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3] = *header;
-        let sequence = u32::from_be_bytes([s0, s1, s2, s3]);
-        let acknowledgment = u32::from_be_bytes([a0, a1, a2, a3]);
-        match direction {
-            Direction::Request if flags.syn() && !flags.ack() => {
+        let (Some(flags), Some(segment)) = (headers.tcp_flags(bytes), segment_numbers(bytes, headers)) else {
+            return before;
+        };
+        match (direction, segment.acknowledgment) {
+            (Direction::Request, _) if flags.syn() && !flags.ack() => {
                 let local = connection.local.unwrap_or(connection.client);
                 let isn = initial_sequence_number(self.full_nat.isn_key, now, local, connection.real);
-                before.after_client_syn(sequence, is_opening(connection.state), isn)
+                before.after_client_syn(segment.sequence, connection.state.is_half_open(), isn)
             }
-            Direction::Request => before,
-            Direction::Reply => {
-                let after = if flags.syn() && flags.ack() { before.after_server_syn(sequence) } else { before };
-                if flags.ack() { after.after_server_ack(acknowledgment) } else { after }
+            (Direction::Reply, Some(acknowledgment)) if flags.syn() => {
+                before.after_server_syn(segment.sequence, acknowledgment)
             }
+            (Direction::Reply, _) if !flags.syn() => before.after_server_segment(&segment),
+            _ => before,
         }
     }
 }
 
-/// Whether a SYN in this state may open the connection anew.
-fn is_opening(state: State) -> bool {
-    matches!(state, State::Tcp(TcpState::None | TcpState::SynRecv | TcpState::TimeWait | TcpState::Close))
+/// What a segment's header says; `None` if it is cut off.
+fn segment_numbers(bytes: &[u8], headers: &Headers) -> Option<SegmentNumbers> {
+    let (sequence, acknowledgment) = stream::numbers(bytes, headers)?;
+    let len = stream::payload(bytes, headers)?.len() as u32;
+    let fin = headers.tcp_flags(bytes)?.fin();
+    Some(SegmentNumbers { sequence, acknowledgment, len, fin })
 }

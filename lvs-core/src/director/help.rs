@@ -30,8 +30,6 @@ pub(super) struct Help {
     pub expected: Option<Connection>,
     /// Which bytes of the packet are replaced by what.
     pub edit: Option<(Range<usize>, Vec<u8>)>,
-    /// The segment must not go on, whatever else happens: `conntrack` is off.
-    pub refused: Option<DropReason>,
     /// The two sides count differently, and the segment is renumbered.
     is_renumbered: bool,
     direction: Direction,
@@ -72,14 +70,9 @@ impl Director {
                 return Verdict::Drop(reason);
             }
         };
-        let verdict = match help.refused {
-            Some(reason) => Verdict::Drop(reason),
-            None => self.send(packet, headers, end),
-        };
+        let verdict = self.send(packet, headers, end);
         if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
             help.write(packet, headers);
-            self.keep_help(now, id, help, packet.mark);
-        } else if help.refused.is_some() {
             self.keep_help(now, id, help, packet.mark);
         }
         verdict
@@ -129,7 +122,7 @@ impl Director {
                 help.edit(edit, payload, sequence, end, packet, headers)?;
             }
         }
-        help.count_on(self.config.settings.conntrack);
+        help.is_renumbered = !help.counts.agree();
         Ok(help)
     }
 
@@ -204,7 +197,7 @@ impl Director {
         headers: &Headers,
     ) {
         let counts = self.helped.get(id).map(|helped| helped.counts).filter(|counts| !counts.agree());
-        if let Some(counts) = counts.filter(|_| self.config.settings.conntrack) {
+        if let Some(counts) = counts {
             renumber(&counts, direction, packet, headers);
         }
     }
@@ -213,7 +206,7 @@ impl Director {
 impl Help {
     fn nothing(helped: &Helped, direction: Direction) -> Self {
         let Helped { notes, counts, changed, .. } = helped.clone();
-        Self { expected: None, edit: None, refused: None, is_renumbered: false, direction, notes, counts, changed }
+        Self { expected: None, edit: None, is_renumbered: false, direction, notes, counts, changed }
     }
 
     /// Prepares a change of the payload: it must fit the packet's buffer and the way out.
@@ -243,17 +236,6 @@ impl Help {
         self.counts.note(self.direction, sequence, (text.len() as u32).wrapping_sub(range.len() as u32));
         self.edit = Some((range, text));
         Ok(())
-    }
-
-    /// Keeps both sides' counts in step. Linux leaves that to connection tracking: with `conntrack` off, requests vanish
-    /// once a length has changed (recorded: `ftp_noconntrack`).
-    fn count_on(&mut self, has_conntrack: bool) {
-        match self.direction {
-            _ if self.counts.agree() => {}
-            _ if has_conntrack => self.is_renumbered = true,
-            Direction::Request => self.refused = Some(DropReason::HelperFailed),
-            Direction::Reply => {}
-        }
     }
 
     /// Changes the packet, whose addresses have been translated since it was read.

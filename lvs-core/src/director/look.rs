@@ -170,6 +170,9 @@ impl Director {
         let connection = self.connections.get(id).expect("it was just found");
         let fate = self.fate(now, connection, packet.bytes(), headers);
         let any_segment = match fate {
+            Fate::Continue if self.refuses_client_port(now, connection, packet.bytes(), headers) => {
+                return Look::of(Outcome::Drop(DropReason::ClientEndpointFull));
+            }
             Fate::Continue => return Look::of(Outcome::Request(id)),
             Fate::Drop(reason) => return Look::of(Outcome::Drop(reason)),
             Fate::Close => return Look::of(Outcome::Close(id, Direction::Request)),
@@ -179,6 +182,13 @@ impl Director {
         };
         let given_up = (connection.children == 0).then_some(id);
         Look { outcome: self.look_first(packet, headers, any_segment), given_up, is_rescheduled: true }
+    }
+
+    /// Whether an expected connection would get a client endpoint with this packet that has too many already.
+    fn refuses_client_port(&self, now: Instant, connection: &Connection, bytes: &[u8], headers: &Headers) -> bool {
+        let port = headers.ports(bytes).filter(|_| connection.no_client_port).map(|(port, _)| port);
+        let client = port.map(|port| Endpoint::new(connection.client.address, port));
+        client.is_some_and(|client| self.connections.is_full_for(now, connection.protocol, client))
     }
 
     fn look_reply(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {

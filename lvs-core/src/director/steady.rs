@@ -274,7 +274,7 @@ fn both_ends<A: Address>(
             Some(match direction {
                 Direction::Request if translation.may_insert(acknowledgment) => return None,
                 Direction::Request => (0, translation.to_server(sequence, false)),
-                Direction::Reply if translation.after_server_ack(acknowledgment) != translation => return None,
+                Direction::Reply if translation.follows_server() => return None,
                 Direction::Reply => (1, translation.to_client(acknowledgment)),
             })
         }

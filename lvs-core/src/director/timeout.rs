@@ -31,6 +31,16 @@ pub(super) struct Sweep {
     template: u32,
 }
 
+/// Ticks of the estimator under way: which places of the tables are still to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Estimation {
+    /// When the next part of it is due.
+    pub due: Instant,
+    ticks: u32,
+    service: u32,
+    server: u32,
+}
+
 impl Director {
     pub(super) fn next_due(&self) -> Option<Instant> {
         [
@@ -41,7 +51,9 @@ impl Director {
             self.defence_due(),
             self.server_timers.next_due(),
             self.estimator_due.filter(|_| self.config.settings.run_estimation),
+            self.estimation.map(|estimation| estimation.due),
             self.sweep.map(|sweep| sweep.due),
+            self.probing.map(|probing| probing.due),
         ]
         .into_iter()
         .flatten()
@@ -51,14 +63,15 @@ impl Director {
     /// Does what is due, within [`TIMEOUT_WORK_MAX`] units of work; returns how many it took.
     pub(super) fn do_due(&mut self, now: Instant) -> u32 {
         let mut budget = TIMEOUT_WORK_MAX;
-        self.estimate(now);
+        self.estimate(now, &mut budget);
         self.defend(now, &mut budget);
         self.sweep_deleted(now, &mut budget);
         self.expire(now, &mut budget);
         self.serve_timers(now, &mut budget);
+        self.probe_some(now, &mut budget);
         self.expire_fragments(now, &mut budget);
         if self.servers.trash_due().is_some_and(|due| due <= now) {
-            self.sweep_trash(now);
+            self.sweep_trash(now, &mut budget);
         }
         TIMEOUT_WORK_MAX - budget
     }
@@ -70,7 +83,7 @@ impl Director {
             *budget -= 1;
             match timer {
                 ServerTimer::Ramp => self.step_ramp(now, id),
-                ServerTimer::Drain => self.end_drain(id),
+                ServerTimer::Drain => self.end_drain(now, id),
             }
         }
     }
@@ -193,9 +206,33 @@ impl Director {
         server.and_then(|id| self.servers.get(id)).is_some_and(|record| !record.is_listed())
     }
 
-    /// The 2-second estimator: samples every counter and moves the rates.
-    fn estimate(&mut self, now: Instant) {
-        let Some(due) = self.estimator_due.filter(|due| *due <= now) else { return };
+    /// The 2-second estimator: samples every counter and moves the rates. With more services and servers than one call
+    /// may look at, it goes on in the next.
+    fn estimate(&mut self, now: Instant, budget: &mut u32) {
+        let Some(mut estimation) = self.estimation.take().or_else(|| self.begin_estimation(now)) else { return };
+        let Estimation { ticks, service, server, .. } = &mut estimation;
+        while *budget > 0 && *service < self.services.places() {
+            if let Some(service) = self.services.get_mut(*service) {
+                (0..*ticks).for_each(|_| service.meter.tick());
+                *budget = budget.saturating_sub(*ticks);
+            }
+            *service += 1;
+        }
+        while *budget > 0 && *server < self.servers.places() {
+            // Deleted servers are not sampled.
+            if let Some(record) = self.servers.at_mut(*server).filter(|record| record.is_listed()) {
+                (0..*ticks).for_each(|_| record.meter.tick());
+                *budget = budget.saturating_sub(*ticks);
+            }
+            *server += 1;
+        }
+        let is_done = *service >= self.services.places() && *server >= self.servers.places();
+        self.estimation = (!is_done).then_some(Estimation { due: now, ..estimation });
+    }
+
+    /// The ticks that are due, if any.
+    fn begin_estimation(&mut self, now: Instant) -> Option<Estimation> {
+        let due = self.estimator_due.filter(|due| *due <= now)?;
         let missed = now.duration_since(due).as_nanos() / ESTIMATOR_PERIOD.as_nanos() + 1;
         let ticks = u32::try_from(missed).unwrap_or(u32::MAX).min(ESTIMATOR_TICKS_MAX);
         let next = if missed <= u128::from(ESTIMATOR_TICKS_MAX) {
@@ -206,14 +243,10 @@ impl Director {
         // At the end of time there is no next tick.
         self.estimator_due = Some(next).filter(|next| *next > now);
         if !self.config.settings.run_estimation {
-            return;
+            return None;
         }
-        for _ in 0..ticks {
-            self.totals.tick();
-            self.services.iter_mut().for_each(|service| service.meter.tick());
-            // Deleted servers are not sampled.
-            self.servers.iter_mut().filter(|record| record.is_listed()).for_each(|record| record.meter.tick());
-        }
+        (0..ticks).for_each(|_| self.totals.tick());
+        Some(Estimation { due: now, ticks, service: 0, server: 0 })
     }
 
     /// The estimator runs from the director's first service on.

@@ -99,8 +99,10 @@ fn check(
     let mtu = usize::from(path.mtu).saturating_add_signed(growth.saturating_neg());
     let path = Path { mtu: u16::try_from(mtu).unwrap_or(u16::MAX), ..*path };
     check_way_out(packet, headers, direction, &path)?;
-    // What becomes IPv6 cannot be cut on its way any more, whatever its DF says (RFC 7915 §4).
-    let becomes_ipv6 = path.header_growth(headers) > 0;
+    // What becomes IPv6 cannot be cut on its way any more, whatever its DF says (RFC 7915 §4). Errors are cut by us, to
+    // what every IPv6 link takes; of fragments, whoever sends them makes more.
+    let is_cut = headers.protocol == icmp::ICMP || headers.fragment.is_some();
+    let becomes_ipv6 = path.header_growth(headers) > 0 && !is_cut;
     if becomes_ipv6 && segment_len(packet, headers) > mtu {
         let error = IcmpError::TooBig { mtu: u32::from(path.mtu) };
         return Err(answer(packet, headers, error, &path, DropReason::TooBig));

@@ -143,6 +143,8 @@ pub(crate) struct ServerTable {
     trash: Vec<ServerId>,
     /// When the trash is looked through next; `None` while it is empty.
     trash_due: Option<Instant>,
+    /// How many of them this look has already come to.
+    trash_seen: usize,
     nat_servers: HashMap<Endpoint, NatServers, RandomState>,
     /// Where tunnels lead to, with how many listed servers are there.
     tunnel_ends: HashMap<TunnelEnd, u32, RandomState>,
@@ -161,6 +163,7 @@ impl ServerTable {
             free: Vec::new(),
             trash: Vec::new(),
             trash_due: None,
+            trash_seen: 0,
             nat_servers: HashMap::with_hasher(state()),
             tunnel_ends: HashMap::with_hasher(state()),
             addresses: HashMap::with_hasher(state()),
@@ -203,8 +206,14 @@ impl ServerTable {
         self.slots.get_mut(id.0 as usize)?.as_mut()
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ServerRecord> {
-        self.slots.iter_mut().flatten()
+    /// Places there are, empty ones included.
+    pub fn places(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The server at a place.
+    pub fn at_mut(&mut self, place: u32) -> Option<&mut ServerRecord> {
+        self.get_mut(ServerId(place))
     }
 
     /// Replaces a listed server's configuration.
@@ -248,7 +257,10 @@ impl ServerTable {
         index: ServiceIndex,
     ) -> Option<RealServer> {
         let mut record = self.slots.get_mut(id.0 as usize)?.take()?;
-        self.trash.retain(|buried| *buried != id);
+        if let Some(at) = self.trash.iter().position(|buried| *buried == id) {
+            self.trash.remove(at);
+            self.trash_seen -= usize::from(at < self.trash_seen);
+        }
         if self.trash.is_empty() {
             self.trash_due = None;
         }
@@ -270,38 +282,50 @@ impl ServerTable {
     }
 
     /// Looks through the trash (every 60 s): servers nobody refers to become idle, and those idle for 120 s are
-    /// forgotten. `is_remembered` tells whether a service's scheduler still holds
-    /// the id. Returns the forgotten ones.
+    /// forgotten. `is_remembered` tells whether a service's scheduler still holds the id. Stops when the budget is used up,
+    /// and goes on from there when it is called again, which is due at once. Returns the forgotten ones.
     pub fn sweep_trash(
         &mut self,
         now: Instant,
+        budget: &mut u32,
         is_remembered: impl Fn(&ServiceKey, ServerId) -> bool,
     ) -> Vec<ServerRecord> {
         let mut forgotten = Vec::new();
-        let trash = core::mem::take(&mut self.trash);
-        for id in trash {
-            let Some(record) = self.get_mut(id) else { continue };
-            let Place::Trash { counts, idle_since } = &mut record.place else { continue };
-            let is_used =
-                counts.total_connections > 0 || counts.persistent_connections > 0 || is_remembered(&record.service, id);
-            let keep = match (is_used, *idle_since) {
-                (true, _) => true,
-                (false, None) => {
-                    *idle_since = Some(now);
-                    true
-                }
-                (false, Some(since)) => now.duration_since(since) < TRASH_IDLE,
-            };
-            if keep {
-                self.trash.push(id);
+        let (start, end) = (self.trash_seen, self.trash.len().min(self.trash_seen + *budget as usize));
+        *budget -= (end - start) as u32;
+        let mut kept = start;
+        for at in start..end {
+            let id = self.trash[at];
+            if !self.is_to_be_forgotten(now, id, &is_remembered) {
+                self.trash[kept] = id;
+                kept += 1;
             } else if let Some(record) = self.slots[id.0 as usize].take() {
                 self.free.push(id.0);
                 self.leave_address(record.config.key.address);
                 forgotten.push(record);
             }
         }
-        self.trash_due = if self.trash.is_empty() { None } else { Some(now + TRASH_PERIOD) };
+        self.trash.drain(kept..end);
+        self.trash_seen = kept;
+        if self.trash_seen == self.trash.len() {
+            self.trash_seen = 0;
+            self.trash_due = if self.trash.is_empty() { None } else { Some(now + TRASH_PERIOD) };
+        }
         forgotten
+    }
+
+    /// Whether a deleted server has been idle long enough; notes since when it is.
+    fn is_to_be_forgotten(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        is_remembered: &impl Fn(&ServiceKey, ServerId) -> bool,
+    ) -> bool {
+        let Some(record) = self.get_mut(id) else { return true };
+        let Place::Trash { counts, idle_since } = &mut record.place else { return true };
+        let is_used =
+            counts.total_connections > 0 || counts.persistent_connections > 0 || is_remembered(&record.service, id);
+        !is_used && now.duration_since(*idle_since.get_or_insert(now)) >= TRASH_IDLE
     }
 
     /// Whether some service has a NAT server at this endpoint (for a fwmark service the protocol does not matter).

@@ -56,6 +56,18 @@ impl Counters {
         self.out_bytes += bytes;
     }
 
+    /// Both together: of two directors that share a service.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.wrapping_add(other.connections),
+            in_packets: self.in_packets.wrapping_add(other.in_packets),
+            out_packets: self.out_packets.wrapping_add(other.out_packets),
+            in_bytes: self.in_bytes.wrapping_add(other.in_bytes),
+            out_bytes: self.out_bytes.wrapping_add(other.out_bytes),
+        }
+    }
+
     fn less(self, base: Self) -> Self {
         Self {
             connections: self.connections.wrapping_sub(base.connections),

@@ -145,8 +145,9 @@ impl ServiceTable {
         self.slots.iter().flatten()
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Service> {
-        self.slots.iter_mut().flatten()
+    /// Places there are, empty ones included: every index is below.
+    pub fn places(&self) -> u32 {
+        self.slots.len() as u32
     }
 
     /// Every index in use, in the order Linux flushes: address services first, then fwmark services.

@@ -1,26 +1,29 @@
 //! From IPv6 to IPv4 and back in the packet's own buffer (NAT64): the header is replaced, ports and checksums follow.
-//! Done for whole TCP, UDP and SCTP packets directly behind their IP header, and for ICMP errors that quote one.
+//! Done for TCP, UDP and SCTP packets directly behind their IP header, for their fragments, and for ICMP errors that
+//! quote one.
 //! RFC 7915, with addresses from a connection instead of an embedding.
 
 use core::net::IpAddr;
 
 use crate::packet::{ChecksumOffload, GsoKind, Offload, PacketBuf};
 use crate::wire::icmp::{self, ICMP, ICMPV6, Related, write_message_checksum};
-use crate::wire::parse::Headers;
+use crate::wire::parse::{FragmentPart, Headers};
 use crate::wire::rewrite::{Rewrite, Transport};
-use crate::wire::{ipv4, ipv6, read_u16, write_u16};
+use crate::wire::{ipv4, ipv6, read_u16, udp, write_u16};
 use crate::{AddressFamily, DropReason, Endpoint, Protocol};
 
 /// Longest ICMPv6 error (RFC 4443 §2.4(c)).
 const ICMPV6_LEN_MAX: usize = 1280;
 
 /// Gives the packet a header of the other family with these ends. IPv4 options are lost (RFC 7915 §4.1). Traffic class
-/// and hop limit stay; towards IPv4 the identification is 0 and DF is set; there is no flow label. Returns the offset of
-/// the transport header.
+/// and hop limit stay; towards IPv4 the identification is 0 and DF is set; there is no flow label. A fragment stays one:
+/// towards IPv6 it has a fragment header, eight bytes more, and towards IPv4 the lower half of its identification and no
+/// DF. Returns the offset of the transport header, or of what is there in its place.
 ///
 /// # Errors
-/// The packet is unchanged. [`DropReason::NotForwardable`]: a fragment, IPv6 extension headers, a source route, another
-/// protocol, or ends of different families. [`DropReason::NoHeadroom`]; and those of [`crate::wire::rewrite::rewrite`].
+/// The packet is unchanged. [`DropReason::NotForwardable`]: other IPv6 extension headers, a source route, another protocol,
+/// ends of different families, or the first fragment of an IPv4 datagram without UDP checksum, which IPv6 asks for
+/// (RFC 7915 §4.5). [`DropReason::TooBig`]: a super-packet longer than IPv4's. [`DropReason::NoHeadroom`]; and those of [`crate::wire::rewrite::rewrite`].
 pub(crate) fn translate(
     packet: &mut PacketBuf<'_>,
     headers: &Headers,
@@ -32,9 +35,16 @@ pub(crate) fn translate(
         return Err(DropReason::NotForwardable);
     }
     let change = Rewrite { source: Some(source), destination: Some(destination) };
+    let new_family = AddressFamily::of(destination.address);
+    if new_family == AddressFamily::Ipv6 && lacks_checksum(bytes, headers) {
+        return Err(DropReason::NotForwardable);
+    }
     let transport = Transport::check(bytes, headers, &change, packet.offload.checksum)?;
     let payload_len = bytes.len() - headers.transport;
-    let header_len = header_len(AddressFamily::of(destination.address));
+    let header_len = header_len(new_family) + fragment_header_len(new_family, headers.fragment);
+    if new_family == AddressFamily::Ipv4 && header_len + payload_len > usize::from(u16::MAX) {
+        return Err(DropReason::TooBig);
+    }
     replace_front(packet, headers.transport, header_len, headers.packet_len)?;
 
     // The old header is gone as far as the new one is shorter; its fields are in `headers`.
@@ -45,6 +55,7 @@ pub(crate) fn translate(
         hop_limit: headers.hop_limit,
         protocol: headers.protocol,
         payload_len: payload_len as u16,
+        fragment: headers.fragment,
     };
     write_header(bytes, source.address, destination.address, &fields)?;
     if transport.computes_crc() {
@@ -86,6 +97,7 @@ pub(crate) fn translate_error(
     let inner = related.quoted;
     let message = new_message(headers.family, related).ok_or(DropReason::NotForwardable)?;
     let is_translatable = is_plain(headers)
+        && headers.fragment.is_none()
         && inner.fragment.is_none()
         && (inner.family == AddressFamily::Ipv4 || inner.transport == related.quoted_start + ipv6::HEADER_LEN)
         && Protocol::from_number(inner.protocol).is_some();
@@ -113,6 +125,7 @@ pub(crate) fn translate_error(
         hop_limit: headers.hop_limit,
         protocol: if new_family == AddressFamily::Ipv4 { ICMP } else { ICMPV6 },
         payload_len: message_len as u16,
+        fragment: None,
     };
     write_header(bytes, outer.0, outer.1, &fields)?;
     let inner_fields = Fields {
@@ -120,6 +133,7 @@ pub(crate) fn translate_error(
         hop_limit: inner.hop_limit,
         protocol: inner.protocol,
         payload_len,
+        fragment: None,
     };
     let quoted_start = header_len + icmp::HEADER_LEN;
     write_header(&mut bytes[quoted_start..], quoted.0.address, quoted.1.address, &inner_fields)?;
@@ -138,15 +152,16 @@ struct Fields {
     hop_limit: u8,
     protocol: u8,
     payload_len: u16,
+    fragment: Option<FragmentPart>,
 }
 
 fn write_header(bytes: &mut [u8], source: IpAddr, destination: IpAddr, fields: &Fields) -> Result<(), DropReason> {
-    let Fields { traffic_class, hop_limit, protocol, payload_len } = *fields;
+    let Fields { traffic_class, hop_limit, protocol, payload_len, fragment } = *fields;
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let total_len = payload_len.saturating_add(ipv4::HEADER_LEN as u16);
             // RFC 7915 §5.1 lets short packets be fragmented later; with DF and no identification none ever is.
-            let (identification, dont_fragment) = (0, true);
+            let (identification, dont_fragment) = fragment.map_or((0, true), |part| (part.id as u16, false));
             let header = ipv4::Header {
                 traffic_class,
                 total_len,
@@ -158,11 +173,22 @@ fn write_header(bytes: &mut [u8], source: IpAddr, destination: IpAddr, fields: &
                 destination,
             };
             ipv4::write_header(bytes.first_chunk_mut().ok_or(DropReason::NotForwardable)?, &header);
+            if let Some(part) = fragment {
+                write_u16(bytes, 6, (part.offset / 8) | (u16::from(part.more) << 13));
+                ipv4::recompute_checksum(bytes, ipv4::HEADER_LEN);
+            }
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let next_header = protocol;
+            let next_header = if fragment.is_some() { ipv6::FRAGMENT } else { protocol };
+            let payload_len = payload_len.saturating_add(fragment_header_len(AddressFamily::Ipv6, fragment) as u16);
             let header = ipv6::Header { traffic_class, payload_len, next_header, hop_limit, source, destination };
             ipv6::write_header(bytes.first_chunk_mut().ok_or(DropReason::NotForwardable)?, &header);
+            if let Some(part) = fragment {
+                let [a, b] = (part.offset | u16::from(part.more)).to_be_bytes();
+                let [c, d, e, f] = part.id.to_be_bytes();
+                let place = bytes.get_mut(ipv6::HEADER_LEN..).and_then(|rest| rest.first_chunk_mut());
+                *place.ok_or(DropReason::NotForwardable)? = [protocol, 0, a, b, c, d, e, f];
+            }
         }
         _ => return Err(DropReason::NotForwardable),
     }
@@ -183,10 +209,25 @@ fn replace_front(packet: &mut PacketBuf<'_>, old_len: usize, new_len: usize, end
     Ok(())
 }
 
-/// Nothing between IP and transport header but IPv4 options, and whole.
+/// Nothing between IP and transport header but IPv4 options, or the IPv6 fragment header.
 fn is_plain(headers: &Headers) -> bool {
-    let has_extensions = headers.family == AddressFamily::Ipv6 && headers.transport != ipv6::HEADER_LEN;
-    headers.fragment.is_none() && !headers.source_route && !has_extensions
+    let plain_len = ipv6::HEADER_LEN + fragment_header_len(headers.family, headers.fragment);
+    let has_extensions = headers.family == AddressFamily::Ipv6 && headers.transport != plain_len;
+    !headers.source_route && !has_extensions
+}
+
+/// The first fragment of a datagram that has no UDP checksum, nor could be given one.
+fn lacks_checksum(bytes: &[u8], headers: &Headers) -> bool {
+    headers.is_fragment_head()
+        && headers.protocol == Protocol::Udp.number()
+        && read_u16(bytes, headers.transport + udp::CHECKSUM) == Some(0)
+}
+
+const fn fragment_header_len(family: AddressFamily, fragment: Option<FragmentPart>) -> usize {
+    match (family, fragment) {
+        (AddressFamily::Ipv6, Some(_)) => ipv6::FRAGMENT_HEADER_LEN,
+        _ => 0,
+    }
 }
 
 const fn header_len(family: AddressFamily) -> usize {

@@ -1,4 +1,5 @@
-//! TCP resets (RFC 9293 §3.5.2), made of a segment in its own buffer: the answer to it, or in its place.
+//! TCP resets (RFC 9293 §3.5.2), made of a segment in its own buffer: the answer to it, or in its place. And the probe
+//! that makes a silent peer send such a segment.
 //! Both carry exactly the sequence number their receiver expects next, as far as one segment tells, so that it need not
 //! ask back (RFC 5961 §3.2). Who is to be reset is not decided here.
 
@@ -48,6 +49,15 @@ pub fn replace(packet: &mut PacketBuf<'_>, headers: &Headers) -> Result<(), Drop
     let reset = Reset { sequence: segment.sequence, acknowledgment, flags: TcpFlags::RST | ack };
     write(packet, segment.source, segment.target, &reset);
     Ok(())
+}
+
+/// Longest of these packets: IPv6.
+pub(crate) const LEN_MAX: usize = ipv6::HEADER_LEN + HEADER_LEN;
+
+/// Writes an empty acknowledgment with `number` for both its numbers into a packet that is at least [`LEN_MAX`] long. A
+/// peer that did not expect it answers with its own numbers (RFC 9293 §3.10.7.4). Both endpoints are of one family.
+pub(crate) fn write_probe(packet: &mut PacketBuf<'_>, source: Endpoint, target: Endpoint, number: u32) {
+    write(packet, source, target, &Reset { sequence: number, acknowledgment: number, flags: TcpFlags::ACK });
 }
 
 /// What a reset needs to know of a segment.

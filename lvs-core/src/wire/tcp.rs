@@ -54,4 +54,9 @@ impl TcpFlags {
     pub const fn ack(self) -> bool {
         self.has(Self::ACK)
     }
+
+    /// Whether URG is set.
+    pub const fn urg(self) -> bool {
+        self.has(Self::URG)
+    }
 }

@@ -6,9 +6,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
-use lvs_core::tunnel::Accepts;
+use lvs_core::tunnel::{Accepts, EndCounters};
 use lvs_core::{Director, DirectorConfig, Seed};
-use lvs_io::{OnPass, Worker};
+use lvs_io::{MonotonicClock, OnPass, Worker};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, receive_nothing};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
@@ -38,22 +38,41 @@ pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result
         .map_err(|cause| Denied::new(format_args!("set the rp_filter of {name}"), cause))?;
     let options = AfPacketOptions { announces: false, ..AfPacketOptions::of_host(&end.device)? };
     let accepts = Accepts { ipip: true, gre: true, gue_port: end.gue_port };
-    let arm = AfPacketDevice::open(&end.device, &options)?.into_arm().with_tunnel_end(accepts, vips.to_vec());
+    let arm = AfPacketDevice::open(&end.device, &options)?.into_arm();
+    let clock = MonotonicClock::new();
+    let (arm, counters) = arm.with_counted_tunnel_end(accepts, vips.to_vec(), clock);
     let _silent =
         silence(end.gue_port).map_err(|cause| Denied::new("open raw sockets", cause).remedy("run as root"))?;
     let nobody = Director::new(DirectorConfig::default(), Seed::new(0));
     let mut worker = Worker::new(nobody, arm, None)
         .and_then(|worker| {
-            stop_on_signals(worker.handle())?;
-            Ok(worker.with_on_pass(OnPass::ToHost(to_host.into_arm().sink)))
+            stop_on_signals(vec![worker.handle()])?;
+            Ok(worker.with_clock(clock).with_on_pass(OnPass::ToHost(to_host.into_arm().sink)))
         })
         .map_err(|cause| Denied::new("end tunnels", cause))?;
     crate::print(done);
     done.clear();
     eprintln!("lvsd: ending tunnels on {} by {name}; Ctrl-C ends it and undoes everything", end.device);
     worker.run().map_err(|cause| Denied::new("go on", cause))?;
-    done.push_str(&format!("{} packets came through tunnels\n", worker.counters().passed));
+    done.push_str(&account(&counters.get()));
     Ok(())
+}
+
+/// What came, and what was lost.
+fn account(counters: &EndCounters) -> String {
+    let mut text = format!("{} packets came through tunnels\n", counters.taken_out);
+    for (count, what) in [
+        (counters.joined, "of them in parts"),
+        (counters.refused, "refused: malformed, a wrong checksum, or congestion that cannot be handed on"),
+        (counters.parts_full, "parts refused: too many wait for others"),
+        (counters.parts_overlapping, "parts refused: they overlap others"),
+        (counters.parts_timed_out, "parts given up: the others did not come in time"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("  {count} {what}\n"));
+        }
+    }
+    text
 }
 
 /// Sockets that receive nothing, for as long as they are held. The kernel sees the outer packets too; without a socket for

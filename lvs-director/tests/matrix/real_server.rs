@@ -154,7 +154,9 @@ impl Lvsd {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lvsd"));
+        // Another user may not be able to read the one cargo has built.
+        let lvsd = std::env::var_os("LVSD").unwrap_or_else(|| env!("CARGO_BIN_EXE_lvsd").into());
+        let mut command = Command::new(lvsd);
         command.arg("realserver").args(words).arg("--memory").arg(&self.memory);
         command
     }

@@ -15,6 +15,9 @@ use super::{ECHO_REPLY_V4, ECHO_REPLY_V6, TCP};
 /// Hop limit of everything the host makes (Linux `ip_default_ttl`).
 const HOP_LIMIT: u8 = 64;
 
+/// The two bits of the traffic class that are not DSCP.
+const ECN: u8 = 0x03;
+
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
@@ -49,7 +52,9 @@ pub(super) fn reset(packet: &mut PacketBuf<'_>, headers: &Headers) -> Option<()>
     packet.set_len(header_len + answer.len())?;
     packet.bytes_mut()[header_len..].copy_from_slice(&answer);
     // Nothing of the connection is kept, so no identification is spent: 0 and DF (RFC 6864 §4.1).
-    write_ip_header(packet, headers, TCP, IpExtras { identification: 0, dont_fragment: true })
+    // RFC 3168 §6.1.1: the answer to a segment is not ECN-capable just because the segment was.
+    let traffic_class = headers.traffic_class & !ECN;
+    write_ip_header(packet, headers, TCP, IpExtras { identification: 0, dont_fragment: true, traffic_class })
 }
 
 /// Turns an echo request into its reply (RFC 792, RFC 4443 §4.2). Options and extension headers are left out.
@@ -59,7 +64,8 @@ pub(super) fn echo_reply(packet: &mut PacketBuf<'_>, headers: &Headers, identifi
     let header_len = if is_ipv4 { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
     packet.shrink_front(headers.transport.checked_sub(header_len)?)?;
     let protocol = if is_ipv4 { ICMP } else { ICMPV6 };
-    write_ip_header(packet, headers, protocol, IpExtras { identification, dont_fragment: false })?;
+    let traffic_class = if is_ipv4 { headers.traffic_class } else { 0 };
+    write_ip_header(packet, headers, protocol, IpExtras { identification, dont_fragment: false, traffic_class })?;
     let message = &mut packet.bytes_mut()[header_len..];
     message[0] = if is_ipv4 { ECHO_REPLY_V4 } else { ECHO_REPLY_V6 };
     message[2..4].fill(0);
@@ -72,10 +78,11 @@ pub(super) fn echo_reply(packet: &mut PacketBuf<'_>, headers: &Headers, identifi
     Some(())
 }
 
-/// What only IPv4 headers have.
+/// In what the headers of answers differ. The first two are IPv4's.
 struct IpExtras {
     identification: u16,
     dont_fragment: bool,
+    traffic_class: u8,
 }
 
 /// Writes the IP header, for the packet's whole length, from the destination of `headers` to its source.
@@ -84,7 +91,7 @@ fn write_ip_header(packet: &mut PacketBuf<'_>, headers: &Headers, protocol: u8, 
     match (headers.destination, headers.source) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let header = ipv4::Header {
-                traffic_class: headers.traffic_class,
+                traffic_class: extras.traffic_class,
                 total_len: u16::try_from(len).ok()?,
                 identification: extras.identification,
                 dont_fragment: extras.dont_fragment,
@@ -97,7 +104,7 @@ fn write_ip_header(packet: &mut PacketBuf<'_>, headers: &Headers, protocol: u8, 
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let header = ipv6::Header {
-                traffic_class: 0,
+                traffic_class: extras.traffic_class,
                 payload_len: u16::try_from(len - ipv6::HEADER_LEN).ok()?,
                 next_header: protocol,
                 hop_limit: HOP_LIMIT,

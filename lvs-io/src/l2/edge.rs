@@ -1,4 +1,4 @@
-//! The way out: packets and messages about the link in, frames out. Joins routes, neighbours and responder, and
+//! The way out: packets and messages about the link in, frames out. Joins routes, neighbours, responder and listener, and
 //! decides what waits. Sans I/O: the time is an argument, frames are fetched.
 
 use std::fmt;
@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::{Instant, PacketBuf};
 
-use super::address::MacAddress;
+use super::address::{MacAddress, solicited_node};
+use super::listener::Listener;
 use super::message::{LinkMessage, Solicitation};
 use super::neighbour::{Neighbours, Resolution};
 use super::responder::{Responder, Statement};
@@ -18,7 +19,7 @@ use super::writer::FrameWriter;
 pub struct EdgeConfig {
     /// The station's own Ethernet address.
     pub mac: MacAddress,
-    /// The VLAN its frames are tagged with (802.1Q, 1 to 4094), with priority 0; `None` sends them untagged.
+    /// The VLAN its frames are tagged with (802.1Q, 1 to 4094), with the priority of the packet in them; `None` sends them untagged.
     /// 802.1ad is not spoken.
     pub vlan: Option<u16>,
     /// The address it asks from for IPv4 neighbours, in the neighbours' own network. Without one it asks as a station
@@ -114,6 +115,10 @@ pub struct EdgeCounters {
     pub unreachable: u64,
     /// Packets lost because no route leads to their next hop.
     pub no_route: u64,
+    /// Questions heard about groups (Multicast Listener Discovery).
+    pub group_queries: u64,
+    /// Reports of groups this station hears.
+    pub group_reports: u64,
     /// Frames lost because they did not fit the buffer they were to be written into.
     pub too_long: u64,
     /// Neighbours forgotten because there were too many.
@@ -152,6 +157,7 @@ pub struct Edge {
     routes: Routes,
     neighbours: Neighbours,
     responder: Responder,
+    listener: Listener,
     counters: EdgeCounters,
 }
 
@@ -162,7 +168,8 @@ impl Edge {
         for (address, mac) in config.static_neighbours {
             neighbours.set_static(address, mac);
         }
-        Self {
+        let mut edge = Self {
+            listener: Listener::new(config.mac),
             writer: FrameWriter {
                 mac: config.mac,
                 vlan: config.vlan,
@@ -173,7 +180,9 @@ impl Edge {
             neighbours,
             responder: Responder::new(config.answers_for),
             counters: EdgeCounters::default(),
-        }
+        };
+        edge.hear_groups();
+        edge
     }
 
     /// Turns the packet into a frame for `next_hop`, or for the gateway that leads there.
@@ -190,7 +199,7 @@ impl Edge {
                 self.writer.frame(packet, mac).ok_or(SendError::NoHeadroom)?;
                 Ok(Sending::Ready)
             }
-            Resolution::Asked if self.neighbours.wait(neighbour, packet.bytes(), packet.offload) => Ok(Sending::Waits),
+            Resolution::Asked if self.neighbours.wait(neighbour, packet) => Ok(Sending::Waits),
             Resolution::Asked => Err(SendError::WaitingFull),
             Resolution::Unreachable => {
                 self.counters.unreachable += 1;
@@ -207,6 +216,10 @@ impl Edge {
                 self.counters.conflicts += u64::from(advertisement.mac.is_some_and(|mac| mac != self.writer.mac));
             }
             LinkMessage::Advertisement(advertisement) => self.neighbours.handle_advertisement(now, advertisement),
+            LinkMessage::GroupQuery(query) => {
+                self.counters.group_queries += 1;
+                self.listener.handle_query(now, query);
+            }
         }
     }
 
@@ -230,21 +243,33 @@ impl Edge {
     pub fn announce(&mut self, now: Instant) {
         let addresses = self.responder.addresses().to_vec();
         self.responder.announce(now, &addresses);
+        self.listener.announce();
     }
 
     /// Starts to answer for an address and announces it; nothing happens if it does already.
     pub fn add_address(&mut self, now: Instant, address: IpAddr) {
         if self.responder.set(address, true) {
             self.responder.announce(now, &[address]);
+            self.hear_groups();
         }
     }
 
     /// No longer answers for an address.
     pub fn remove_address(&mut self, address: IpAddr) {
         self.responder.set(address, false);
+        self.hear_groups();
     }
 
-    /// Writes the next frame that is due: an answer, an announcement, a question, or a packet that waited. `None` if
+    /// Hears the groups in which others ask for the addresses it answers for.
+    fn hear_groups(&mut self) {
+        let groups = self.responder.addresses().iter().filter_map(|address| match address {
+            IpAddr::V6(address) => Some(solicited_node(*address)),
+            IpAddr::V4(_) => None,
+        });
+        self.listener.hear(groups);
+    }
+
+    /// Writes the next frame that is due: an answer, an announcement, a report, a question, or a packet that waited. `None` if
     /// there is none. The buffer comes empty, with [`super::LINK_HEADER_MAX`] bytes of headroom or more; a frame that
     /// does not fit is lost and counted, which with room for 64 KiB none is.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<()> {
@@ -261,12 +286,15 @@ impl Edge {
                         writer.announcement(into, address)
                     }
                 }
+            } else if let Some(report) = self.listener.poll() {
+                self.counters.group_reports += 1;
+                writer.report(into, &report)
             } else if let Some(ask) = self.neighbours.poll_ask() {
                 self.counters.asked += 1;
                 writer.question(into, ask.address, ask.to)
             } else {
                 let (mac, packet) = self.neighbours.poll_ready()?;
-                writer.packet(into, mac, &packet.bytes, packet.offload)
+                writer.packet(into, mac, &packet)
             };
             if written.is_some() {
                 return written;
@@ -277,17 +305,18 @@ impl Edge {
 
     /// When [`Self::handle_timeout`] is to be called; at once if a frame waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.neighbours.has_output() || self.responder.has_output() {
+        if self.neighbours.has_output() || self.responder.has_output() || self.listener.has_output() {
             return Some(Instant::ZERO);
         }
-        let (neighbours, responder) = (self.neighbours.poll_timeout(), self.responder.poll_timeout());
-        neighbours.into_iter().chain(responder).min()
+        let timers = [self.neighbours.poll_timeout(), self.responder.poll_timeout(), self.listener.poll_timeout()];
+        timers.into_iter().flatten().min()
     }
 
     /// Does what is due: asks again, announces again, forgets. Then [`Self::poll_transmit`] has the frames.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.neighbours.handle_timeout(now);
         self.responder.handle_timeout(now);
+        self.listener.handle_timeout(now);
     }
 
     /// What has been counted so far.

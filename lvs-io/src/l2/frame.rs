@@ -31,6 +31,8 @@ pub(super) struct FrameHeader {
     pub kind: u16,
     /// The VLAN it belongs to; `None` without a tag, or with one that names a priority only (VLAN 0).
     pub vlan: Option<u16>,
+    /// The upper four bits of the tag; 0 without one.
+    pub priority: u8,
 }
 
 /// Takes the header off: the window then begins behind it. `tag` is the tag the device took off before, if any.
@@ -51,10 +53,10 @@ pub(super) fn strip(frame: &mut PacketBuf<'_>, tag: Option<u16>) -> Option<Frame
         frame.offload.checksum = ChecksumOffload::Partial { start, offset };
     }
     frame.shrink_front(len)?;
-    // The upper four bits are a priority.
+    let priority = tag.map_or(0, |tag| (tag >> 12) as u8);
     let vlan = tag.map(|tag| tag & 0x0fff).filter(|vlan| *vlan != 0);
     let (destination, source) = (MacAddress([d0, d1, d2, d3, d4, d5]), MacAddress([s0, s1, s2, s3, s4, s5]));
-    Some(FrameHeader { destination, source, kind, vlan })
+    Some(FrameHeader { destination, source, kind, vlan, priority })
 }
 
 /// Puts a header before the packet: the window then begins with it. `None`, and no change, without room.
@@ -77,7 +79,7 @@ fn encode(header: &FrameHeader) -> ([u8; LINK_HEADER_MAX], usize) {
         None => HEADER_LEN,
         Some(vlan) => {
             bytes[12..14].copy_from_slice(&TYPE_VLAN.to_be_bytes());
-            bytes[14..16].copy_from_slice(&vlan.to_be_bytes());
+            bytes[14..16].copy_from_slice(&(vlan | u16::from(header.priority) << 12).to_be_bytes());
             LINK_HEADER_MAX
         }
     };
@@ -92,19 +94,17 @@ mod tests {
     const TAGGED: [u8; 22] = *b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x81\0\x60\x07\x08\0\x45\0\0\x14";
 
     #[test]
-    fn a_header_taken_off_and_put_back_is_the_same_but_for_the_priority() {
+    fn a_header_taken_off_and_put_back_is_the_same() {
         let mut storage = TAGGED;
         let mut frame = PacketBuf::new(&mut storage, 0, TAGGED.len());
         frame.offload.checksum = ChecksumOffload::Partial { start: 38, offset: 16 };
         let header = strip(&mut frame, None).expect("it is whole");
-        assert_eq!((header.vlan, header.kind), (Some(7), TYPE_IPV4));
+        assert_eq!((header.vlan, header.priority, header.kind), (Some(7), 6, TYPE_IPV4));
         assert_eq!(frame.bytes(), [0x45, 0, 0, 0x14]);
         assert_eq!(frame.offload.checksum, ChecksumOffload::Partial { start: 20, offset: 16 });
         assert_eq!(prepend(&mut frame, &header), Some(()));
         assert_eq!(frame.offload.checksum, ChecksumOffload::Partial { start: 38, offset: 16 });
-        let mut expected = TAGGED;
-        expected[14] = 0;
-        assert_eq!(frame.bytes(), expected);
+        assert_eq!(frame.bytes(), TAGGED);
     }
 
     #[test]

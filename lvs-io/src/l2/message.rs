@@ -1,7 +1,8 @@
 //! What stations say to each other about the link, ARP and Neighbor Discovery alike: they ask for an address, or say
-//! who has one.
+//! who has one. And what routers and switches ask all of them: who hears which group.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use super::address::MacAddress;
 
@@ -12,6 +13,8 @@ pub enum LinkMessage {
     Solicitation(Solicitation),
     /// Somebody says who has one: ARP reply or announcement, neighbour advertisement.
     Advertisement(Advertisement),
+    /// Somebody asks who hears which group: Multicast Listener Query.
+    GroupQuery(GroupQuery),
 }
 
 /// A question: who has `target`?
@@ -23,6 +26,17 @@ pub struct Solicitation {
     pub sender: Option<IpAddr>,
     /// Where the answer goes.
     pub sender_mac: MacAddress,
+}
+
+/// A question: who hears `group`? (RFC 3810 §5.1)
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupQuery {
+    /// The group asked for; `None` asks for all.
+    pub group: Option<Ipv6Addr>,
+    /// By when every listener has answered; each waits for some part of it.
+    pub answer_within: Duration,
+    /// Whether it came from one who understands version 1 only (RFC 2710).
+    pub is_version_1: bool,
 }
 
 /// A statement: `address` is at `mac`.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lvs_core::{Instant, Offload};
+use lvs_core::{Instant, Offload, PacketBuf};
 
 use super::address::MacAddress;
 use super::message::{Advertisement, Solicitation};
@@ -40,6 +40,7 @@ const TIMERS_PER_CALL: usize = 64;
 pub(super) struct Waiting {
     pub bytes: Vec<u8>,
     pub offload: Offload,
+    pub link_priority: u8,
 }
 
 /// A question to be sent, to the group or to where the neighbour was last.
@@ -154,7 +155,8 @@ impl Neighbours {
     }
 
     /// Keeps a packet for a neighbour that has been asked for; `false` if too many wait.
-    pub(super) fn wait(&mut self, address: IpAddr, bytes: &[u8], offload: Offload) -> bool {
+    pub(super) fn wait(&mut self, address: IpAddr, packet: &PacketBuf<'_>) -> bool {
+        let bytes = packet.bytes();
         let Some(Neighbour { state: State::Incomplete { waiting, .. }, .. }) = self.entries.get_mut(&address) else {
             return false;
         };
@@ -172,7 +174,11 @@ impl Neighbours {
         self.waiting += 1;
         self.waiting_bytes += bytes.len();
         self.counts.kept += 1;
-        waiting.push_back(Waiting { bytes: bytes.to_vec(), offload });
+        waiting.push_back(Waiting {
+            bytes: bytes.to_vec(),
+            offload: packet.offload,
+            link_priority: packet.link_priority,
+        });
         true
     }
 

@@ -5,7 +5,7 @@ use lvs_core::PacketBuf;
 
 use super::address::MacAddress;
 use super::message::LinkMessage;
-use super::{arp, frame, ndp};
+use super::{arp, frame, mld, ndp};
 
 /// Reads frames of one station. Keeps nothing but counters.
 ///
@@ -78,7 +78,11 @@ impl FrameReader {
             frame::TYPE_IPV6 if ndp::is_neighbor_discovery(frame.bytes()) => {
                 self.message(ndp::parse(frame.bytes(), header.source))
             }
-            frame::TYPE_IPV4 | frame::TYPE_IPV6 if is_ours => Read::Packet,
+            frame::TYPE_IPV6 if mld::is_query(frame.bytes()) => self.message(mld::parse(frame.bytes())),
+            frame::TYPE_IPV4 | frame::TYPE_IPV6 if is_ours => {
+                frame.link_priority = header.priority;
+                Read::Packet
+            }
             frame::TYPE_IPV4 | frame::TYPE_IPV6 => {
                 self.counters.for_others += 1;
                 Read::Ignored

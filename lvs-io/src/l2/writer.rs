@@ -1,5 +1,5 @@
-//! Writes whole frames into buffers: questions, answers and announcements, for ARP and Neighbor Discovery alike, and
-//! packets. Knows who the station is and decides nothing but how a message looks.
+//! Writes whole frames into buffers: questions, answers and announcements, for ARP and Neighbor Discovery alike, reports of
+//! groups, and packets. Knows who the station is and decides nothing but how a message looks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,9 @@ use super::address::{MacAddress, solicited_node};
 use super::arp::Arp;
 use super::frame::{self, FrameHeader};
 use super::message::Solicitation;
+use super::mld::Report;
 use super::ndp::{ALL_NODES, Kind, Ndp};
+use super::neighbour::Waiting;
 
 /// The station whose frames these are.
 #[derive(Debug)]
@@ -29,15 +31,9 @@ impl FrameWriter {
     }
 
     /// A packet to `destination`.
-    pub(super) fn packet(
-        &self,
-        into: &mut PacketBuf<'_>,
-        destination: MacAddress,
-        packet: &[u8],
-        offload: Offload,
-    ) -> Option<()> {
-        fill(into, packet)?;
-        into.offload = offload;
+    pub(super) fn packet(&self, into: &mut PacketBuf<'_>, destination: MacAddress, packet: &Waiting) -> Option<()> {
+        fill(into, &packet.bytes)?;
+        (into.offload, into.link_priority) = (packet.offload, packet.link_priority);
         self.frame(into, destination)
     }
 
@@ -91,6 +87,13 @@ impl FrameWriter {
         }
     }
 
+    /// Which groups this station hears. RFC 3810 §5.2.13: from its link-local address.
+    pub(super) fn report(&self, into: &mut PacketBuf<'_>, report: &Report) -> Option<()> {
+        let (packet, destination) = report.emit(self.mac.link_local());
+        fill(into, &packet)?;
+        self.frame(into, MacAddress::of_group(destination))
+    }
+
     fn arp(&self, into: &mut PacketBuf<'_>, to: MacAddress, message: &Arp) -> Option<()> {
         fill(into, &message.emit())?;
         self.prepend(into, to, frame::TYPE_ARP)
@@ -102,13 +105,14 @@ impl FrameWriter {
     }
 
     fn prepend(&self, packet: &mut PacketBuf<'_>, destination: MacAddress, kind: u16) -> Option<()> {
-        frame::prepend(packet, &FrameHeader { destination, source: self.mac, kind, vlan: self.vlan })
+        let priority = packet.link_priority;
+        frame::prepend(packet, &FrameHeader { destination, source: self.mac, kind, vlan: self.vlan, priority })
     }
 }
 
 fn fill(into: &mut PacketBuf<'_>, bytes: &[u8]) -> Option<()> {
     into.set_len(bytes.len())?;
     into.bytes_mut().copy_from_slice(bytes);
-    into.offload = Offload::default();
+    (into.offload, into.link_priority) = (Offload::default(), 0);
     Some(())
 }

@@ -31,6 +31,7 @@ pub fn play(data: &[u8]) {
                 link.send(address(octets, step & 8 != 0));
             }
             4 => link.wait(Duration::from_millis(u64::from(step) * 20)),
+            _ if step & 128 != 0 => link.change_address(address(&[step], step & 64 == 0), step & 32 == 0),
             _ => link.now = Instant::from_secs(u64::from(step)),
         }
         link.transmit();
@@ -42,6 +43,21 @@ fn take<'a>(script: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (taken, rest) = script.split_at(len.min(script.len()));
     *script = rest;
     taken
+}
+
+/// A frame with a Multicast Listener Query of these bytes, its checksum right: nobody guesses that.
+fn query(bytes: &[u8], is_version_1: bool) -> Vec<u8> {
+    let mut message = [&[130, 0, 0, 0][..], bytes].concat();
+    message.resize(if is_version_1 { 24 } else { message.len().max(28) }, 0);
+    let [source, destination] =
+        ["fe80::9", "ff02::1"].map(|text| text.parse::<std::net::Ipv6Addr>().expect("constant"));
+    let checksum =
+        lvs_core::wire::checksum::transport_checksum(source.into(), destination.into(), 58, &message).to_be_bytes();
+    message[2..4].copy_from_slice(&checksum);
+    let len = (8 + message.len() as u16).to_be_bytes();
+    let ethernet = [0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x86, 0xdd];
+    let header = [&[0x60, 0, 0, 0], &len[..], &[0, 1], &source.octets(), &destination.octets()].concat();
+    [&ethernet[..], &header, &[58, 0, 5, 2, 0, 0, 1, 0], &message].concat()
 }
 
 /// A few addresses, so that they meet.
@@ -83,17 +99,27 @@ impl Link {
 
     /// `step` says what the bytes are: a whole frame, or an ARP or Neighbor Discovery message for this station.
     fn receive(&mut self, bytes: &[u8], step: u8) {
+        if step & 128 != 0 {
+            return self.receive_frame(&mut query(bytes, step & 16 == 0), None);
+        }
         let kind = if step & 16 == 0 { [8, 6] } else { [0x86, 0xdd] };
         let mut frame = match step & 32 {
             0 => bytes.to_vec(),
             _ => [&OWN.0[..], &[2, 0, 0, 0, 0, 9], &kind, bytes].concat(),
         };
+        self.receive_frame(&mut frame, (step & 64 != 0).then_some(u16::from(step)));
+    }
+
+    fn receive_frame(&mut self, frame: &mut [u8], tag: Option<u16>) {
         let len = frame.len();
-        let mut frame = PacketBuf::new(&mut frame, 0, len);
-        let tag = (step & 64 != 0).then_some(u16::from(step));
+        let mut frame = PacketBuf::new(frame, 0, len);
         if let Read::Message(message) = self.reader.read(&mut frame, tag) {
             self.edge.handle_message(self.now, &message);
         }
+    }
+
+    fn change_address(&mut self, address: IpAddr, is_ours: bool) {
+        if is_ours { self.edge.add_address(self.now, address) } else { self.edge.remove_address(address) }
     }
 
     fn send(&mut self, next_hop: IpAddr) {

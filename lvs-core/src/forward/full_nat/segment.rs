@@ -5,7 +5,7 @@
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
 use crate::forward::full_nat::client_address::{self, Inserted, TOA_KINDS};
-use crate::forward::full_nat::sequence::Translation;
+use crate::forward::full_nat::sequence::{SegmentNumbers, Translation};
 use crate::forward::full_nat::uoa;
 use crate::forward::{Path, segment_len};
 use crate::packet::{ChecksumOffload, PacketBuf};
@@ -31,6 +31,8 @@ pub(crate) enum Edit {
 pub(crate) struct Segment {
     sequence: u32,
     acknowledgment: u32,
+    /// The urgent pointer.
+    urgent: u16,
     old_options_len: usize,
     options: TcpOptions,
     preamble: Option<Inserted>,
@@ -43,7 +45,7 @@ impl Edit {
     ///
     /// # Errors
     /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, a super-packet of datagrams, or behind a
-    /// SYN with data;
+    /// SYN with data; something would take its place: [`DropReason::OutOfSequence`];
     /// [`DropReason::TooBig`] where the packet would pass 65,535 bytes; [`DropReason::NoHeadroom`]. A TCP header is not
     /// whole: [`DropReason::TruncatedTransport`].
     pub fn plan(
@@ -92,10 +94,14 @@ impl Edit {
             // RFC 7413: the server would hand data to its program before we have said whose it is. Without the option it
             // leaves data in a SYN alone, and the client sends it again.
             segment.options.blank(&[FAST_OPEN]);
-            if payload_len > 0 && translation.has_preamble_to_come() {
-                return Err(DropReason::NotForwardable);
-            }
         }
+        let numbers = SegmentNumbers {
+            sequence: old_sequence,
+            acknowledgment: flags.ack().then_some(segment.acknowledgment),
+            len: payload_len as u32,
+            fin: flags.fin(),
+        };
+        segment.guard_preamble(headers, flags, &numbers, translation)?;
         segment.clamp_segment_size(flags, path);
         let may_carry = !is_syn && !flags.rst();
         let is_early = flags.ack() && translation.is_before_server_data(segment.acknowledgment);
@@ -182,17 +188,45 @@ impl Segment {
     fn read(packet: &PacketBuf<'_>, headers: &Headers) -> Result<Self, DropReason> {
         let truncated = DropReason::TruncatedTransport;
         let segment = headers.payload(packet.bytes());
-        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, ..] =
+        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, _, _, _, _, _, _, u0, u1] =
             segment.first_chunk::<{ tcp::HEADER_LEN }>().ok_or(truncated)?;
         let options = TcpOptions::read(segment).ok_or(truncated)?;
         Ok(Self {
             sequence: u32::from_be_bytes([s0, s1, s2, s3]),
             acknowledgment: u32::from_be_bytes([a0, a1, a2, a3]),
+            urgent: u16::from_be_bytes([u0, u1]),
             old_options_len: options.as_bytes().len(),
             options,
             preamble: None,
             omits_client_address: false,
         })
+    }
+
+    /// Lets nothing of the client take the place of a preamble that is still to come.
+    fn guard_preamble(
+        &mut self,
+        headers: &Headers,
+        flags: TcpFlags,
+        numbers: &SegmentNumbers,
+        translation: &Translation,
+    ) -> Result<(), DropReason> {
+        // A SYN may open the connection anew, whatever came before.
+        let is_guarded = if flags.syn() { translation.preamble_len > 0 } else { translation.has_preamble_to_come() };
+        if !is_guarded || flags.rst() {
+            return Ok(());
+        }
+        // A fragment's data may be in the next one.
+        if headers.fragment.is_some() || (flags.syn() && numbers.len > 0) {
+            return Err(DropReason::NotForwardable);
+        }
+        if !flags.syn() && translation.refuses(numbers, numbers.len > 0 || flags.fin() || flags.urg()) {
+            return Err(DropReason::OutOfSequence);
+        }
+        if flags.urg() && translation.needs_preamble(numbers.sequence) {
+            // RFC 9293 §3.1: counted from the segment's own number, which will be that of the preamble. 0 stands for 1.
+            self.urgent = self.urgent.max(1).saturating_add(translation.preamble_len as u16);
+        }
+        Ok(())
     }
 
     fn clamp_segment_size(&mut self, flags: TcpFlags, path: &Path) {
@@ -240,6 +274,7 @@ impl Segment {
         segment[4..8].copy_from_slice(&self.sequence.to_be_bytes());
         segment[8..12].copy_from_slice(&self.acknowledgment.to_be_bytes());
         segment[12] = segment[12] & 0x0f | (header_len as u8 / 4) << 4;
+        segment[18..20].copy_from_slice(&self.urgent.to_be_bytes());
         segment[tcp::HEADER_LEN..header_len].copy_from_slice(options);
         segment[header_len..header_len + preamble.len()].copy_from_slice(preamble);
 

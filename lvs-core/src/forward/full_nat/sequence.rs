@@ -2,6 +2,10 @@
 //! sequence numbers are replaced by ones that grow, so that a server still in TIME_WAIT takes the next connection
 //! (RFC 9293 §3.6.1; RFC 6528). A preamble put before the client's data moves the rest of it along.
 //! Only numbers the client chose are changed; the server's own stay.
+//!
+//! What the server's SYN|ACK acknowledges says which of a client's SYNs it took: until then a new SYN is an offer beside
+//! the connection that stands, whose numbers go on to hold. And until the server has the preamble, nothing of the client
+//! may take its place: see [`Translation::refuses`].
 //! Source: the published behaviour of DPVS and Alibaba LVS.
 
 use crate::flow::Endpoint;
@@ -16,16 +20,44 @@ pub(crate) struct Translation {
     pub options: FullNatOptions,
     /// Bytes put before the client's data.
     pub preamble_len: u32,
-    /// The initial sequence number of the client's last SYN.
-    client_isn: Option<u32>,
-    /// What the server's view of the client's sequence numbers is ahead of the client's.
-    shift: u32,
+    /// The SYN of the client that the server answered.
+    standing: Option<Opening>,
+    /// The client's last SYN, if the server has not answered it.
+    offered: Option<Opening>,
     /// The sequence number of the server's first byte of data.
     server_data: Option<u32>,
+    /// The one behind what the server has sent; followed until it has all of the preamble.
+    server_next: u32,
     /// The server has all of the preamble: sequence numbers need no looking at any more.
     preamble_arrived: bool,
     /// Datagrams of the client so far; more than [`UOA_DATAGRAMS`] are not told apart.
     datagrams: u8,
+}
+
+/// A SYN of the client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Opening {
+    /// The client's initial sequence number.
+    isn: u32,
+    /// What the server's view of the client's sequence numbers is ahead of the client's.
+    shift: u32,
+}
+
+impl Opening {
+    const fn isn_at_server(self) -> u32 {
+        self.isn.wrapping_add(self.shift)
+    }
+}
+
+/// What of a TCP segment matters here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct SegmentNumbers {
+    pub sequence: u32,
+    /// `None` without the ACK flag.
+    pub acknowledgment: Option<u32>,
+    /// Bytes of data.
+    pub len: u32,
+    pub fin: bool,
 }
 
 impl Translation {
@@ -33,9 +65,10 @@ impl Translation {
         Self {
             options,
             preamble_len: preamble_len as u32,
-            client_isn: None,
-            shift: 0,
+            standing: None,
+            offered: None,
             server_data: None,
+            server_next: 0,
             preamble_arrived: false,
             datagrams: 0,
         }
@@ -51,25 +84,46 @@ impl Translation {
         self.options.client_address == ClientAddress::Uoa && (1..=UOA_DATAGRAMS).contains(&self.datagrams)
     }
 
-    /// After a SYN of the client. A repeated one changes nothing; one that opens the connection anew gets a new number.
-    pub fn after_client_syn(self, sequence: u32, is_opening: bool, new_isn: u32) -> Self {
-        if self.client_isn == Some(sequence) || (self.client_isn.is_some() && !is_opening) {
+    /// After a SYN of the client. One that is repeated, because its answer was lost, keeps its number; any other gets
+    /// `new_isn` and waits for the server to say whether it opens the connection anew.
+    pub fn after_client_syn(self, isn: u32, is_half_open: bool, new_isn: u32) -> Self {
+        let is_in_handshake = if self.preamble_len > 0 { !self.preamble_arrived } else { is_half_open };
+        let stands = self.standing.is_some_and(|standing| standing.isn == isn) && is_in_handshake;
+        if stands || self.offered.is_some_and(|offered| offered.isn == isn) {
             return self;
         }
-        let shift = if self.options.rewrite_sequence { new_isn.wrapping_sub(sequence) } else { 0 };
-        Self { client_isn: Some(sequence), shift, server_data: None, preamble_arrived: false, ..self }
+        let shift = if self.options.rewrite_sequence { new_isn.wrapping_sub(isn) } else { 0 };
+        Self { offered: Some(Opening { isn, shift }), ..self }
     }
 
-    /// After a SYN|ACK of the server.
-    pub fn after_server_syn(self, sequence: u32) -> Self {
-        Self { server_data: Some(sequence.wrapping_add(1)), ..self }
+    /// After a SYN|ACK of the server: what was offered stands if this is the answer to it.
+    pub fn after_server_syn(self, sequence: u32, acknowledgment: u32) -> Self {
+        let is_answered = |opening: &Opening| opening.isn_at_server().wrapping_add(1) == acknowledgment;
+        let server_data = sequence.wrapping_add(1);
+        let anew = Self { server_data: Some(server_data), server_next: server_data, preamble_arrived: false, ..self };
+        if let Some(offered) = self.offered.filter(is_answered) {
+            return Self { standing: Some(offered), offered: None, ..anew };
+        }
+        let is_repeated = self.server_data == Some(server_data);
+        if self.standing.is_some_and(|standing| is_answered(&standing)) && !is_repeated { anew } else { self }
     }
 
-    /// After an acknowledgment of the server.
-    pub fn after_server_ack(self, acknowledgment: u32) -> Self {
-        let preamble_arrived =
-            self.preamble_arrived || self.past_client_syn_at_server(acknowledgment) >= self.preamble();
-        Self { preamble_arrived: preamble_arrived && self.client_isn.is_some(), ..self }
+    /// After a segment of the server that is no SYN.
+    pub fn after_server_segment(self, segment: &SegmentNumbers) -> Self {
+        let Some(server_data) = self.server_data.filter(|_| self.follows_server()) else { return self };
+        // What does not lie behind its SYN belongs to another connection.
+        let known_len = self.server_next.wrapping_sub(server_data);
+        if segment.sequence.wrapping_sub(server_data) > known_len.saturating_add(REORDERING_MAX) {
+            return self;
+        }
+        let end = segment.sequence.wrapping_add(segment.len).wrapping_add(segment.fin.into());
+        let is_further = end.wrapping_sub(server_data) > known_len;
+        let arrived = |number| self.past_client_syn_at_server(number) >= self.preamble();
+        Self {
+            server_next: if is_further { end } else { self.server_next },
+            preamble_arrived: segment.acknowledgment.is_some_and(arrived),
+            ..self
+        }
     }
 
     /// Whether the client still waits for the server's first byte of data: it acknowledges nothing but the SYN.
@@ -79,8 +133,7 @@ impl Translation {
 
     /// Whether a segment of the client with data or FIN carries its first byte and the server may still need the preamble.
     pub fn needs_preamble(&self, sequence: u32) -> bool {
-        let is_first = self.client_isn.is_some_and(|isn| sequence == isn.wrapping_add(1));
-        self.preamble_len > 0 && is_first && !self.preamble_arrived
+        self.has_preamble_to_come() && self.past_client_syn(sequence) == Some(0)
     }
 
     /// Whether something may have to be put into a segment of the client with this acknowledgment number.
@@ -89,15 +142,40 @@ impl Translation {
         self.has_preamble_to_come() || is_toa && self.is_before_server_data(acknowledgment)
     }
 
+    /// Whether a segment of the server that is no SYN may change this.
+    pub fn follows_server(&self) -> bool {
+        self.server_data.is_some() && !self.preamble_arrived
+    }
+
     /// Whether the server may not have all of the preamble yet.
     pub fn has_preamble_to_come(&self) -> bool {
         self.preamble_len > 0 && !self.preamble_arrived
     }
 
+    /// Whether a segment of the client, neither SYN nor RST, could bring the server something in the preamble's place,
+    /// `reaches_program` if there is anything in it for the server's program: what begins before the first byte, of which
+    /// the server takes what it misses; and what acknowledges something this connection's server has not sent, because
+    /// a server with SYN cookies takes the answer to any of its SYN|ACKs.
+    pub fn refuses(&self, segment: &SegmentNumbers, reaches_program: bool) -> bool {
+        // A connection taken over in its middle has no numbers to hold on to: a server that knows nothing of it resets it.
+        let is_known = self.current().is_some();
+        if !self.has_preamble_to_come() || !is_known {
+            return false;
+        }
+        let (Some(_), Some(server_data)) = (self.standing, self.server_data) else { return true };
+        let sent_len = self.server_next.wrapping_sub(server_data);
+        let is_of_connection =
+            segment.acknowledgment.is_some_and(|number| number.wrapping_sub(server_data) <= sent_len);
+        let is_early = self.past_client_syn(segment.sequence).is_some_and(|past| past < 0);
+        !is_of_connection || (is_early && reaches_program)
+    }
+
     /// A sequence number of the client, as the server is to see it.
     pub fn to_server(self, sequence: u32, is_syn: bool) -> u32 {
-        let shifted = sequence.wrapping_add(self.shift);
-        let is_behind_preamble = self.preamble_arrived || self.past_client_syn(sequence) > 0;
+        let offered = self.offered.filter(|offered| is_syn && offered.isn == sequence);
+        let shift = offered.or(self.current()).map_or(0, |opening| opening.shift);
+        let shifted = sequence.wrapping_add(shift);
+        let is_behind_preamble = self.preamble_arrived || self.past_client_syn(sequence).is_some_and(|past| past > 0);
         if is_behind_preamble && !is_syn { shifted.wrapping_add(self.preamble_len) } else { shifted }
     }
 
@@ -105,8 +183,11 @@ impl Translation {
     /// number of a segment quoted in an ICMP error), as the client is to see it. What lies inside the preamble is the
     /// client's first byte.
     pub fn to_client(self, number: u32) -> u32 {
+        if let Some(offered) = self.offered.filter(|offered| number.wrapping_sub(offered.isn_at_server()) <= 1) {
+            return number.wrapping_sub(offered.shift);
+        }
         let past_syn = self.past_client_syn_at_server(number);
-        let shifted = number.wrapping_sub(self.shift);
+        let shifted = number.wrapping_sub(self.current().map_or(0, |opening| opening.shift));
         if self.preamble_arrived || past_syn >= self.preamble() {
             shifted.wrapping_sub(self.preamble_len)
         } else if past_syn <= 0 {
@@ -116,14 +197,20 @@ impl Translation {
         }
     }
 
-    /// How far a number of the client is past its SYN, as far as that is known; half the number space at most.
-    fn past_client_syn(&self, sequence: u32) -> i32 {
-        self.client_isn.map_or(0, |isn| sequence.wrapping_sub(isn.wrapping_add(1)) as i32)
+    /// The SYN whose numbers hold.
+    fn current(&self) -> Option<Opening> {
+        self.standing.or(self.offered)
     }
 
-    /// The same for a number as the server sees it.
+    /// How far a number of the client is past its SYN, as far as that is known; half the number space at most.
+    fn past_client_syn(&self, sequence: u32) -> Option<i32> {
+        self.current().map(|opening| sequence.wrapping_sub(opening.isn.wrapping_add(1)) as i32)
+    }
+
+    /// The same for a number as the server sees it; 0 as long as there is no SYN.
     fn past_client_syn_at_server(&self, number: u32) -> i32 {
-        self.past_client_syn(number.wrapping_sub(self.shift))
+        let shift = self.current().map_or(0, |opening| opening.shift);
+        self.past_client_syn(number.wrapping_sub(shift)).unwrap_or(0)
     }
 
     fn preamble(&self) -> i32 {
@@ -146,6 +233,9 @@ pub(crate) fn initial_sequence_number(key: (u64, u64), now: Instant, local: Endp
     (sip_hash_2_4(key, &flow) as u32).wrapping_add((now.as_nanos() >> 6) as u32)
 }
 
+/// How far a server's segments may overtake each other on their way to us, before it has the preamble.
+const REORDERING_MAX: u32 = 1 << 18;
+
 /// How many datagrams of a connection carry the client's address with UOA, in case some are lost: DPVS's default.
 const UOA_DATAGRAMS: u8 = 3;
 
@@ -153,9 +243,14 @@ const UOA_DATAGRAMS: u8 = 3;
 mod tests {
     use super::*;
 
-    /// ISN 99 becomes 1099; a preamble of 28 bytes lies before the first byte.
+    /// ISN 99 becomes 1099; a preamble of 28 bytes lies before the first byte. The server's first byte is 501.
     fn translation() -> Translation {
-        Translation::new(FullNatOptions::default(), 28).after_client_syn(99, true, 1099)
+        Translation::new(FullNatOptions::default(), 28).after_client_syn(99, true, 1099).after_server_syn(500, 1100)
+    }
+
+    fn acknowledging(translation: Translation, acknowledgment: u32) -> Translation {
+        let acknowledgment = Some(acknowledgment);
+        translation.after_server_segment(&SegmentNumbers { sequence: 501, acknowledgment, ..Default::default() })
     }
 
     #[test]
@@ -177,9 +272,8 @@ mod tests {
 
     #[test]
     fn once_the_preamble_has_arrived_numbers_may_wrap() {
-        let translation = translation();
-        assert!(translation.after_server_ack(1127).needs_preamble(100));
-        let translation = translation.after_server_ack(1128);
+        assert!(acknowledging(translation(), 1127).needs_preamble(100));
+        let translation = acknowledging(translation(), 1128);
         assert!(!translation.needs_preamble(100));
         let far = 100_u32.wrapping_add(3 << 30);
         assert_eq!(translation.to_server(far, false), far.wrapping_add(1028));
@@ -187,10 +281,31 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_syn_keeps_the_number_and_a_new_one_gets_another() {
+    fn what_another_connection_of_the_server_acknowledges_says_nothing_of_the_preamble() {
+        let other = SegmentNumbers { sequence: 500, acknowledgment: Some(1128), ..Default::default() };
+        assert!(translation().after_server_segment(&other).needs_preamble(100));
+    }
+
+    #[test]
+    fn a_repeated_syn_keeps_the_number_and_another_one_is_an_offer_until_it_is_answered() {
         let first = translation();
         assert_eq!(first.after_client_syn(99, true, 5000), first);
-        assert_eq!(first.after_client_syn(70, false, 5000), first, "in the middle of a connection");
-        assert_eq!(first.after_client_syn(70, true, 5000).to_server(70, true), 5000);
+        let offered = first.after_client_syn(70, true, 5000);
+        assert_eq!(offered.after_client_syn(70, true, 6000), offered);
+        assert_eq!(offered.to_server(70, true), 5000);
+        assert_eq!(offered.to_server(100, false), 1100, "the connection goes on");
+        assert_eq!(offered.to_client(5001), 71);
+        assert_eq!(offered.after_server_syn(800, 4999), offered, "an answer to neither");
+        let answered = offered.after_server_syn(800, 5001);
+        assert_eq!(answered.to_server(71, false), 5001);
+        assert!(answered.is_before_server_data(801));
+    }
+
+    #[test]
+    fn a_connection_that_begins_again_with_the_same_numbers_needs_its_preamble_again() {
+        let used = acknowledging(translation(), 1128);
+        assert!(used.after_server_syn(900, 1100).needs_preamble(100));
+        assert_eq!(used.after_server_syn(500, 1100), used, "a SYN|ACK seen twice");
+        assert_eq!(used.after_client_syn(99, true, 5000).to_server(99, true), 5000);
     }
 }

@@ -1,0 +1,103 @@
+//! Making silent connections speak at the end of a drain that resets them: nobody remembers sequence numbers, and a RST
+//! without the right one is ignored (RFC 5961 §3.2). So each side is sent segments that nobody could have expected; it
+//! answers with its true numbers (RFC 9293 §3.10.7.4), and that answer meets what `closing.rs` does with any segment.
+//! A walk over the connections, in bounded steps. What finds no room in the queue hears of it when it speaks by itself.
+
+use alloc::vec::Vec;
+
+use super::Director;
+use crate::command::AfterDrain;
+use crate::connection::tcp::TcpState;
+use crate::connection::{Connection, ConnectionId, State};
+use crate::flow::{Endpoint, Protocol};
+use crate::forward;
+use crate::packet::{HEADROOM, PacketBuf};
+use crate::time::Instant;
+use crate::verdict::{Direction, Verdict};
+use crate::wire::parse;
+use crate::wire::reset;
+
+/// A walk over the table of connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probing {
+    /// When the next part of it is due.
+    pub due: Instant,
+    /// The place in the table that comes next.
+    next: u32,
+    /// Another drain has ended meanwhile.
+    again: bool,
+}
+
+/// Two numbers half the number space apart: whatever a peer expects, one of them is outside its window.
+const NUMBERS: [u32; 2] = [0, 1 << 31];
+
+impl Director {
+    /// A drain is over whose connections are to be reset.
+    pub(super) fn start_probing(&mut self, now: Instant) {
+        match &mut self.probing {
+            Some(probing) => probing.again = true,
+            None => self.probing = Some(Probing { due: now, next: 0, again: false }),
+        }
+    }
+
+    /// Goes on with the walk, if one is under way.
+    pub(super) fn probe_some(&mut self, now: Instant, budget: &mut u32) {
+        let Some(mut probing) = self.probing else { return };
+        let end = self.connections.capacity();
+        while *budget > 0 && probing.next < end {
+            *budget -= 1;
+            let silent = self.connections.at(probing.next).filter(|(_, connection)| self.is_to_speak(now, connection));
+            probing.next += 1;
+            if let Some((id, _)) = silent {
+                self.probe(now, id);
+            }
+        }
+        probing.due = now;
+        if probing.next == end && probing.again {
+            (probing.next, probing.again) = (0, false);
+        }
+        self.probing = (probing.next < end).then_some(probing);
+    }
+
+    /// A live TCP connection whose server's drain is over and has it reset.
+    fn is_to_speak(&self, now: Instant, connection: &Connection) -> bool {
+        let is_open = !matches!(connection.state, State::Tcp(TcpState::Close | TcpState::TimeWait | TcpState::Listen));
+        let drain = connection.server.and_then(|id| self.servers.get(id)?.drain);
+        let is_over = drain.is_some_and(|drain| drain.deadline <= now && drain.then == AfterDrain::Reset);
+        is_over && is_open && connection.protocol == Protocol::Tcp && connection.deadline > now
+    }
+
+    fn probe(&mut self, now: Instant, id: ConnectionId) {
+        let connection = self.connections.get(id).expect("it was just found");
+        let (client, service) = (connection.client, connection.virtual_endpoint);
+        for number in NUMBERS {
+            let (storage, place) = segment(service, client, number);
+            let mtu = self.config.client_side.mtu;
+            let verdict = Verdict::Forward { next_hop: client.address, direction: Direction::Reply, mtu };
+            self.transmit_later(storage, place, 0, verdict);
+            self.probe_server(now, id, segment(client, service, number));
+        }
+    }
+
+    /// Sends a segment of the client's to the server, as any other.
+    fn probe_server(&mut self, now: Instant, id: ConnectionId, (mut storage, (start, len)): (Vec<u8>, (usize, usize))) {
+        let connection = self.connections.get(id).expect("it was just found");
+        let mut packet = PacketBuf::new(&mut storage, start, len);
+        let Ok(headers) = parse::parse(packet.bytes()) else { return };
+        // Its numbers are nobody's: FullNAT has nothing to translate but its ends.
+        let end = self.flow_end(now, connection, Direction::Request, &headers);
+        let verdict = forward::request(&mut packet, &headers, &end.path);
+        let place = (packet.start(), packet.len());
+        self.answers += 1;
+        self.transmit_later(storage, place, 0, verdict);
+    }
+}
+
+/// An acknowledgment with this for both its numbers, and where it is.
+fn segment(from: Endpoint, to: Endpoint, number: u32) -> (Vec<u8>, (usize, usize)) {
+    let mut storage = alloc::vec![0; HEADROOM + reset::LEN_MAX];
+    let mut packet = PacketBuf::new(&mut storage, HEADROOM, reset::LEN_MAX);
+    reset::write_probe(&mut packet, from, to, number);
+    let place = (packet.start(), packet.len());
+    (storage, place)
+}

@@ -1,0 +1,164 @@
+//! What comes through a tunnel in parts is put together, within bounds of number, bytes and time.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::tunnel::{Accepts, Ending, Tunnel, TunnelEnd, encapsulate};
+use lvs_core::wire::fragment::fragment;
+use lvs_core::wire::parse::parse;
+use lvs_core::{DropReason, Instant, Seed};
+use lvs_testkit::{Storage, raw, udp};
+
+const GUE_PORT: u16 = 6080;
+const KINDS: [TunnelKind; 3] = [TunnelKind::Ipip, TunnelKind::Gre, TunnelKind::Gue];
+const OUTSIDE: [[&str; 2]; 2] = [["10.0.0.254", "10.0.0.2"], ["fd00::fe", "fd00::2"]];
+const INSIDE: [[&str; 2]; 2] = [["203.0.113.7:1024", "192.0.2.1:53"], ["[2001:db8:c::7]:1024", "[2001:db8::1]:53"]];
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("a constant")
+}
+
+/// The end of every kind of tunnel.
+fn end() -> TunnelEnd {
+    let accepts = Accepts { ipip: true, gre: true, gue_port: Some(GUE_PORT) };
+    TunnelEnd::new(accepts, ["192.0.2.1", "2001:db8::1"].map(address).to_vec(), Seed::new(7))
+}
+
+/// The packet in a tunnel, in parts of at most `mtu` bytes.
+fn parts_of(inner: &[u8], kind: TunnelKind, [source, destination]: [&str; 2], mtu: u16, id: u32) -> Vec<Vec<u8>> {
+    let config = TunnelConfig { kind, port: GUE_PORT, checksum: TunnelChecksum::None };
+    let mut tunnel = Tunnel::new(config, address(source), address(destination));
+    (tunnel.mtu, tunnel.identification) = (mtu, id);
+    let mut storage = Storage::with_room(inner, 64, 0);
+    let mut packet = storage.packet();
+    encapsulate(&mut packet, &parse(inner).expect("whole"), &tunnel).expect("it fits");
+    let mut parts = Vec::new();
+    let mut buffer = vec![0; usize::from(mtu)];
+    fragment(packet.bytes(), mtu.into(), id, &mut buffer, |part| parts.push(part.to_vec())).expect("no DF");
+    parts
+}
+
+fn offer(end: &mut TunnelEnd, now: Instant, bytes: &[u8]) -> Ending {
+    let mut storage = Storage::new(bytes);
+    let mut packet = storage.packet();
+    let ending = end.handle_packet(now, &mut packet);
+    if ending != Ending::TakenOut {
+        assert_eq!(packet.bytes(), bytes, "{ending:?} leaves the bytes alone");
+    }
+    ending
+}
+
+#[test]
+fn what_came_in_parts_is_put_together_in_every_tunnel_and_order() {
+    for (kind, outside, inside) in KINDS.iter().flat_map(|kind| {
+        OUTSIDE.iter().flat_map(move |outside| INSIDE.iter().map(move |inside| (*kind, *outside, *inside)))
+    }) {
+        for (len, mtu) in [(1470, 1480), (3000, 1500), (3000, 1280)] {
+            let inner = udp(inside[0], inside[1]).payload_len(len).build();
+            let forwards = parts_of(&inner, kind, outside, mtu, 7);
+            assert!(forwards.len() > 1, "{kind:?} {outside:?} {len}");
+            let backwards: Vec<_> = forwards.iter().rev().cloned().collect();
+            for parts in [forwards, backwards] {
+                let mut end = end();
+                for part in &parts {
+                    assert!(end.poll_joined().is_none());
+                    assert_eq!(offer(&mut end, Instant::ZERO, part), Ending::Held, "{kind:?} {outside:?}");
+                }
+                let mut joined = end.poll_joined().expect("all of it is there");
+                assert_eq!(joined.packet().bytes(), inner, "{kind:?} {outside:?} {inside:?}");
+                assert!(joined.packet().headroom() >= lvs_core::HEADROOM);
+                assert!(end.poll_joined().is_none());
+                assert_eq!((end.counters().taken_out, end.counters().joined), (1, 1));
+            }
+        }
+    }
+}
+
+#[test]
+fn datagrams_between_each_other_are_kept_apart() {
+    let mut end = end();
+    let inner = |fill| udp(INSIDE[0][0], INSIDE[0][1]).payload(&[fill; 2000]).build();
+    let parts = [1, 2].map(|fill| parts_of(&inner(fill), TunnelKind::Ipip, OUTSIDE[0], 1500, fill.into()));
+    for index in 0..2 {
+        for parts in &parts {
+            assert_eq!(offer(&mut end, Instant::ZERO, &parts[index]), Ending::Held);
+        }
+    }
+    for fill in [1, 2] {
+        assert_eq!(end.poll_joined().expect("two").packet().bytes(), inner(fill));
+    }
+}
+
+#[test]
+fn parts_whose_others_do_not_come_are_given_up_after_half_a_minute() {
+    let mut end = end();
+    let inner = udp(INSIDE[0][0], INSIDE[0][1]).payload_len(3000).build();
+    let parts = parts_of(&inner, TunnelKind::Gre, OUTSIDE[0], 1500, 7);
+    for part in &parts[1..] {
+        assert_eq!(offer(&mut end, Instant::ZERO, part), Ending::Held);
+    }
+    let late = Instant::ZERO + Duration::from_secs(30);
+    end.handle_timeout(late);
+    assert_eq!(end.counters().parts_timed_out, parts.len() as u64 - 1);
+    assert_eq!(offer(&mut end, late, &parts[0]), Ending::Held);
+    assert!(end.poll_joined().is_none(), "it came too late");
+}
+
+#[test]
+fn what_waits_is_bounded_and_the_rest_is_refused_and_counted() {
+    let lone = |id: u32, len: usize| {
+        let inner = udp(INSIDE[0][0], INSIDE[0][1]).payload_len(len).build();
+        parts_of(&inner, TunnelKind::Ipip, OUTSIDE[0], 1500.min(len as u16), id).swap_remove(0)
+    };
+    // By number: short parts. By bytes: long ones.
+    for (len, held_max) in [(100, 1_024), (3_000, (4 << 20) / 1_500)] {
+        let mut end = end();
+        let endings: Vec<_> = (0..4_000).map(|id| offer(&mut end, Instant::ZERO, &lone(id, len))).collect();
+        let held = endings.iter().filter(|ending| **ending == Ending::Held).count();
+        assert!((1_000..=held_max + 1).contains(&held), "{held} parts of {len}");
+        assert_eq!(*endings.last().expect("many"), Ending::Refused(DropReason::FragmentTableFull));
+        assert_eq!(end.counters().parts_full, (endings.len() - held) as u64);
+        // When their time is over there is room again.
+        let late = Instant::from_secs(31);
+        (0..100).for_each(|_| end.handle_timeout(late));
+        assert_eq!(end.counters().parts_timed_out, held as u64);
+        assert_eq!(offer(&mut end, late, &lone(9_999, len)), Ending::Held);
+    }
+}
+
+#[test]
+fn overlapping_parts_are_refused_and_counted() {
+    let mut end = end();
+    let inner = udp(INSIDE[0][0], INSIDE[0][1]).payload_len(3000).build();
+    let parts = parts_of(&inner, TunnelKind::Ipip, OUTSIDE[0], 1500, 7);
+    assert_eq!(offer(&mut end, Instant::ZERO, &parts[0]), Ending::Held);
+    assert_eq!(offer(&mut end, Instant::ZERO, &parts[0]), Ending::Refused(DropReason::OverlappingFragment));
+    assert_eq!(end.counters().parts_overlapping, 1);
+}
+
+#[test]
+fn what_is_no_tunnel_of_ours_is_left_to_the_host() {
+    let mut end = end();
+    let whole = raw("10.0.0.254", "10.0.0.2", 50).payload_len(2000).build();
+    let mut parts = Vec::new();
+    fragment(&whole, 1500, 7, &mut [0; 1500], |part| parts.push(part.to_vec())).expect("no DF");
+    for part in &parts {
+        assert_eq!(offer(&mut end, Instant::ZERO, part), Ending::NotOurs, "ESP");
+    }
+    // Datagrams to other ports than GUE's: the first part says so, and takes what waited with it.
+    let dns = udp("10.0.0.254:53", "10.0.0.2:53").payload_len(4000).build();
+    let mut parts = Vec::new();
+    fragment(&dns, 1500, 8, &mut [0; 1500], |part| parts.push(part.to_vec())).expect("no DF");
+    assert_eq!(offer(&mut end, Instant::ZERO, &parts[1]), Ending::Held);
+    assert_eq!(offer(&mut end, Instant::ZERO, &parts[0]), Ending::NotOurs);
+    assert_eq!(offer(&mut end, Instant::ZERO, &parts[2]), Ending::NotOurs);
+    assert!(end.poll_joined().is_none());
+    // And what comes out for another address is nobody's.
+    let stray = udp("203.0.113.7:1024", "192.0.2.99:53").payload_len(2000).build();
+    for part in parts_of(&stray, TunnelKind::Ipip, OUTSIDE[0], 1500, 9) {
+        assert_eq!(offer(&mut end, Instant::ZERO, &part), Ending::Held);
+    }
+    assert!(end.poll_joined().is_none());
+    assert_eq!(end.counters().taken_out, 0);
+}

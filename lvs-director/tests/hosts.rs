@@ -1,0 +1,354 @@
+//! What `lvsd` finds, says and changes on the host it runs on: settings, addresses, devices. In network namespaces of the
+//! test's own; see `namespaces.rs` for why each case has a process to itself.
+
+mod cases;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
+
+use cases::Case;
+use lvs_director::demo::namespaces;
+use lvs_director::denied::Denied;
+use lvs_director::realserver::{Action, default_path, realserver};
+use lvs_io_afpacket::check::{self, Finding};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
+use lvs_io_tun::{TunOptions, TunQueue, netdev};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// What a case does.
+type Run = fn() -> Result<(), Denied>;
+
+const CASES: [(&str, Run); 10] = [
+    ("ipv6_forwarding_is_found_where_the_kernel_looks_for_it", ipv6_forwarding_is_found_where_the_kernel_looks_for_it),
+    (
+        "a_device_that_is_down_is_named_and_serves_once_it_is_up",
+        a_device_that_is_down_is_named_and_serves_once_it_is_up,
+    ),
+    ("a_missing_device_is_named_with_a_remedy", a_missing_device_is_named_with_a_remedy),
+    ("settings_of_devices_that_speak_of_the_address_are_changed_too", settings_of_devices_are_changed_too),
+    ("a_tunnel_end_leaves_what_the_machine_needs", a_tunnel_end_leaves_what_the_machine_needs),
+    ("stop_leaves_what_a_running_tunnel_end_needs", stop_leaves_what_a_running_tunnel_end_needs),
+    ("what_a_killed_tunnel_end_had_is_given_back", what_a_killed_tunnel_end_had_is_given_back),
+    ("each_network_namespace_has_its_own_memory", each_network_namespace_has_its_own_memory),
+    ("addresses_no_service_can_have_are_refused", addresses_no_service_can_have_are_refused),
+    ("rules_that_lead_nowhere_are_warned_about", rules_that_lead_nowhere_are_warned_about),
+];
+
+const VIP: &str = "192.0.2.80";
+
+fn ipv6_forwarding_is_found_where_the_kernel_looks_for_it() -> Result<(), Denied> {
+    lonely_host()?;
+    if !netdev::has_ipv6() {
+        return Err(Denied::said("this kernel has no IPv6"));
+    }
+    let set = |name: &str, value| set(&format!("net/ipv6/conf/{name}"), value);
+    let found = || check::host("eth0", &[]).into_iter().map(|finding| finding.to_string()).collect::<Vec<_>>();
+    assert_eq!(found(), [""; 0]);
+    set("eth0/forwarding", "1");
+    assert_eq!(found(), [""; 0], "the device's own does nothing");
+    set("all/forwarding", "1");
+    set("eth0/forwarding", "0");
+    let [finding] = found().try_into().expect("one");
+    assert!(finding.ends_with("'sysctl net.ipv6.conf.all.forwarding=0'"), "{finding}");
+    set("all/forwarding", "0");
+    // Linux 6.17.
+    if Path::new("/proc/sys/net/ipv6/conf/eth0/force_forwarding").exists() {
+        set("eth0/force_forwarding", "1");
+        let [finding] = found().try_into().expect("one");
+        assert!(finding.ends_with("'sysctl net.ipv6.conf.eth0.force_forwarding=0'"), "{finding}");
+    }
+    Ok(())
+}
+
+fn a_device_that_is_down_is_named_and_serves_once_it_is_up() -> Result<(), Denied> {
+    empty_namespace()?;
+    add_veth()?;
+    netdev::set_up("far0").expect("it is there");
+    assert_eq!(check::host("eth0", &[]), [Finding::DeviceDown("eth0".to_owned())]);
+    let mut arm = AfPacketDevice::open("eth0", &AfPacketOptions::default()).expect("root here").into_arm();
+    let receive = |arm: &mut lvs_io::Arm| {
+        let mut received = 0;
+        arm.source.receive(&mut |packets| received += packets.len()).expect("it goes on");
+        received
+    };
+    let is_readable = |arm: &lvs_io::Arm, patience_s| {
+        let fd = arm.source.poll_fd().expect("a socket");
+        let patience = Timespec { tv_sec: patience_s, tv_nsec: 0 };
+        poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&patience)).expect("one descriptor") > 0
+    };
+    assert_eq!(receive(&mut arm), 0);
+    assert!(!is_readable(&arm, 0), "a worker would never sleep");
+
+    netdev::set_up("eth0").expect("it is there");
+    let mut storage = [0; lvs_core::HEADROOM + 20];
+    let header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 50, 0x66, 0xb4, 10, 0, 0, 254, 10, 0, 0, 2];
+    storage[lvs_core::HEADROOM..].copy_from_slice(&header);
+    let options = AfPacketOptions {
+        static_neighbours: vec![("10.0.0.2".parse().expect("a constant"), mac_of("eth0"))],
+        ..AfPacketOptions::default()
+    };
+    let mut peer = AfPacketDevice::open("far0", &options).expect("root here").into_arm();
+    let mut packet = lvs_core::PacketBuf::new(&mut storage, lvs_core::HEADROOM, 20);
+    peer.sink.send(&mut packet, "10.0.0.2".parse().expect("a constant")).expect("sent");
+    peer.sink.flush().expect("sent");
+    let mut received = 0;
+    while received == 0 {
+        assert!(is_readable(&arm, 10), "nothing came");
+        received = receive(&mut arm);
+    }
+    Ok(())
+}
+
+fn mac_of(device: &str) -> lvs_io::l2::MacAddress {
+    AfPacketDevice::open(device, &AfPacketOptions::default()).expect("root here").mac()
+}
+
+fn a_missing_device_is_named_with_a_remedy() -> Result<(), Denied> {
+    empty_namespace()?;
+    let rules = rules("missing", "-A -t 192.0.2.80:80 -s rr\n");
+    let (mut lvsd, mut said) = Lvsd::spawn(&["run", &rules, "--afpacket", "eth9"]);
+    let line = next_line(&mut said);
+    assert!(line.contains("eth9: No such device") && line.contains("see 'ip link'"), "{line}");
+    assert!(lvsd.0.wait().is_ok_and(|status| status.code() == Some(1)));
+    Ok(())
+}
+
+fn settings_of_devices_are_changed_too() -> Result<(), Denied> {
+    lonely_host()?;
+    let memory = memory("devices");
+    let setting = |device: &str, name: &str| get(&format!("net/ipv4/conf/{device}/{name}"));
+    let all = || ["all", "eth0", "far0"].map(|device| setting(device, "arp_ignore"));
+    // Which values keep quiet was tried out against the kernel, alone and together.
+    for (before, during) in [
+        (["0", "0", "0"], ["1", "0", "0"]),
+        (["0", "3", "1"], ["1", "1", "1"]),
+        (["3", "0", "2"], ["1", "0", "2"]),
+        (["2", "8", "7"], ["2", "8", "1"]),
+        (["8", "3", "0"], ["8", "3", "0"]),
+        (["9", "0", "0"], ["1", "0", "0"]),
+    ] {
+        for (device, value) in ["all", "eth0", "far0"].iter().zip(before) {
+            set(&format!("net/ipv4/conf/{device}/arp_ignore"), value);
+        }
+        realserver(Action::Start, &[ip(VIP)], None, &memory);
+        assert_eq!(all(), during, "{before:?}");
+        assert_eq!(setting("all", "arp_announce"), "2");
+        realserver(Action::Stop, &[], None, &memory);
+        assert_eq!(all(), before);
+        assert_eq!(setting("all", "arp_announce"), "0");
+    }
+    assert!(!memory.exists());
+    Ok(())
+}
+
+fn a_tunnel_end_leaves_what_the_machine_needs() -> Result<(), Denied> {
+    lonely_host()?;
+    set("net/ipv4/conf/all/rp_filter", "1");
+    let memory = memory("both");
+    realserver(Action::Start, &[ip(VIP)], None, &memory);
+    let end = tunnel_end(&memory)?;
+    assert_eq!(get("net/ipv4/conf/all/rp_filter"), "0");
+    end.interrupt();
+    assert!(has(VIP));
+    assert_eq!(get("net/ipv4/conf/all/arp_ignore"), "1");
+    assert_eq!(get("net/ipv4/conf/all/rp_filter"), "1", "only the tunnel end needed it");
+    realserver(Action::Stop, &[], None, &memory);
+    assert!(!has(VIP) && !memory.exists());
+    assert_eq!(get("net/ipv4/conf/all/arp_ignore"), "0");
+    Ok(())
+}
+
+fn stop_leaves_what_a_running_tunnel_end_needs() -> Result<(), Denied> {
+    lonely_host()?;
+    let memory = memory("running");
+    let end = tunnel_end(&memory)?;
+    realserver(Action::Start, &[ip(VIP), ip("192.0.2.81")], None, &memory);
+    realserver(Action::Stop, &[], None, &memory);
+    assert!(has(VIP) && !has("192.0.2.81"));
+    assert_eq!(get("net/ipv4/conf/all/arp_ignore"), "1");
+    end.interrupt();
+    assert!(!has(VIP) && !memory.exists());
+    assert_eq!(get("net/ipv4/conf/all/arp_ignore"), "0");
+    Ok(())
+}
+
+fn what_a_killed_tunnel_end_had_is_given_back() -> Result<(), Denied> {
+    lonely_host()?;
+    let memory = memory("killed");
+    let end = tunnel_end(&memory)?;
+    drop(end);
+    assert!(has(VIP), "nobody tidied up");
+    realserver(Action::Stop, &[], None, &memory);
+    assert!(!has(VIP) && !memory.exists());
+    assert_eq!(get("net/ipv4/conf/all/arp_ignore"), "0");
+    Ok(())
+}
+
+fn each_network_namespace_has_its_own_memory() -> Result<(), Denied> {
+    empty_namespace()?;
+    let here = default_path();
+    assert_eq!(here, default_path());
+    namespaces::enter_network_namespace()?;
+    assert_ne!(here, default_path());
+    Ok(())
+}
+
+fn addresses_no_service_can_have_are_refused() -> Result<(), Denied> {
+    lonely_host()?;
+    let memory = memory("refused");
+    for (address, why) in [
+        ("0.0.0.0", "no address at all"),
+        ("::", "no address at all"),
+        ("224.0.0.1", "a multicast group"),
+        ("ff02::1", "a multicast group"),
+        ("127.0.0.1", "a loopback address"),
+        ("::1", "a loopback address"),
+        ("169.254.1.1", "a link-local address"),
+        ("fe80::1", "a link-local address"),
+        ("255.255.255.255", "the broadcast address"),
+        ("::ffff:192.0.2.80", "an IPv4 address in disguise"),
+    ] {
+        let vips = format!("{VIP},{address}");
+        let words = ["realserver", "start", "--vip", &vips, "--memory", memory.to_str().expect("text")];
+        let (mut lvsd, mut said) = Lvsd::spawn(&words);
+        let line = next_line(&mut said);
+        assert!(line.starts_with(&format!("lvsd: {address} cannot be a virtual address: it is {why}")), "{line}");
+        assert!(lvsd.0.wait().is_ok_and(|status| status.code() == Some(1)));
+        assert!(!has(VIP) && !memory.exists(), "nothing is done by halves");
+    }
+    Ok(())
+}
+
+fn rules_that_lead_nowhere_are_warned_about() -> Result<(), Denied> {
+    lonely_host()?;
+    let rules = rules(
+        "astray",
+        "-A -t 192.0.2.82:80 -s rr\n-a -t 192.0.2.82:80 -r 10.0.0.11:80 -g\n\
+         -A -u 192.0.2.81:53 -s rr\n-a -u 192.0.2.81:53 -r 10.0.0.11:53 --fullnat\n",
+    );
+    let _tun = TunQueue::open("tun0", &TunOptions::default())?;
+    netdev::set_up("tun0").and(netdev::add_address("eth0", ip("10.0.0.1"), 24)).expect("they are there");
+    netdev::add_route(ip(VIP), 32, "tun0").expect("no such route yet");
+    let way_on = || netdev::way_on("tun0", ip("203.0.113.1"), ip(VIP)).expect("it is there");
+    assert_eq!(way_on(), None, "this host does not forward");
+    set("net/ipv4/ip_forward", "1");
+    assert_eq!(way_on().as_deref(), Some("tun0"));
+    netdev::divert_to("tun0", ip("10.0.0.11"), "eth0", 100).expect("a new table");
+    assert_eq!(way_on().as_deref(), Some("eth0"));
+    let (_lvsd, mut said) = Lvsd::spawn(&["run", &rules, "--tun", "tun1"]);
+    let line = next_line(&mut said);
+    assert!(line.contains("UDP 192.0.2.81:53 reaches servers by FullNAT but has no local IPv4 address"), "{line}");
+    let line = next_line(&mut said);
+    assert!(line.contains("direct routing by TUN leaves the address 192.0.2.82 in the packets"), "{line}");
+    Ok(())
+}
+
+/// A network namespace with nothing in it.
+fn empty_namespace() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()
+}
+
+/// One with a pair of Ethernet devices, and everything up.
+fn lonely_host() -> Result<(), Denied> {
+    empty_namespace()?;
+    add_veth()?;
+    for device in ["lo", "eth0", "far0"] {
+        netdev::set_up(device).expect("it is there");
+    }
+    Ok(())
+}
+
+fn add_veth() -> Result<(), Denied> {
+    let here = fs::File::open("/proc/self/ns/net").expect("it is there");
+    netdev::add_veth("eth0", "far0", here.as_fd()).map_err(|error| Denied::described(&error))
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("a constant")
+}
+
+fn has(vip: &str) -> bool {
+    netdev::addresses("lo").expect("it is there").iter().any(|(other, _)| *other == ip(vip))
+}
+
+fn get(setting: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/{setting}")).expect("it is there").trim().to_owned()
+}
+
+fn set(setting: &str, value: &str) {
+    fs::write(format!("/proc/sys/{setting}"), value).expect("root here");
+}
+
+fn of_this_case(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{}", std::process::id()))
+}
+
+fn memory(name: &str) -> PathBuf {
+    of_this_case(&format!("{name}.memory"))
+}
+
+fn rules(name: &str, text: &str) -> String {
+    let path = of_this_case(&format!("{name}.rules"));
+    fs::write(&path, text).expect("written");
+    path.to_str().expect("text").to_owned()
+}
+
+/// A tunnel end for [`VIP`] on eth0 that has begun.
+fn tunnel_end(memory: &Path) -> Result<Lvsd, Denied> {
+    let words = ["realserver", "start", "--vip", VIP, "--tunnel", "eth0", "--memory", memory.to_str().expect("text")];
+    let (lvsd, mut said) = Lvsd::spawn(&words);
+    let line = next_line(&mut said);
+    if line.contains("denied") || line.contains("Permission") {
+        return Err(Denied::said(line));
+    }
+    assert!(line.starts_with("lvsd: ending tunnels on eth0"), "{line}");
+    Ok(lvsd)
+}
+
+/// A running `lvsd`, ended with the case at the latest.
+struct Lvsd(Child);
+
+impl Lvsd {
+    fn spawn(words: &[&str]) -> (Self, BufReader<ChildStderr>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lvsd"));
+        let mut child = command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let said = BufReader::new(child.stderr.take().expect("piped"));
+        (Self(child), said)
+    }
+
+    /// Ctrl-C, and waits until it has undone everything.
+    fn interrupt(mut self) {
+        let id = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
+        let mut said = String::new();
+        self.0.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
+        assert!(self.0.wait().is_ok_and(|status| status.success()), "{said}");
+    }
+}
+
+impl Drop for Lvsd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn next_line(said: &mut BufReader<ChildStderr>) -> String {
+    let mut line = String::new();
+    said.read_line(&mut line).expect("text");
+    line
+}
+
+fn main() -> ExitCode {
+    let case = |(name, run): (&str, Run)| Case {
+        name: name.to_owned(),
+        is_extra: false,
+        run: Box::new(move || run().map_err(|denied| Box::new(denied) as _)),
+    };
+    cases::main(&CASES.map(case), 1, "none", |_| {})
+}
