@@ -37,7 +37,8 @@ use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
-/// Local addresses one service may have. All are tried for a connection before it is refused.
+/// Local addresses one service may have. All are tried for a connection before it is refused, so this also bounds the
+/// work.
 pub const LOCAL_ADDRESSES_MAX: usize = 64;
 /// Lanes looked at for one that can give ports back, when the memory for ports is full.
 const FORGET_WORK_MAX: usize = 64;

@@ -293,10 +293,12 @@ pub enum ClientAddress {
     /// empty datagram beside it ([`crate::Director::poll_transmit`]). Where there is no room for that one either,
     /// [`crate::Director::client_addresses_omitted`] counts it.
     Uoa,
-    /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only.
+    /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only. Until the server has it,
+    /// nothing of the client passes that could take its place ([`crate::DropReason::OutOfSequence`]), neither do
+    /// fragments nor data in a SYN ([`crate::DropReason::NotForwardable`]).
     ProxyV1,
-    /// A PROXY protocol header, version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams
-    /// that come in fragments or as a super-packet are dropped ([`crate::DropReason::NotForwardable`]).
+    /// The same in version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams that come in
+    /// fragments or as a super-packet are dropped ([`crate::DropReason::NotForwardable`]).
     ProxyV2,
 }
 

@@ -18,10 +18,10 @@ const RULES: &str = "
 -a -t 192.0.2.1:83 -r 10.0.0.3:83 -i --tun-type gue --tun-port 6080 --tun-csum
 -A -t [2001:db8::1]:80 -s rr
 -a -t [2001:db8::1]:80 -r [fd00::2]:8080 -m
--A -t 192.0.2.1:84 -s rr --client-address toa
+-A -t 192.0.2.1:84 -s rr --client-address toa --keep-sequence
 --add-laddr -t 192.0.2.1:84 --local-address 10.0.0.200
 -a -t 192.0.2.1:84 -r 10.0.0.4:84 --fullnat
--A -t [2001:db8::1]:84 -s rr --client-address proxy-v1
+-A -t [2001:db8::1]:84 -s rr --client-address proxy-v1 --keep-sequence
 --add-laddr -t [2001:db8::1]:84 --local-address 10.0.0.200
 -a -t [2001:db8::1]:84 -r 10.0.0.4:84 --fullnat
 ";
@@ -72,7 +72,7 @@ fn known_full_nat_flows_allocate_nothing() {
                 reply.clone().syn().ack().numbers(4, 1001).build(),
                 request.clone().ack().numbers(1001, 5).payload(b"GET /").build(),
                 reply.ack().payload_len(1400).build(),
-                request.clone().fin().ack().build(),
+                request.clone().fin().ack().numbers(1006, 5).build(),
             ],
         );
     }

@@ -6,7 +6,7 @@ use lvs_core::tunnel::{Accepts, decapsulate};
 use lvs_core::wire::fragment::fragment;
 use lvs_core::wire::rewrite::complete_checksum;
 use lvs_core::{DropReason, Gso, GsoKind, Offload, Verdict};
-use lvs_testkit::{Desk, Outcome, Packet, Storage, describe, icmp_error, oracle, tcp, udp};
+use lvs_testkit::{Desk, Outcome, Packet, Storage, describe, icmp, icmp_error, oracle, tcp, udp};
 
 /// Every encapsulation, and what is left of 1500 bytes inside it over IPv4 and over IPv6 (`tun_*_mtu`, `tun6_*_mtu`).
 const KINDS: [(&str, u16, u16); 6] = [
@@ -307,7 +307,10 @@ fn the_path_mtu_of_a_gue_tunnel_is_learned_from_its_udp_header_alone() {
         let long = request(true, 1400).build();
         let sent = desk.send(&long).bytes;
         let error = |len: usize| icmp_error("10.0.0.9", 3, 4, 1300, &sent[..len]);
-        for refused in [error(27).build(), error(28).bad_checksum().build()] {
+        let mut of_another_director = sent[..28].to_vec();
+        of_another_director[15] ^= 1;
+        let of_another_director = icmp("10.0.0.9", "10.0.0.254", 3, 4, 1300).payload(&of_another_director);
+        for refused in [error(27), error(28).bad_checksum(), of_another_director].map(|packet| packet.build()) {
             assert_eq!(desk.send(&refused).verdict, Verdict::Pass);
         }
         check(&desk.send(&long), "-> 10.0.0.2: ");

@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use lvs_io_afpacket::Delivery;
+
 use crate::realserver::{Action, TunnelEnd};
 use crate::run::Devices;
 
@@ -88,7 +90,7 @@ fn demo(mut words: Words) -> Result<Invocation, String> {
 }
 
 fn run(mut words: Words) -> Result<Invocation, String> {
-    let (mut rules, mut devices, mut workers) = (None, None, 1);
+    let (mut rules, mut devices, mut workers, mut in_blocks) = (None, None, 1, false);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--help" | "-h" => return Ok(Invocation::Help),
@@ -97,8 +99,10 @@ fn run(mut words: Words) -> Result<Invocation, String> {
             }
             "--tun" => devices = Some(Devices::Tun(device_names("--tun", &words.value_of("--tun")?)?)),
             "--afpacket" => {
-                devices = Some(Devices::AfPacket(device_names("--afpacket", &words.value_of("--afpacket")?)?));
+                let names = device_names("--afpacket", &words.value_of("--afpacket")?)?;
+                devices = Some(Devices::AfPacket(names, Delivery::AtOnce));
             }
+            "--in-blocks" => in_blocks = true,
             "--workers" => {
                 let value = words.value_of("--workers")?;
                 let wrong = || format!("--workers takes a number from 1 to {WORKERS_MAX}, not {value:?}");
@@ -109,7 +113,13 @@ fn run(mut words: Words) -> Result<Invocation, String> {
         }
     }
     let rules = rules.ok_or("run needs a file of rules, as ipvsadm-save writes them")?;
-    let devices = devices.ok_or("run needs --tun or --afpacket, with NAME, or CLIENTS,SERVERS")?;
+    let mut devices = devices.ok_or("run needs --tun or --afpacket, with NAME, or CLIENTS,SERVERS")?;
+    if in_blocks {
+        let Devices::AfPacket(_, delivery) = &mut devices else {
+            return Err("--in-blocks belongs to --afpacket".to_owned());
+        };
+        *delivery = Delivery::BLOCKS;
+    }
     Ok(Invocation::Run { rules, devices, workers })
 }
 
@@ -221,7 +231,7 @@ const NAME_LEN_MAX: usize = 15;
 pub const USAGE: &str = "\
 Usage: lvsd demo [--json] [--requests N]
        lvsd run RULES --tun NAME[,NAME] [--workers N]
-       lvsd run RULES --afpacket NAME[,NAME] [--workers N]
+       lvsd run RULES --afpacket NAME[,NAME] [--in-blocks] [--workers N]
        lvsd realserver start --vip ADDRESS[,ADDRESS...] [--tunnel NAME [--gue-port N]] [--memory FILE]
        lvsd realserver stop [--vip ADDRESS[,ADDRESS...]] [--memory FILE]
        lvsd realserver status [--memory FILE]
@@ -253,6 +263,8 @@ lvsd is a layer-4 load balancer: Linux Virtual Server (IPVS) in user space.
                           Discovery for the virtual addresses, and finds its way by
                           the addresses and routes this host has there. The host must
                           own no virtual address and not forward.
+           --in-blocks    receive packets in blocks: less work for each under load, but
+                          where there is little, each waits for a millisecond
            --workers N    share the work between N threads (default 1): each has its own
                           clients, its own queue of every device (a TUN device made
                           beforehand needs 'multi_queue'), its own schedule, and its own
@@ -292,11 +304,12 @@ mod tests {
         assert_eq!(parsed("run r.txt --tun a,b"), Ok(run(1)));
         assert_eq!(parsed("run --workers 4 --tun a,b r.txt"), Ok(run(4)));
         assert_eq!(parsed("run --help"), Ok(Invocation::Help));
-        let devices = Devices::AfPacket(vec!["eth0".to_owned()]);
-        assert_eq!(
-            parsed("run --afpacket eth0 r.txt"),
+        let run = |delivery| {
+            let devices = Devices::AfPacket(vec!["eth0".to_owned()], delivery);
             Ok(Invocation::Run { rules: "r.txt".into(), devices, workers: 1 })
-        );
+        };
+        assert_eq!(parsed("run --afpacket eth0 r.txt"), run(Delivery::AtOnce));
+        assert_eq!(parsed("run --in-blocks --afpacket eth0 r.txt"), run(Delivery::BLOCKS));
         let vips = vec!["192.0.2.80".parse().unwrap(), "2001:db8::80".parse().unwrap()];
         let start = |tunnel| {
             let vips = Vec::clone(&vips);
@@ -327,6 +340,7 @@ mod tests {
                 "run r.txt --tun a --afpacket b",
                 "--tun or --afpacket, and only once: two devices are named with a comma",
             ),
+            ("run r.txt --tun a --in-blocks", "--in-blocks belongs to --afpacket"),
             ("run r.txt --afpacket a/b", "--afpacket: \"a/b\" cannot name a device"),
             ("realserver", "realserver needs one of start, stop and status"),
             ("realserver start", "realserver start needs --vip ADDRESS"),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lvs_core::{Direction, Side};
 use lvs_io::{Arm, Steering, share};
-use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, check};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, Delivery, check};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 
 use crate::denied::Denied;
@@ -15,15 +15,15 @@ use crate::denied::Denied;
 pub enum Devices {
     /// TUN devices: what is routed into them. Made if need be.
     Tun(Vec<String>),
-    /// Ethernet devices, beside the host's own stack.
-    AfPacket(Vec<String>),
+    /// Ethernet devices, beside the host's own stack, and how the kernel hands over what they receive.
+    AfPacket(Vec<String>, Delivery),
 }
 
 impl Devices {
     /// Their names.
     pub fn names(&self) -> &[String] {
         match self {
-            Self::Tun(names) | Self::AfPacket(names) => names,
+            Self::Tun(names) | Self::AfPacket(names, _) => names,
         }
     }
 
@@ -40,7 +40,7 @@ impl Devices {
     fn side(&self, name: &str) -> Result<Side, Denied> {
         let mtu = fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok().and_then(|mtu| mtu.trim().parse().ok());
         let mut side = Side { mtu: mtu.unwrap_or(Side::default().mtu), ..Side::default() };
-        if let Self::AfPacket(_) = self {
+        if let Self::AfPacket(..) = self {
             let options = AfPacketOptions::of_host(name)?;
             side.ipv4 = options.source_ipv4;
             side.ipv6 = options.source_ipv6;
@@ -50,7 +50,7 @@ impl Devices {
 
     /// Whether a host stack receives the packets too, and routes what is not the director's.
     pub fn have_a_host(&self) -> bool {
-        matches!(self, Self::AfPacket(_))
+        matches!(self, Self::AfPacket(..))
     }
 
     /// Opens them, with a queue for each shard of `steering`: what each worker gets, the servers' device too where there are
@@ -90,7 +90,7 @@ impl Devices {
     ) -> Result<Vec<Arm>, Denied> {
         let arms = match self {
             Self::Tun(_) => tun(name, steering.shards())?,
-            Self::AfPacket(_) => ethernet(name, answers_for, steering, direction)?,
+            Self::AfPacket(_, delivery) => ethernet(name, answers_for, steering, direction, *delivery)?,
         };
         if steering.shards() == 1 {
             return Ok(arms);
@@ -116,6 +116,7 @@ fn ethernet(
     answers_for: &[IpAddr],
     steering: &Steering,
     direction: Option<Direction>,
+    delivery: Delivery,
 ) -> Result<Vec<Arm>, Denied> {
     for finding in check::host(name, answers_for) {
         match finding {
@@ -125,7 +126,7 @@ fn ethernet(
             }
         }
     }
-    let options = AfPacketOptions { answers_for: answers_for.to_vec(), ..AfPacketOptions::of_host(name)? };
+    let options = AfPacketOptions { answers_for: answers_for.to_vec(), delivery, ..AfPacketOptions::of_host(name)? };
     let queues = match steering.shards() {
         1 => vec![AfPacketDevice::open(name, &options)?],
         _ => AfPacketDevice::open_all(name, &options, steering, direction)?,

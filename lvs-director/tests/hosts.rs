@@ -22,12 +22,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// What a case does.
 type Run = fn() -> Result<(), Denied>;
 
-const CASES: [(&str, Run); 10] = [
+const CASES: [(&str, Run); 11] = [
     ("ipv6_forwarding_is_found_where_the_kernel_looks_for_it", ipv6_forwarding_is_found_where_the_kernel_looks_for_it),
     (
         "a_device_that_is_down_is_named_and_serves_once_it_is_up",
         a_device_that_is_down_is_named_and_serves_once_it_is_up,
     ),
+    ("an_address_is_taken_over_and_given_up_while_the_device_is_open", an_address_is_taken_over_and_given_up),
     ("a_missing_device_is_named_with_a_remedy", a_missing_device_is_named_with_a_remedy),
     ("settings_of_devices_that_speak_of_the_address_are_changed_too", settings_of_devices_are_changed_too),
     ("a_tunnel_end_leaves_what_the_machine_needs", a_tunnel_end_leaves_what_the_machine_needs),
@@ -75,11 +76,6 @@ fn a_device_that_is_down_is_named_and_serves_once_it_is_up() -> Result<(), Denie
         arm.source.receive(&mut |packets| received += packets.len()).expect("it goes on");
         received
     };
-    let is_readable = |arm: &lvs_io::Arm, patience_s| {
-        let fd = arm.source.poll_fd().expect("a socket");
-        let patience = Timespec { tv_sec: patience_s, tv_nsec: 0 };
-        poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&patience)).expect("one descriptor") > 0
-    };
     assert_eq!(receive(&mut arm), 0);
     assert!(!is_readable(&arm, 0), "a worker would never sleep");
 
@@ -101,6 +97,58 @@ fn a_device_that_is_down_is_named_and_serves_once_it_is_up() -> Result<(), Denie
         received = receive(&mut arm);
     }
     Ok(())
+}
+
+fn an_address_is_taken_over_and_given_up() -> Result<(), Denied> {
+    lonely_host()?;
+    let device = AfPacketDevice::open("eth0", &AfPacketOptions::default())?;
+    let (addresses, counters) = (device.addresses(), device.counters());
+    let mut arm = device.into_arm();
+    for round in 1..=2 {
+        // Somebody who knows nobody yet.
+        let options = AfPacketOptions { source_ipv4: Some([10, 0, 0, 1].into()), ..AfPacketOptions::default() };
+        let mut peer = AfPacketDevice::open("far0", &options)?.into_arm();
+        if round == 1 {
+            for address in ["10.0.0.80", "10.0.0.81", "fd00::80"] {
+                addresses.add(ip(address))?;
+            }
+            assert!(is_readable(&arm, 0), "a worker that sleeps is woken");
+            arm.sink.flush().expect("it is up");
+            assert_eq!(counters.get().edge.announced, 3);
+        } else {
+            addresses.remove(ip("10.0.0.80"));
+            arm.sink.flush().expect("it is up");
+        }
+        let before = counters.get().edge.answered;
+        for (number, address) in [80, 81].into_iter().zip(["10.0.0.80", "10.0.0.81"]) {
+            let mut storage = [0; lvs_core::HEADROOM + 20];
+            let header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 50, 0, 0, 10, 0, 0, 1, 10, 0, 0, number];
+            storage[lvs_core::HEADROOM..].copy_from_slice(&header);
+            let mut packet = lvs_core::PacketBuf::new(&mut storage, lvs_core::HEADROOM, 20);
+            peer.sink.send(&mut packet, ip(address)).and_then(|()| peer.sink.flush()).expect("it waits");
+        }
+        // Each turn of either station may make the other one speak.
+        let mut reached = Vec::new();
+        while !reached.contains(&81) {
+            assert!(is_readable(&arm, 10), "nothing came");
+            let mut note = |packets: &mut [lvs_core::PacketBuf<'_>]| {
+                let for_us = packets.iter().filter(|packet| packet.bytes()[9] == 50);
+                reached.extend(for_us.map(|packet| packet.bytes()[19]));
+            };
+            arm.source.receive(&mut note).and_then(|_| arm.sink.flush()).expect("it is up");
+            peer.source.receive(&mut |_| {}).and_then(|_| peer.sink.flush()).expect("it is up");
+        }
+        let (expected, answered) = if round == 1 { (vec![80, 81], 2) } else { (vec![81], 1) };
+        reached.sort_unstable();
+        assert_eq!((reached, counters.get().edge.answered - before), (expected, answered), "round {round}");
+    }
+    Ok(())
+}
+
+fn is_readable(arm: &lvs_io::Arm, patience_s: i64) -> bool {
+    let fd = arm.source.poll_fd().expect("a socket");
+    let patience = Timespec { tv_sec: patience_s, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&patience)).expect("one descriptor") > 0
 }
 
 fn mac_of(device: &str) -> lvs_io::l2::MacAddress {

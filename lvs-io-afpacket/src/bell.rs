@@ -21,7 +21,7 @@ impl Bell {
         Ok(Arc::new(Self { is_rung: AtomicBool::new(false), fd }))
     }
 
-    fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if !self.is_rung.swap(true, Ordering::AcqRel) {
             // It cannot be full: 2⁶⁴ rings.
             let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());

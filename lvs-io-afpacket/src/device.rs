@@ -1,6 +1,7 @@
 //! An Ethernet device, opened for a director: two sockets, one with the receive ring and one to send by, and the
 //! Ethernet edge between them and the packets.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -13,19 +14,20 @@ use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
+use crate::addresses::{AddressesHandle, Orders};
 use crate::bell::{Bell, Post};
 use crate::error::{AfPacketError, Step};
 use crate::fanout;
-use crate::ring::Ring;
-use crate::sink::{Sink, SinkCountersHandle};
+use crate::ring::{Delivery, ReceiveRing, TransmitRing};
+use crate::sink::{Sink, SinkCountersHandle, Sockets};
 use crate::socket::{self, Membership};
-use crate::source::{FRAME_HEADROOM, Source};
+use crate::source::{FRAME_HEADROOM, Source, SourceCountersHandle};
 
 /// How to open a device, and who the director is on its link.
 #[derive(Clone, Debug)]
 pub struct AfPacketOptions {
     /// Addresses to answer for: the virtual ones, and FullNAT's local ones on the servers' side. The host must not own
-    /// them (see [`crate::check`]). They stay the same while the device is open: whoever takes over opens it then.
+    /// them (see [`crate::check`]). [`AfPacketDevice::addresses`] changes them later.
     pub answers_for: Vec<IpAddr>,
     /// Who is on the link, and by whom others are reached.
     pub routes: Routes,
@@ -35,6 +37,12 @@ pub struct AfPacketOptions {
     pub source_ipv6: Option<Ipv6Addr>,
     /// Neighbours that are never asked and never forgotten.
     pub static_neighbours: Vec<(IpAddr, MacAddress)>,
+    /// The director's own Ethernet address on the link; `None`: the device's. With one of its own the host's stack takes
+    /// what is sent to the director for somebody else's and drops it at once, which spares it more than half of the work.
+    /// The director then is no longer where the host is: whom servers answer by way of it, they need an address of
+    /// `answers_for` as their gateway. The link must let frames from such an address pass (some virtual networks do not).
+    /// Default `None`.
+    pub mac: Option<MacAddress>,
     /// The VLAN to work in (1 to 4094); `None` for untagged frames.
     pub vlan: Option<u16>,
     /// Whether `answers_for` is announced at the start: a take-over. Default true.
@@ -43,7 +51,10 @@ pub struct AfPacketOptions {
     pub is_promiscuous: bool,
     /// Whether frames leave past the device's queueing discipline. Default true.
     pub bypasses_qdisc: bool,
-    /// Size of the receive ring, in bytes: 2048 for each frame that waits, at least 128 KiB. Default 8 MiB.
+    /// How the kernel hands over what it received. Default: each frame at once.
+    pub delivery: Delivery,
+    /// Size of the receive ring, in bytes: 2048 for each frame that waits, at least 128 KiB; in blocks, 720 and the
+    /// frame's length, at least two blocks. Default 8 MiB.
     pub ring_bytes: usize,
 }
 
@@ -55,10 +66,12 @@ impl Default for AfPacketOptions {
             source_ipv4: None,
             source_ipv6: None,
             static_neighbours: Vec::new(),
+            mac: None,
             vlan: None,
             announces: true,
             is_promiscuous: false,
             bypasses_qdisc: true,
+            delivery: Delivery::default(),
             ring_bytes: 8 << 20,
         }
     }
@@ -113,6 +126,7 @@ pub struct AfPacketDevice {
     mtu: u32,
     source: Source,
     sink: Sink,
+    addresses: AddressesHandle,
 }
 
 impl AfPacketDevice {
@@ -121,7 +135,7 @@ impl AfPacketDevice {
     /// # Errors
     /// [`AfPacketError`] says which step was denied and what to do.
     pub fn open(name: &str, options: &AfPacketOptions) -> Result<Self, AfPacketError> {
-        let device = Hardware::look_up(name)?;
+        let device = Hardware::look_up(name, options)?;
         let (post, heard) = post(name)?;
         let receiver = device.receiver(options)?;
         device.bind(&receiver.0, libc::ETH_P_ALL)?;
@@ -141,7 +155,7 @@ impl AfPacketDevice {
         steering: &Steering,
         direction: Option<Direction>,
     ) -> Result<Vec<Self>, AfPacketError> {
-        let device = Hardware::look_up(name)?;
+        let device = Hardware::look_up(name, options)?;
         let fanout = |source| AfPacketError::new(name, Step::Fanout, source);
         let posts: Vec<_> = (0..steering.shards()).map(|_| post(name)).collect::<Result<_, _>>()?;
         let everybody: Vec<Post> = posts.iter().map(|(post, _)| post.clone()).collect();
@@ -177,7 +191,7 @@ impl AfPacketDevice {
         &self.name
     }
 
-    /// The device's Ethernet address.
+    /// The director's Ethernet address on the link.
     pub fn mac(&self) -> MacAddress {
         self.mac
     }
@@ -190,6 +204,17 @@ impl AfPacketDevice {
     /// The sending half's counters, to be read while a worker has the device.
     pub fn counters(&self) -> SinkCountersHandle {
         self.sink.counters()
+    }
+
+    /// The receiving half's counters, to be read while a worker has the device.
+    pub fn receive_counters(&self) -> SourceCountersHandle {
+        self.source.counters()
+    }
+
+    /// The addresses it answers for, to be changed while a worker has the device. Of the queues of
+    /// [`Self::open_all`] the first one answers.
+    pub fn addresses(&self) -> AddressesHandle {
+        self.addresses.clone()
     }
 
     /// The two halves, for a worker.
@@ -208,27 +233,63 @@ impl std::fmt::Debug for AfPacketDevice {
 struct Hardware<'a> {
     name: &'a str,
     index: u32,
+    /// The director's, which need not be the device's.
     mac: MacAddress,
+    is_own_mac: bool,
     mtu: u32,
 }
 
 impl<'a> Hardware<'a> {
-    fn look_up(name: &'a str) -> Result<Self, AfPacketError> {
+    fn look_up(name: &'a str, options: &AfPacketOptions) -> Result<Self, AfPacketError> {
         let socket = packet_socket().map_err(|source| AfPacketError::new(name, Step::Socket, source))?;
         let error = |source| AfPacketError::new(name, Step::Device, source);
         let index = netdevice::name_to_index(&socket, name).map_err(|errno| error(errno.into()))?;
-        let mac = socket::hardware_address(socket.as_fd(), name).map_err(error)?;
+        let hardware = socket::hardware_address(socket.as_fd(), name).map_err(error)?;
+        let mac = options.mac.unwrap_or(hardware);
+        if !mac.is_unicast() {
+            let group = io::Error::new(io::ErrorKind::InvalidInput, format!("{mac} is no station's address"));
+            return Err(AfPacketError::new(name, Step::Options, group));
+        }
         let mtu = socket::mtu(socket.as_fd(), name).map_err(error)?;
-        Ok(Self { name, index, mac, mtu })
+        Ok(Self { name, index, mac, is_own_mac: mac != hardware, mtu })
     }
 
     /// A socket with a ring, not bound yet, so that nothing is received that its options would keep out.
-    fn receiver(&self, options: &AfPacketOptions) -> Result<(OwnedFd, Ring), AfPacketError> {
+    fn receiver(&self, options: &AfPacketOptions) -> Result<(OwnedFd, ReceiveRing), AfPacketError> {
         let error = |step| move |source| AfPacketError::new(self.name, step, source);
         let receiver = packet_socket().map_err(error(Step::Socket))?;
-        let ring = Ring::new(receiver.as_fd(), options.ring_bytes, FRAME_HEADROOM).map_err(error(Step::Ring))?;
-        prepare_receiver(&receiver, self.index, options).map_err(error(Step::Options))?;
+        let ring = ReceiveRing::new(receiver.as_fd(), options.delivery, options.ring_bytes, FRAME_HEADROOM)
+            .map_err(error(Step::Ring))?;
+        self.prepare_receiver(&receiver, options).map_err(error(Step::Options))?;
         Ok((receiver, ring))
+    }
+
+    /// Says what the socket is to hear.
+    fn prepare_receiver(&self, receiver: &OwnedFd, options: &AfPacketOptions) -> io::Result<()> {
+        let set = |option, value: i32| socket::set_option(receiver.as_fd(), option, value);
+        set(libc::PACKET_IGNORE_OUTGOING, 1)?;
+        socket::set_receive_buffer(receiver.as_fd(), RECEIVE_BUFFER)?;
+        let join = |kind: i32, group: Option<MacAddress>| {
+            let mut address = [0; 8];
+            address[..6].copy_from_slice(&group.map_or([0; 6], |group| group.0));
+            let membership = Membership { index: self.index as i32, kind: kind as u16, address_len: 6, address };
+            socket::set_option(receiver.as_fd(), libc::PACKET_ADD_MEMBERSHIP, membership)
+        };
+        if options.is_promiscuous {
+            join(libc::PACKET_MR_PROMISC, None)?;
+        }
+        if self.is_own_mac {
+            join(libc::PACKET_MR_UNICAST, Some(self.mac))?;
+        }
+        let mut addresses = options.answers_for.iter().filter(|address| address.is_ipv6()).peekable();
+        if addresses.peek().is_some() {
+            // Where switches and routers ask who hears which group (RFC 3810 §5.1.15).
+            join(libc::PACKET_MR_MULTICAST, Some(MacAddress::of_group(ALL_NODES)))?;
+        }
+        for address in addresses {
+            join(libc::PACKET_MR_MULTICAST, Some(MacAddress::to_be_heard_for(*address)))?;
+        }
+        Ok(())
     }
 
     fn bind(&self, socket: &OwnedFd, protocol: i32) -> Result<(), AfPacketError> {
@@ -239,26 +300,35 @@ impl<'a> Hardware<'a> {
     /// Puts the halves of a queue together.
     fn assemble(
         &self,
-        (receiver, ring): (OwnedFd, Ring),
+        (receiver, ring): (OwnedFd, ReceiveRing),
         options: &AfPacketOptions,
         posts: Vec<Post>,
         (bell, heard): (Arc<Bell>, Receiver<LinkMessage>),
     ) -> Result<AfPacketDevice, AfPacketError> {
         let error = |step| move |source| AfPacketError::new(self.name, step, source);
-        let sender = packet_socket().map_err(error(Step::Socket))?;
-        prepare_sender(&sender, options).map_err(error(Step::Options))?;
-        self.bind(&sender, 0)?;
+        let sender = || -> Result<OwnedFd, AfPacketError> {
+            let sender = packet_socket().map_err(error(Step::Socket))?;
+            prepare_sender(&sender, options).map_err(error(Step::Options))?;
+            Ok(sender)
+        };
+        let sockets = Sockets { short: sender()?, long: sender()? };
+        let transmit = TransmitRing::new(sockets.short.as_fd()).map_err(error(Step::Ring))?;
+        self.bind(&sockets.short, 0)?;
+        self.bind(&sockets.long, 0)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
             .map_err(|errno| error(Step::Socket)(errno.into()))?;
-        let readiness = readable_with([receiver.as_fd(), timer.as_fd(), bell.fd()])
-            .map_err(|errno| error(Step::Socket)(errno.into()))?;
+        let wake = readable_with([timer.as_fd(), bell.fd()]).map_err(|errno| error(Step::Socket)(errno.into()))?;
         let reader = FrameReader::new(self.mac, options.vlan);
-        let mut sink = Sink::new(sender, Edge::new(edge_config(self.mac, options)), heard, bell, timer);
+        let orders = Orders::new(packet_socket().map_err(error(Step::Socket))?, self.index);
+        let device = self.name.to_owned();
+        let addresses = AddressesHandle { device, orders: orders.clone(), bell: bell.clone() };
+        let edge = Edge::new(edge_config(self.mac, options));
+        let mut sink = Sink::new(sockets, transmit, edge, heard, (bell, orders), timer);
         if options.announces {
             sink.announce();
         }
-        let source = Source::new(ring, receiver, reader, posts, readiness);
-        Ok(AfPacketDevice { name: self.name.to_owned(), mac: self.mac, mtu: self.mtu, source, sink })
+        let source = Source::new(ring, receiver, reader, posts, wake);
+        Ok(AfPacketDevice { name: self.name.to_owned(), mac: self.mac, mtu: self.mtu, source, sink, addresses })
     }
 }
 
@@ -282,36 +352,12 @@ const SEND_BUFFER: i32 = 4 << 20;
 const RECEIVE_BUFFER: i32 = 8 << 20;
 
 /// A socket that receives nothing until it is bound to a protocol.
-fn packet_socket() -> std::io::Result<OwnedFd> {
+fn packet_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?)
 }
 
-fn prepare_receiver(receiver: &OwnedFd, index: u32, options: &AfPacketOptions) -> std::io::Result<()> {
-    let set = |option, value: i32| socket::set_option(receiver.as_fd(), option, value);
-    set(libc::PACKET_IGNORE_OUTGOING, 1)?;
-    socket::set_receive_buffer(receiver.as_fd(), RECEIVE_BUFFER)?;
-    let join = |kind: i32, group: Option<MacAddress>| {
-        let mut address = [0; 8];
-        address[..6].copy_from_slice(&group.map_or([0; 6], |group| group.0));
-        let membership = Membership { index: index as i32, kind: kind as u16, address_len: 6, address };
-        socket::set_option(receiver.as_fd(), libc::PACKET_ADD_MEMBERSHIP, membership)
-    };
-    if options.is_promiscuous {
-        join(libc::PACKET_MR_PROMISC, None)?;
-    }
-    let mut addresses = options.answers_for.iter().filter(|address| address.is_ipv6()).peekable();
-    if addresses.peek().is_some() {
-        // Where switches and routers ask who hears which group (RFC 3810 §5.1.15).
-        join(libc::PACKET_MR_MULTICAST, Some(MacAddress::of_group(ALL_NODES)))?;
-    }
-    for address in addresses {
-        join(libc::PACKET_MR_MULTICAST, Some(MacAddress::to_be_heard_for(*address)))?;
-    }
-    Ok(())
-}
-
-fn prepare_sender(sender: &OwnedFd, options: &AfPacketOptions) -> std::io::Result<()> {
+fn prepare_sender(sender: &OwnedFd, options: &AfPacketOptions) -> io::Result<()> {
     socket::set_option(sender.as_fd(), libc::PACKET_VNET_HDR, 1)?;
     socket::set_option(sender.as_fd(), libc::PACKET_QDISC_BYPASS, i32::from(options.bypasses_qdisc))?;
     socket::set_send_buffer(sender.as_fd(), SEND_BUFFER)
@@ -330,7 +376,7 @@ fn edge_config(mac: MacAddress, options: &AfPacketOptions) -> EdgeConfig {
 }
 
 /// A descriptor that is readable when one of these is.
-fn readable_with(fds: [BorrowedFd<'_>; 3]) -> rustix::io::Result<OwnedFd> {
+fn readable_with(fds: [BorrowedFd<'_>; 2]) -> rustix::io::Result<OwnedFd> {
     let any = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for fd in fds {
         epoll::add(&any, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;

@@ -3,9 +3,11 @@
 //! Linux only; needs CAP_NET_RAW.
 //!
 //! [`AfPacketDevice`] is the device, [`AfPacketOptions`] says who the director is on its link. The kernel keeps
-//! receiving what the director receives: it must own no virtual address and forward nothing ([`check`]).
+//! receiving what the director receives: it must own no virtual address and forward nothing ([`check`]). [`Delivery`] is the
+//! choice between a short delay and less work for each packet; the crate's README has the figures.
 #![deny(missing_docs)]
 
+mod addresses;
 mod bell;
 pub mod check;
 mod device;
@@ -17,7 +19,10 @@ mod sink;
 mod socket;
 mod source;
 
+pub use addresses::AddressesHandle;
 pub use device::{AfPacketDevice, AfPacketOptions};
 pub use error::{AfPacketError, Step};
+pub use ring::Delivery;
 pub use sink::{SinkCounters, SinkCountersHandle};
 pub use socket::receive_nothing;
+pub use source::{SourceCounters, SourceCountersHandle};

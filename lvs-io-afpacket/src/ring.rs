@@ -1,27 +1,40 @@
-//! A TPACKET_V2 receive ring: slots of memory the kernel fills with frames one by one. Lends them in place, each with
-//! room before and behind, and gives them back when the next ones are asked for.
-//!
-//! ```text
-//! slot   tpacket2_hdr  sockaddr_ll  headroom (PACKET_RESERVE)  virtio-net header  Ethernet frame  room
-//!        0             32           52                         tp_mac − 10        tp_mac          … SLOT_LEN
-//! ```
-//!
-//! A frame longer than its slot, a super-packet, lies whole in the socket's queue (PACKET_COPY_THRESH); the slot says so.
-//!
-//! Not TPACKET_V3, which hands over blocks of frames: when its block is full, or after a millisecond at the earliest.
-//! Layout: packet_mmap in the kernel's documentation; virtio-net headers: packet(7), PACKET_VNET_HDR.
-#![allow(unsafe_code)]
+//! Rings of frames shared with the kernel: two kinds to receive by, behind one interface, and one to send by.
+//! Lends what was received in place, each frame with room before and behind, and gives it back when the next ones are
+//! asked for. Which kind it is decides only how long a frame waits for others.
+
+mod transmit;
+mod v2;
+mod v3;
 
 use std::io;
-use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use lvs_io::vnet;
 
-use crate::mmap::Mapping;
-use crate::socket;
+pub(crate) use transmit::{SHORT_MAX, TransmitRing};
+
+/// How the kernel hands over the frames it received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Delivery {
+    /// Each frame at once (TPACKET_V2): the shortest way for a single packet. Super-packets are read from the socket.
+    #[default]
+    AtOnce,
+    /// A block of frames together (TPACKET_V3): when it is full, or has waited. The kernel has less to do for each
+    /// frame, a ring of equal size holds more of them, and super-packets lie in it as well; but where there is little
+    /// traffic every packet waits.
+    InBlocks {
+        /// Size of a block, in bytes. Rounded up to a multiple of 64 KiB and to 128 KiB at least, which holds the
+        /// longest super-packet.
+        block_bytes: usize,
+        /// How long a block that is not full waits after its first frame, in milliseconds: 1 at least.
+        wait_max_ms: u32,
+    },
+}
+
+impl Delivery {
+    /// Blocks of 256 KiB, some hundred small frames, that wait for the shortest time there is: a millisecond.
+    pub const BLOCKS: Self = Self::InBlocks { block_bytes: 256 << 10, wait_max_ms: 1 };
+}
 
 /// One frame, lent until the next ones are asked for.
 #[derive(Debug)]
@@ -42,79 +55,39 @@ pub(crate) struct Frame<'r> {
     pub is_losing: bool,
 }
 
-/// The ring.
+/// A ring to receive by.
 #[derive(Debug)]
-pub(crate) struct Ring {
-    mapping: Mapping,
-    count: usize,
-    /// The slot to look at next.
-    next: usize,
-    /// How many slots before it are lent.
-    lent: usize,
+pub(crate) enum ReceiveRing {
+    AtOnce(v2::Ring),
+    InBlocks(v3::Ring),
 }
 
-/// Size of a slot: a full-sized frame of 1514 bytes, headroom, and some hundred bytes for what grows.
-pub(crate) const SLOT_LEN: usize = 2048;
-
-/// What the kernel allocates at once.
-const BLOCK_LEN: usize = 1 << 16;
-
-/// What lies before each frame's headroom.
-const HEADERS_LEN: usize = size_of::<libc::tpacket2_hdr>() + size_of::<libc::sockaddr_ll>();
-
-impl Ring {
+impl ReceiveRing {
     /// Sets the ring up on a socket that is not bound yet: `bytes` of memory (rounded to whole blocks, at least two),
     /// `headroom` bytes or more free before each frame.
-    pub(crate) fn new(socket: BorrowedFd<'_>, bytes: usize, headroom: usize) -> io::Result<Self> {
-        let set = |option, value| socket::set_option::<libc::c_int>(socket, option, value);
-        set(libc::PACKET_VERSION, libc::tpacket_versions::TPACKET_V2 as libc::c_int)?;
-        set(libc::PACKET_VNET_HDR, 1)?;
-        set(libc::PACKET_RESERVE, headroom as libc::c_int)?;
-        set(libc::PACKET_COPY_THRESH, SLOT_LEN as libc::c_int)?;
-        let block_count = (bytes / BLOCK_LEN).max(2);
-        let count = BLOCK_LEN / SLOT_LEN * block_count;
-        let request = libc::tpacket_req {
-            tp_block_size: BLOCK_LEN as u32,
-            tp_block_nr: block_count as u32,
-            tp_frame_size: SLOT_LEN as u32,
-            tp_frame_nr: count as u32,
-        };
-        socket::set_option(socket, libc::PACKET_RX_RING, request)?;
-        let mapping = Mapping::new(socket, BLOCK_LEN * block_count)?;
-        Ok(Self { mapping, count, next: 0, lent: 0 })
+    pub(crate) fn new(socket: BorrowedFd<'_>, delivery: Delivery, bytes: usize, headroom: usize) -> io::Result<Self> {
+        match delivery {
+            Delivery::AtOnce => v2::Ring::new(socket, bytes, headroom).map(Self::AtOnce),
+            Delivery::InBlocks { block_bytes, wait_max_ms } => {
+                v3::Ring::new(socket, bytes, block_bytes, wait_max_ms, headroom).map(Self::InBlocks)
+            }
+        }
     }
 
     /// The frames that wait, in order. Ends every earlier loan.
     pub(crate) fn frames(&mut self) -> Frames<'_> {
-        for lent in 1..=self.lent {
-            let slot = (self.next + self.count - lent) % self.count;
-            self.status(slot).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        match self {
+            Self::AtOnce(ring) => Frames::AtOnce(ring.frames()),
+            Self::InBlocks(ring) => Frames::InBlocks(ring.frames()),
         }
-        self.lent = 0;
-        Frames { ring: self }
-    }
-
-    /// The word of a slot that says whose it is.
-    fn status(&self, slot: usize) -> &AtomicU32 {
-        // SAFETY: the word is the first of the header at the slot's start, aligned, and inside the mapping (`slot`). It
-        // is shared with the kernel, which is why it is only accessed as an atomic.
-        unsafe { self.slot(slot).byte_add(offset_of!(libc::tpacket2_hdr, tp_status)).cast::<AtomicU32>().as_ref() }
-    }
-
-    /// Where the slot starts. A block holds a whole number of slots, so they follow each other.
-    fn slot(&self, slot: usize) -> NonNull<u8> {
-        assert!((slot + 1) * SLOT_LEN <= self.mapping.len(), "the slot lies in the ring");
-        // SAFETY: asserted.
-        unsafe { self.mapping.start().add(slot * SLOT_LEN) }
     }
 }
 
-const _: () = assert!(BLOCK_LEN.is_multiple_of(SLOT_LEN));
-
 /// The frames of a ring that wait, each lent once.
 #[derive(Debug)]
-pub(crate) struct Frames<'r> {
-    ring: &'r mut Ring,
+pub(crate) enum Frames<'r> {
+    AtOnce(v2::Frames<'r>),
+    InBlocks(v3::Frames<'r>),
 }
 
 impl<'r> Iterator for Frames<'r> {
@@ -123,41 +96,38 @@ impl<'r> Iterator for Frames<'r> {
     /// # Panics
     /// If the kernel's description of a frame contradicts itself: that would be a broken kernel, not a broken packet.
     fn next(&mut self) -> Option<Frame<'r>> {
-        let ring = &mut *self.ring;
-        // All of them are lent: the next is the first of them.
-        if ring.lent == ring.count {
-            return None;
+        match self {
+            Self::AtOnce(frames) => frames.next(),
+            Self::InBlocks(frames) => frames.next(),
         }
-        let status = ring.status(ring.next).load(Ordering::Acquire);
-        if status & libc::TP_STATUS_USER == 0 {
-            return None;
-        }
-        let slot = ring.slot(ring.next);
-        ring.next = (ring.next + 1) % ring.count;
-        ring.lent += 1;
-        // SAFETY: the header lies at the slot's start, aligned; the slot is ours: its status, read with acquire
-        // ordering, said so, and the kernel writes no more until it is given back.
-        let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
-        let (start, len) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
-        let is_inside = start >= HEADERS_LEN + vnet::HEADER_LEN && start + len <= SLOT_LEN;
-        assert!(is_inside, "a frame lies in its slot");
-        // SAFETY: from behind its headers to its end the slot lies in the mapping, is apart from every other, and is
-        // lent once: the ring is borrowed for 'r, so until then it is not given back, and no more than all slots are
-        // lent (checked above).
-        let storage =
-            unsafe { std::slice::from_raw_parts_mut(slot.as_ptr().byte_add(HEADERS_LEN), SLOT_LEN - HEADERS_LEN) };
-        let start = start - HEADERS_LEN;
-        let vnet = *storage[..start].last_chunk().expect("asserted above: the header lies before the frame");
-        let has_tag = status & libc::TP_STATUS_VLAN_VALID != 0;
-        Some(Frame {
-            storage,
-            start,
-            len,
-            full_len: header.tp_len as usize,
-            is_queued: status & libc::TP_STATUS_COPY != 0,
-            vnet,
-            tag: has_tag.then_some(header.tp_vlan_tci),
-            is_losing: status & libc::TP_STATUS_LOSING != 0,
-        })
     }
 }
+
+/// Size of a slot in a ring of slots: a full-sized frame of 1514 bytes, headroom, and some hundred bytes for what grows.
+/// Not a power of two, by which frames' beginnings would compete for the same lines of the cache.
+const SLOT_LEN: usize = 2112;
+
+/// What the kernel allocates at once for slots.
+const SLOTS_LEN: usize = 1 << 16;
+
+/// Slots in each such block; what is left of it stays unused.
+const SLOTS: usize = SLOTS_LEN / SLOT_LEN;
+
+/// Where a slot starts in its ring.
+fn slot_offset(slot: usize) -> usize {
+    slot / SLOTS * SLOTS_LEN + slot % SLOTS * SLOT_LEN
+}
+
+/// The ring of `blocks` such blocks, as the kernel wants to be asked for it.
+fn slots_request(blocks: usize) -> io::Result<libc::tpacket_req> {
+    let field = |value: usize| u32::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
+    Ok(libc::tpacket_req {
+        tp_block_size: field(SLOTS_LEN)?,
+        tp_block_nr: field(blocks)?,
+        tp_frame_size: field(SLOT_LEN)?,
+        tp_frame_nr: field(SLOTS * blocks)?,
+    })
+}
+
+/// Free bytes behind a frame in a block: for an answer about a short packet, or a helper's longer payload.
+const TAILROOM: usize = 548;

@@ -1,8 +1,8 @@
-//! The sending half: packets get their Ethernet header from the edge and leave. Short ones are gathered and sent many
-//! at a time; long ones leave at once, uncopied. Also keeps the edge's timers and answers questions about addresses.
+//! The sending half: packets get their Ethernet header from the edge and leave. Short ones are gathered in the transmit
+//! ring and sent many at a time; long ones leave at once by a second socket, uncopied. Also keeps the edge's timers and
+//! answers questions about addresses.
 //!
-//! By `sendmmsg` rather than a transmit ring, which is no faster: the kernel copies what a ring's frame holds once more
-//! where the device is a veth, and a super-packet has to be copied into the ring first.
+//! A ring rather than `sendmmsg`, by which a small frame took 1200 ns in place of 886 through a pair of veth devices.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -15,30 +15,44 @@ use lvs_io::l2::{Edge, EdgeCounters, LinkMessage, SendError, Sending};
 use lvs_io::{Clock, MonotonicClock, PacketSink, SinkOffloads, vnet};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
+use crate::addresses::Orders;
 use crate::bell::Bell;
-use crate::socket::{self, SEND_MAX};
+use crate::ring::{SHORT_MAX, TransmitRing};
 use crate::source::FRAME_HEADROOM;
 
-/// Frames up to this length are gathered.
-const SHORT_MAX: usize = 2048;
+/// So many frames are gathered at most.
+const GATHERED_MAX: usize = 256;
 
 /// Most frames of the edge's own sent at once.
 const FRAMES_PER_FLUSH: usize = 1024;
 
 pub(crate) struct Sink {
-    socket: OwnedFd,
+    /// The ring's socket, and the one for long frames.
+    sockets: Sockets,
+    ring: TransmitRing,
     edge: Edge,
     clock: MonotonicClock,
     /// The time, read once for the packets gathered together.
     now: Instant,
     messages: Receiver<LinkMessage>,
     bell: Arc<Bell>,
+    /// What other threads want of the edge.
+    orders: Arc<Orders>,
     timer: OwnedFd,
     armed: Option<Instant>,
-    gathered: Gathered,
+    /// Frames the kernel refused.
+    refused: u64,
     /// Where frames of the edge's own are written.
     scratch: Box<[u8]>,
     counters: SinkCountersHandle,
+}
+
+/// What the sending half sends by.
+pub(crate) struct Sockets {
+    /// Frames gathered in a ring.
+    pub short: OwnedFd,
+    /// Frames that do not fit a slot of it.
+    pub long: OwnedFd,
 }
 
 /// What the sending half has counted.
@@ -63,23 +77,26 @@ impl SinkCountersHandle {
 
 impl Sink {
     pub(crate) fn new(
-        socket: OwnedFd,
+        sockets: Sockets,
+        ring: TransmitRing,
         edge: Edge,
         messages: Receiver<LinkMessage>,
-        bell: Arc<Bell>,
+        (bell, orders): (Arc<Bell>, Arc<Orders>),
         timer: OwnedFd,
     ) -> Self {
         let clock = MonotonicClock::new();
         Self {
-            socket,
+            sockets,
+            ring,
             edge,
             clock,
             now: clock.now(),
             messages,
             bell,
+            orders,
             timer,
             armed: None,
-            gathered: Gathered::new(),
+            refused: 0,
             scratch: vec![0; FRAME_HEADROOM + usize::from(u16::MAX)].into_boxed_slice(),
             counters: SinkCountersHandle::default(),
         }
@@ -100,18 +117,32 @@ impl Sink {
         let header = vnet::encode(&frame.offload, frame.bytes());
         if frame.len() > SHORT_MAX {
             // What was gathered came before.
-            let before = self.gathered.send(&self.socket);
-            let parts = [IoSlice::new(&header), IoSlice::new(frame.bytes())];
-            socket::send_many(self.socket.as_fd(), &[parts])?;
+            let before = self.send_gathered();
+            rustix::io::writev(&self.sockets.long, &[IoSlice::new(&header), IoSlice::new(frame.bytes())])?;
             return before;
         }
-        self.gathered.push(&header, frame.bytes());
-        if self.gathered.is_full() { self.gathered.send(&self.socket) } else { Ok(()) }
+        if self.ring.filled() == GATHERED_MAX {
+            self.send_gathered()?;
+        }
+        if self.ring.push(&header, frame.bytes()).is_none() {
+            // What the kernel still has may have left by now.
+            self.send_gathered()?;
+            self.ring.push(&header, frame.bytes()).ok_or(io::ErrorKind::WouldBlock)?;
+        }
+        Ok(())
+    }
+
+    fn send_gathered(&mut self) -> io::Result<()> {
+        self.ring.kick(self.sockets.short.as_fd()).map_err(|(refused, reason)| {
+            self.refused += refused as u64;
+            reason
+        })
     }
 
     /// Lets the edge work off what it has heard and what is due, and sends what it wants to say.
     fn run_edge(&mut self) -> io::Result<()> {
         self.bell.hear();
+        self.orders.carry_out(&mut self.edge, self.now);
         for message in self.messages.try_iter() {
             self.edge.handle_message(self.now, &message);
         }
@@ -152,7 +183,7 @@ impl Sink {
 
 impl PacketSink for Sink {
     fn send(&mut self, packet: &mut PacketBuf<'_>, next_hop: IpAddr) -> io::Result<()> {
-        if self.gathered.is_empty() {
+        if self.ring.filled() == 0 {
             self.now = self.clock.now();
         }
         match self.edge.send(self.now, packet, next_hop) {
@@ -173,10 +204,10 @@ impl PacketSink for Sink {
     fn flush(&mut self) -> io::Result<()> {
         self.now = self.clock.now();
         let heard = self.run_edge();
-        let sent = self.gathered.send(&self.socket);
+        let sent = self.send_gathered();
         self.arm();
         if let Ok(mut counters) = self.counters.0.try_lock() {
-            *counters = SinkCounters { edge: self.edge.counters(), refused: self.gathered.refused };
+            *counters = SinkCounters { edge: self.edge.counters(), refused: self.refused };
         }
         heard.and(sent)
     }
@@ -191,7 +222,7 @@ impl Sink {
             None => Err(io::ErrorKind::InvalidInput.into()),
             Some(()) => {
                 copy.bytes_mut().copy_from_slice(packet.bytes());
-                copy.offload = packet.offload;
+                (copy.offload, copy.link_priority) = (packet.offload, packet.link_priority);
                 match self.edge.send(self.now, &mut copy, next_hop) {
                     Ok(Sending::Ready) => self.send_frame(&copy),
                     Ok(Sending::Waits) => Ok(()),
@@ -200,66 +231,6 @@ impl Sink {
             }
         };
         self.scratch = scratch;
-        outcome
-    }
-}
-
-/// Short frames on their way out, each with its virtio-net header.
-struct Gathered {
-    bytes: Box<[u8]>,
-    lens: Vec<usize>,
-    refused: u64,
-}
-
-const SLOT_LEN: usize = vnet::HEADER_LEN + SHORT_MAX;
-
-impl Gathered {
-    fn new() -> Self {
-        Self { bytes: vec![0; SLOT_LEN * SEND_MAX].into_boxed_slice(), lens: Vec::with_capacity(SEND_MAX), refused: 0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lens.is_empty()
-    }
-
-    fn is_full(&self) -> bool {
-        self.lens.len() == SEND_MAX
-    }
-
-    /// The frame has at most [`SHORT_MAX`] bytes, and there is room.
-    fn push(&mut self, header: &[u8; vnet::HEADER_LEN], frame: &[u8]) {
-        let slot = &mut self.bytes[self.lens.len() * SLOT_LEN..][..vnet::HEADER_LEN + frame.len()];
-        let (before, behind) = slot.split_at_mut(vnet::HEADER_LEN);
-        before.copy_from_slice(header);
-        behind.copy_from_slice(frame);
-        self.lens.push(slot.len());
-    }
-
-    /// Sends them all. A frame the kernel refuses is skipped and counted; when its queue is full, so is the rest.
-    fn send(&mut self, socket: &OwnedFd) -> io::Result<()> {
-        let slots = self.bytes.chunks_exact(SLOT_LEN).zip(&self.lens);
-        let mut frames: [[IoSlice<'_>; 2]; SEND_MAX] = std::array::from_fn(|_| [IoSlice::new(&[]), IoSlice::new(&[])]);
-        for (frame, (slot, len)) in frames.iter_mut().zip(slots) {
-            let (header, bytes) = slot[..*len].split_at(vnet::HEADER_LEN);
-            *frame = [IoSlice::new(header), IoSlice::new(bytes)];
-        }
-        let mut rest = &frames[..self.lens.len()];
-        let mut outcome = Ok(());
-        while !rest.is_empty() {
-            let done = match socket::send_many(socket.as_fd(), rest) {
-                Ok(sent) => sent,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-                Err(error) => {
-                    let is_full = error.kind() == io::ErrorKind::WouldBlock;
-                    let refused = if is_full { rest.len() } else { 1 };
-                    self.refused += refused as u64;
-                    outcome = Err(error);
-                    refused
-                }
-            };
-            rest = &rest[done..];
-        }
-        self.lens.clear();
         outcome
     }
 }

@@ -1,12 +1,12 @@
-//! The system calls of AF_PACKET sockets that rustix does not have: binding, options, interface requests and sending
-//! many frames at once. Every function takes and returns safe types and reports the kernel's error as it is.
+//! The system calls of AF_PACKET sockets that rustix does not have: binding, options and interface requests.
+//! Every function takes and returns safe types and reports the kernel's error as it is.
 #![allow(unsafe_code)]
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use libc::{c_int, c_uint, c_void, socklen_t};
+use libc::{c_int, c_void, socklen_t};
 use lvs_io::l2::MacAddress;
 
 /// Values that may be handed to the kernel as bytes, and filled by it.
@@ -19,6 +19,8 @@ pub(crate) unsafe trait OptionValue: Copy {}
 unsafe impl OptionValue for c_int {}
 // SAFETY: four integers of four bytes.
 unsafe impl OptionValue for libc::tpacket_req {}
+// SAFETY: seven integers of four bytes.
+unsafe impl OptionValue for libc::tpacket_req3 {}
 // SAFETY: 4 + 2 + 2 + 8 bytes, aligned to four, without holes.
 unsafe impl OptionValue for Membership {}
 
@@ -40,9 +42,10 @@ pub(crate) fn set_option<T: OptionValue>(socket: BorrowedFd<'_>, option: c_int, 
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, pointer, len) })
 }
 
-/// Reads, and thereby resets, the socket's counters of packets and drops.
-pub(crate) fn take_statistics(socket: BorrowedFd<'_>) -> io::Result<libc::tpacket_stats> {
-    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+/// Reads, and thereby resets, the socket's counters of packets and drops. The last of them, how often there was no free
+/// block, stays zero where the ring has none (TPACKET_V2).
+pub(crate) fn take_statistics(socket: BorrowedFd<'_>) -> io::Result<libc::tpacket_stats_v3> {
+    let mut statistics = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
     let mut len = size_of_val(&statistics) as socklen_t;
     let pointer = (&raw mut statistics).cast::<c_void>();
     // SAFETY: `pointer` is good for writing `len` bytes, any of which are a value, during the call.
@@ -167,29 +170,6 @@ fn interface_request(socket: BorrowedFd<'_>, name: &str, request: libc::c_ulong)
     // SAFETY: these requests read and write one `ifreq` at the pointer, which is exclusively borrowed.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), request as _, &raw mut interface) })?;
     Ok(interface)
-}
-
-/// Most frames [`send_many`] takes at once.
-pub(crate) const SEND_MAX: usize = 32;
-
-/// Sends frames, each given in two parts, in order. Returns how many the kernel took, at least one.
-///
-/// # Errors
-/// The first frame could not be sent, for this reason; none was.
-pub(crate) fn send_many(socket: BorrowedFd<'_>, frames: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
-    let count = frames.len().min(SEND_MAX);
-    // SAFETY: all-zero bytes are an `mmsghdr`: null pointers and lengths of zero.
-    let mut messages: [libc::mmsghdr; SEND_MAX] = unsafe { mem::zeroed() };
-    for (message, parts) in messages.iter_mut().zip(frames) {
-        // An `IoSlice` is an `iovec` by its documentation; the kernel only reads what is to be sent.
-        message.msg_hdr.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
-        message.msg_hdr.msg_iovlen = parts.len() as _;
-    }
-    let flags = libc::MSG_DONTWAIT;
-    // SAFETY: the first `count` messages point to slices borrowed through `frames` during the call; nothing else in
-    // them is set.
-    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count as c_uint, flags as _) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
 fn check(outcome: c_int) -> io::Result<()> {

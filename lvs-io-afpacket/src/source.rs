@@ -4,6 +4,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lvs_core::{HEADROOM, PacketBuf};
 use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, Read};
@@ -11,7 +12,7 @@ use lvs_io::{BATCH, PacketSource, vnet};
 use rustix::net::sockopt::socket_error;
 
 use crate::bell::Post;
-use crate::ring::{Frame, Ring};
+use crate::ring::{Frame, ReceiveRing};
 use crate::socket;
 
 /// Headroom before a frame: what the core and the way out may put before the packet in it.
@@ -23,28 +24,66 @@ const LONG_LEN: usize = FRAME_HEADROOM + LINK_HEADER_MAX + u16::MAX as usize;
 /// Frames that are nothing for the director are skipped; after so many batches of them it is the worker's turn again.
 const BATCHES_PER_CALL: usize = 8;
 
+/// What the receiving half has counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SourceCounters {
+    /// Frames the kernel dropped because the ring was full. Known when the next frame has come.
+    pub ring_full: u64,
+    /// How often the kernel stopped because there was no free block in the ring ([`crate::Delivery::InBlocks`]).
+    pub stops: u64,
+    /// Frames that could not be lent: cut, or super-packets of a kind nobody asked for.
+    pub unreadable: u64,
+}
+
+/// A view of the counters from outside the worker.
+#[derive(Clone, Debug, Default)]
+pub struct SourceCountersHandle(Arc<Mutex<SourceCounters>>);
+
+impl SourceCountersHandle {
+    /// The counters as they are now.
+    pub fn get(&self) -> SourceCounters {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes them; for what happens seldom.
+    fn count(&self, change: impl FnOnce(&mut SourceCounters)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 pub(crate) struct Source {
-    ring: Ring,
+    ring: ReceiveRing,
     socket: OwnedFd,
     reader: FrameReader,
     /// The sending halves of every queue of the device.
     posts: Vec<Post>,
-    /// Readable when the ring is, or a timer of the sending half is due.
-    readiness: OwnedFd,
+    /// Readable when a timer of the sending half is due, or it has mail.
+    wake: OwnedFd,
     /// Where super-packets are read into.
     long: Box<[u8]>,
     lost: u64,
+    counters: SourceCountersHandle,
 }
 
 impl Source {
-    pub(crate) fn new(ring: Ring, socket: OwnedFd, reader: FrameReader, posts: Vec<Post>, readiness: OwnedFd) -> Self {
+    pub(crate) fn new(
+        ring: ReceiveRing,
+        socket: OwnedFd,
+        reader: FrameReader,
+        posts: Vec<Post>,
+        wake: OwnedFd,
+    ) -> Self {
         let long = vec![0; LONG_LEN * BATCH].into_boxed_slice();
-        Self { ring, socket, reader, posts, readiness, long, lost: 0 }
+        Self { ring, socket, reader, posts, wake, long, lost: 0, counters: SourceCountersHandle::default() }
+    }
+
+    pub(crate) fn counters(&self) -> SourceCountersHandle {
+        self.counters.clone()
     }
 
     /// Lends the packets among the next frames. Returns how many; `None` if there were no frames.
     fn receive_batch(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> Option<usize> {
-        let Self { ring, socket, reader, posts, long, lost, .. } = self;
+        let Self { ring, socket, reader, posts, long, lost, counters, .. } = self;
         let mut long = long.chunks_exact_mut(LONG_LEN);
         let mut is_losing = false;
         let mut frames = 0;
@@ -61,6 +100,7 @@ impl Source {
             };
             let Some(mut packet) = packet else {
                 *lost += 1;
+                counters.count(|counters| counters.unreadable += 1);
                 continue;
             };
             match reader.read(&mut packet, tag) {
@@ -77,6 +117,10 @@ impl Source {
         }
         if is_losing && let Ok(statistics) = socket::take_statistics(self.socket.as_fd()) {
             self.lost += u64::from(statistics.tp_drops);
+            self.counters.count(|counters| {
+                counters.ring_full += u64::from(statistics.tp_drops);
+                counters.stops += u64::from(statistics.tp_freeze_q_cnt);
+            });
         }
         (frames > 0).then_some(count)
     }
@@ -122,7 +166,11 @@ impl PacketSource for Source {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.readiness.as_fd())
+        Some(self.socket.as_fd())
+    }
+
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.wake.as_fd())
     }
 
     fn lost(&self) -> u64 {

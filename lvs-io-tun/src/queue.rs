@@ -2,13 +2,13 @@
 //! Super-packets pass through unsplit, their virtio-net header turned into an [`lvs_core::Offload`] and back.
 
 use std::fs::OpenOptions;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-use lvs_core::PacketBuf;
+use lvs_core::{Offload, PacketBuf};
 use lvs_io::{Arm, BATCH, BatchBuffers, PacketSink, PacketSource, SinkOffloads, vnet};
 use rustix::io::Errno;
 
@@ -214,23 +214,19 @@ struct TunSink {
 
 impl PacketSource for TunSource {
     fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
-        while let Some(slot) = self.buffers.next_slot() {
-            let mut header = [0; vnet::HEADER_LEN];
-            let outcome = if self.has_header {
-                rustix::io::readv(&self.fd, &mut [IoSliceMut::new(&mut header), IoSliceMut::new(slot)])
-            } else {
-                rustix::io::read(&self.fd, &mut *slot)
-            };
-            let len = match outcome {
-                Ok(len) if self.has_header => len.saturating_sub(vnet::HEADER_LEN),
-                Ok(len) => len,
+        // The header, where there is one, comes to lie in the headroom: one piece is cheaper than two.
+        let header_len = if self.has_header { vnet::HEADER_LEN } else { 0 };
+        while let Some(slot) = self.buffers.next_slot_from(header_len) {
+            let len = match rustix::io::read(&self.fd, &mut *slot) {
+                // A packet longer than the slot is reported with its full length.
+                Ok(len) => len.min(slot.len()).saturating_sub(header_len),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            // A packet longer than the slot is reported with its full length.
-            let len = len.min(slot.len());
-            match vnet::decode(&header) {
+            let offload =
+                if self.has_header { slot.first_chunk().and_then(vnet::decode) } else { Some(Offload::default()) };
+            match offload {
                 Some(offload) if len > 0 => self.buffers.commit(len, offload, 0),
                 _ => self.lost += 1,
             }
@@ -249,11 +245,17 @@ impl PacketSource for TunSource {
 
 impl PacketSink for TunSink {
     fn send(&mut self, packet: &mut PacketBuf<'_>, _next_hop: IpAddr) -> io::Result<()> {
-        if self.offloads.header {
-            let header = vnet::encode(&packet.offload, packet.bytes());
-            rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet.bytes())])?;
-        } else {
+        if !self.offloads.header {
             rustix::io::write(&self.fd, packet.bytes())?;
+            return Ok(());
+        }
+        let header = vnet::encode(&packet.offload, packet.bytes());
+        // One piece is cheaper than two.
+        if packet.grow_front(header.len()).is_some() {
+            packet.bytes_mut()[..header.len()].copy_from_slice(&header);
+            rustix::io::write(&self.fd, packet.bytes())?;
+        } else {
+            rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet.bytes())])?;
         }
         Ok(())
     }

@@ -47,9 +47,18 @@ impl BatchBuffers {
 
     /// Where the next packet's bytes go; `None` when every slot is filled.
     pub fn next_slot(&mut self) -> Option<&mut [u8]> {
+        self.next_slot_from(0)
+    }
+
+    /// As [`Self::next_slot`], with the last `before` bytes of the headroom: for devices that put a header before each packet.
+    ///
+    /// # Panics
+    /// If `before` is more than the headroom.
+    pub fn next_slot_from(&mut self, before: usize) -> Option<&mut [u8]> {
+        assert!(before <= HEADROOM, "the header lies in the headroom");
         let stride = self.stride;
         let slot = self.storage.chunks_exact_mut(stride).nth(self.filled.len())?;
-        Some(&mut slot[HEADROOM..stride - TAILROOM])
+        Some(&mut slot[HEADROOM - before..stride - TAILROOM])
     }
 
     /// Says that the slot [`Self::next_slot`] lent now holds a packet of `len` bytes.

@@ -99,6 +99,10 @@ impl PacketSource for MarkingSource {
         self.inner.poll_fd()
     }
 
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.wake_fd()
+    }
+
     fn lost(&self) -> u64 {
         self.inner.lost()
     }

@@ -25,6 +25,13 @@ pub trait PacketSource: Send {
     /// What becomes readable when packets wait; `None` if the source must be asked again and again.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 
+    /// What becomes readable when the device wants its turn although no packet waits: a timer, or word from elsewhere.
+    /// Apart from [`Self::poll_fd`], because a descriptor that stands for both would cost the kernel time for each packet.
+    /// A source around another one passes this on. Default: nothing.
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// How many packets were lost so far because they could not be received: the ring was full, or the device
     /// described them in a way nobody asked for.
     fn lost(&self) -> u64 {

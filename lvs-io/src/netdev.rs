@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::net::netdevice;
 
+use crate::l2::MacAddress;
 use crate::netlink::{self, HEADER_LEN, Message, attributes};
 
 pub use crate::host_network::{addresses, routes};
@@ -183,6 +184,24 @@ fn divert_family(incoming: &str, any: IpAddr, gateway: Option<IpAddr>, name: &st
     message.put(&[family(any), 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL]).put(&[0; 4]);
     message.attribute(FRA_IIFNAME, &[incoming.as_bytes(), &[0]].concat());
     message.send(&netlink::socket()?)
+}
+
+/// Sets where a neighbour on the device's link is, for good: it is never asked for (`ip neigh replace … nud permanent`).
+///
+/// # Errors
+/// `NotFound`/ENODEV if there is no such device. The text names neighbour and device and what the kernel said.
+pub fn set_neighbour(name: &str, address: IpAddr, mac: MacAddress) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE | libc::NLM_F_REPLACE);
+        // `struct ndmsg`: family, three bytes of padding, device, state, flags, type.
+        message.put(&[family(address), 0, 0, 0]).put(&index_bytes(index));
+        message.put(&libc::NUD_PERMANENT.to_ne_bytes()).put(&[0; 2]);
+        message.attribute(libc::NDA_DST, &octets(address)).attribute(libc::NDA_LLADDR, &mac.0);
+        message
+    };
+    execute(name, request)
+        .map(drop)
+        .map_err(|error| describe(&error, format_args!("cannot say where {address} is on {name}")))
 }
 
 /// Actions and attributes of rules (`linux/fib_rules.h`).

@@ -55,7 +55,7 @@ pub fn share(arms: Vec<Arm>, steering: &Steering, direction: Option<Direction>) 
     let shares = arms.into_iter().zip(boxes).enumerate();
     shares
         .map(|(shard, (arm, (letters, bell)))| {
-            let readiness = readiness(&*arm.source, &bell)?;
+            let wake = wake(&*arm.source, &bell)?;
             let (give_back, returned) = sync_channel(PARCELS_MAX);
             let office = Office {
                 steering: steering.clone(),
@@ -74,21 +74,20 @@ pub fn share(arms: Vec<Arm>, steering: &Steering, direction: Option<Direction>) 
                 bell,
                 opened: Vec::with_capacity(BATCH),
                 was_device: false,
-                readiness,
+                wake,
             };
             Ok(Arm { source: Box::new(source), sink: arm.sink })
         })
         .collect()
 }
 
-/// A descriptor that is readable when the device is or the bell has rung; `None` if the device has none.
-fn readiness(source: &dyn PacketSource, bell: &OwnedFd) -> io::Result<Option<OwnedFd>> {
-    let Some(device) = source.poll_fd() else { return Ok(None) };
-    let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    for fd in [device, bell.as_fd()] {
-        epoll::add(&both, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+/// A descriptor that is readable when the bell has rung, or the device wants its turn.
+fn wake(source: &dyn PacketSource, bell: &OwnedFd) -> io::Result<OwnedFd> {
+    let either = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for fd in [Some(bell.as_fd()), source.wake_fd()].into_iter().flatten() {
+        epoll::add(&either, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
     }
-    Ok(Some(both))
+    Ok(either)
 }
 
 /// A packet on its way to another shard.
@@ -272,7 +271,8 @@ struct SharedSource {
     opened: Vec<Parcel>,
     /// Whose turn it was last: device and parcels alternate.
     was_device: bool,
-    readiness: Option<OwnedFd>,
+    /// Readable when there are parcels, or the device wants its turn.
+    wake: OwnedFd,
 }
 
 impl PacketSource for SharedSource {
@@ -286,7 +286,11 @@ impl PacketSource for SharedSource {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.readiness.as_ref().map(AsFd::as_fd)
+        self.inner.poll_fd()
+    }
+
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.wake.as_fd())
     }
 
     fn lost(&self) -> u64 {
@@ -424,7 +428,7 @@ mod tests {
 
     fn is_readable(arm: &Arm) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let fd = arm.source.poll_fd().expect("it has one");
+        let fd = arm.source.wake_fd().expect("it has one");
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&at_once)).expect("poll works") > 0
     }

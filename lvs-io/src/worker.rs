@@ -1,16 +1,16 @@
 //! The worker loop: one thread, one director, one or two devices. Reads batches, lets the director decide, and does
 //! what the verdicts say. It decides only what becomes of packets that are not the director's ([`OnPass`]).
 
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
+use std::{array, io, iter};
 
 use lvs_core::{Direction, Director, HEADROOM, Instant, PacketBuf, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Inbox, WorkerHandle};
-use crate::device::{Arm, PacketSink, PacketSource};
+use crate::device::{Arm, BATCH, PacketSink, PacketSource};
 use crate::egress::Egress;
 use crate::host::{Host, HostCounters, Transmit};
 
@@ -158,7 +158,7 @@ impl Worker {
         outcome
     }
 
-    /// One pass, without blocking: waiting jobs, one batch from each device, timers that are due, packets the director
+    /// One pass, without blocking: waiting jobs, some batches from each device, timers that are due, packets the director
     /// owes. `true` if there was anything to do.
     ///
     /// # Errors
@@ -168,12 +168,18 @@ impl Worker {
         let mut busy = self.inbox.work(&mut self.director, &self.exits.counters, now);
         for index in 0..self.sources.len() {
             let (director, exits) = (&mut self.director, &mut self.exits);
-            let count = self.sources[index].receive(&mut |packets| {
-                exits.count_received(index, packets);
-                director.handle_batch(now, packets, |_, packet, verdict| exits.dispatch(now, index, packet, verdict));
-            })?;
+            for _ in 0..BATCHES_PER_TURN {
+                let count = self.sources[index].receive(&mut |packets| {
+                    exits.count_received(index, packets);
+                    director
+                        .handle_batch(now, packets, |_, packet, verdict| exits.dispatch(now, index, packet, verdict));
+                })?;
+                busy |= count > 0;
+                if count < BATCH {
+                    break;
+                }
+            }
             exits.arm_counters(index).receive_lost = self.sources[index].lost();
-            busy |= count > 0;
             // What is owed now was held until a packet of this batch came: it came from the same device.
             busy |= self.transmit(now, index);
         }
@@ -222,11 +228,12 @@ impl Worker {
     fn wait(&mut self) -> io::Result<()> {
         let inbox = self.inbox.poll_fd();
         let asks_again = self.sources.iter().any(|source| source.poll_fd().is_none());
-        // The inbox, and at most two devices; in their place, where there are fewer, the inbox again.
-        let mut fds: [PollFd<'_>; 3] = std::array::from_fn(|index| {
-            let device = index.checked_sub(1).and_then(|index| self.sources.get(index)?.poll_fd());
-            PollFd::from_borrowed_fd(device.unwrap_or(inbox), PollFlags::IN)
-        });
+        // At most two devices; in place of what they have not, the inbox again.
+        let mut fds: [PollFd<'_>; 5] = {
+            let of_sources = self.sources.iter().flat_map(|source| [source.poll_fd(), source.wake_fd()]).flatten();
+            let mut wanted = of_sources.chain(iter::repeat(inbox));
+            array::from_fn(|_| PollFd::from_borrowed_fd(wanted.next().unwrap_or(inbox), PollFlags::IN))
+        };
         let until_due = self.director.poll_timeout().map(|due| due.duration_since(self.clock.now()));
         let longest = if asks_again { Some(ASK_AGAIN_AFTER) } else { None };
         let timeout = match (until_due, longest) {
@@ -266,6 +273,10 @@ impl std::fmt::Debug for Worker {
         f.debug_struct("Worker").field("counters", &self.exits.counters).finish_non_exhaustive()
     }
 }
+
+/// What came from one device may be so many full batches before it is the other's turn, and before what was sent is
+/// handed to the devices.
+const BATCHES_PER_TURN: usize = 4;
 
 /// Timers that are due are worked off in bounded steps; after this many it is the packets' turn again.
 const TIMEOUTS_PER_TURN: usize = 16;

@@ -10,16 +10,20 @@ use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::tunnel::{self, Accepts, Tunnel};
 use lvs_core::wire::parse::parse;
 use lvs_core::{
-    AddressFamily, ChecksumOffload, Command, Director, DirectorConfig, ForwardMethod, Instant, Offload, Protocol, Seed,
-    ServerConfig, ServiceConfig, ServiceKey, Settings, Side, Verdict,
+    AddressFamily, ChecksumOffload, Command, Director, DirectorConfig, ForwardMethod, Gso, GsoKind, Instant, Offload,
+    Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey, Settings, Side, Verdict,
 };
 
 use crate::{Storage, icmp_error, sctp, tcp, udp};
 
 /// One packet of any bytes: no panic, `Drop` and `Pass` leave the bytes alone, `explain` agrees with `handle_packet`.
-/// The first byte chooses settings, the rest is the packet.
+/// The first byte chooses settings; with bit 5, the next five are an offload context; the rest is the packet.
 pub fn handle_packet(data: &[u8]) {
-    let Some((&choice, packet)) = data.split_first() else { return };
+    let Some((&choice, rest)) = data.split_first() else { return };
+    let (offload, packet) = match rest.split_first_chunk() {
+        Some((context, packet)) if choice & 32 != 0 => (any_offload(context), packet),
+        _ => (Offload::default(), rest),
+    };
     let mut director = director();
     let settings = Settings {
         sloppy_tcp: choice & 1 != 0,
@@ -30,10 +34,21 @@ pub fn handle_packet(data: &[u8]) {
         ..Settings::default()
     };
     director.apply(Instant::ZERO, &Command::SetSettings(settings)).expect("these settings are valid");
-    offer(&mut director, Instant::from_secs(1), packet, u32::from(choice >> 6));
+    offer(&mut director, Instant::from_secs(1), packet, offload, u32::from(choice >> 6));
     // Twice: the second one meets whatever the first one left.
-    offer(&mut director, Instant::from_secs(2), packet, u32::from(choice >> 6));
+    offer(&mut director, Instant::from_secs(2), packet, offload, u32::from(choice >> 6));
     drain(&mut director);
+}
+
+/// Any offload context, likely or not: where the checksum starts, where it goes, what kind of super-packet, its segments.
+fn any_offload([kind, start, offset, high, low]: &[u8; 5]) -> Offload {
+    let checksum = match kind >> 7 {
+        0 => ChecksumOffload::Full,
+        _ => ChecksumOffload::Partial { start: u16::from(*start), offset: u16::from(*offset) },
+    };
+    let gso = [None, Some(GsoKind::TcpV4), Some(GsoKind::TcpV6), Some(GsoKind::Udp)][usize::from(kind % 4)];
+    let size = u16::from_be_bytes([*high, *low]);
+    Offload { checksum, gso: gso.map(|kind_of_packet| Gso { kind: kind_of_packet, size, ecn: kind & 4 != 0 }) }
 }
 
 /// Any bytes as a packet at the far end of a tunnel, and as one that enters a tunnel: no panic, a packet that is not taken
@@ -95,12 +110,12 @@ pub fn commands_and_packets(data: &[u8]) {
             4 => {
                 let len = usize::from(script.byte());
                 let bytes = script.take(len).to_vec();
-                offer(&mut director, now, &bytes, 0);
+                offer(&mut director, now, &bytes, Offload::default(), 0);
             }
             _ => {
                 let packet = script.packet();
                 let mark = u32::from(script.byte() % 4);
-                offer(&mut director, now, &packet, mark);
+                offer(&mut director, now, &packet, Offload::default(), mark);
             }
         }
         let transmits = (0..256)
@@ -111,13 +126,13 @@ pub fn commands_and_packets(data: &[u8]) {
 }
 
 /// Hands a packet over and checks what must hold for any.
-fn offer(director: &mut Director, now: Instant, bytes: &[u8], mark: u32) {
-    let mut storage = Storage::with_room(bytes, 64, 2048).mark(mark);
+fn offer(director: &mut Director, now: Instant, bytes: &[u8], offload: Offload, mark: u32) {
+    let mut storage = Storage::with_room(bytes, 64, 2048).offload(offload).mark(mark);
     let explanation = director.explain(now, &storage.packet());
     let mut packet = storage.packet();
     let verdict = director.handle_packet(now, &mut packet);
     if matches!(verdict, Verdict::Pass | Verdict::Drop(_) | Verdict::Held) {
-        assert_eq!(packet.bytes(), bytes, "{verdict:?} leaves the bytes alone");
+        assert_eq!((packet.bytes(), packet.offload), (bytes, offload), "{verdict:?} leaves the packet alone");
     }
     assert_eq!((explanation.verdict, &explanation.bytes[..]), (verdict, packet.bytes()), "explain agrees");
 }
@@ -200,6 +215,15 @@ fn director() -> Director {
             let local: SocketAddr = LOCALS[0].parse().expect("a constant");
             apply(&mut director, &Command::AddLocalAddress(key, local.ip()));
             let server = ServerConfig::full_nat(SERVERS[0].parse().expect("a constant"));
+            apply(&mut director, &Command::AddServer(key, server));
+        }
+    }
+    // Direct routing, of the same addresses.
+    for protocol in [Protocol::Tcp, Protocol::Sctp] {
+        for (vip, server) in [(VIPS[5], SERVERS[1]), (VIPS[6], SERVERS[2])] {
+            let key = ServiceKey::address(protocol, vip.parse().expect("a constant"));
+            apply(&mut director, &Command::AddService(key, ServiceConfig::new("rr")));
+            let server = ServerConfig::new(server.parse().expect("a constant"), ForwardMethod::DirectRouting);
             apply(&mut director, &Command::AddServer(key, server));
         }
     }

@@ -78,7 +78,8 @@ impl Director {
         let &[_, _, high, low, ..] = quoted.transport_header::<{ udp::HEADER_LEN }>(bytes)?;
         let end =
             TunnelEnd { address: quoted.destination, kind: TunnelKind::Gue, port: u16::from_be_bytes([high, low]) };
-        let is_ours = self.servers.is_tunnel_end(&end) && icmp::checksum_is_valid(bytes, headers);
+        let is_ours = self.servers.is_tunnel_end(&end) && self.is_own_address(quoted.source);
+        let is_ours = is_ours && icmp::checksum_is_valid(bytes, headers);
         is_ours.then_some(Outcome::PathMtu { address: end.address, mtu: related.rest & 0xffff })
     }
 

@@ -159,6 +159,7 @@ pub struct Edge {
     responder: Responder,
     listener: Listener,
     counters: EdgeCounters,
+    recent: Recent,
 }
 
 impl Edge {
@@ -180,6 +181,7 @@ impl Edge {
             neighbours,
             responder: Responder::new(config.answers_for),
             counters: EdgeCounters::default(),
+            recent: Recent::default(),
         };
         edge.hear_groups();
         edge
@@ -190,12 +192,17 @@ impl Edge {
     /// # Errors
     /// The packet cannot be sent; its bytes are untouched.
     pub fn send(&mut self, now: Instant, packet: &mut PacketBuf<'_>, next_hop: IpAddr) -> Result<Sending, SendError> {
+        if let Some(mac) = self.recent.get(now, next_hop) {
+            self.writer.frame(packet, mac).ok_or(SendError::NoHeadroom)?;
+            return Ok(Sending::Ready);
+        }
         let Some(neighbour) = self.routes.next_hop(next_hop).filter(|address| is_one_station(*address)) else {
             self.counters.no_route += 1;
             return Err(SendError::NoRoute);
         };
         match self.neighbours.resolve(now, neighbour) {
             Resolution::Known(mac) => {
+                self.recent.put(now, next_hop, mac);
                 self.writer.frame(packet, mac).ok_or(SendError::NoHeadroom)?;
                 Ok(Sending::Ready)
             }
@@ -210,6 +217,7 @@ impl Edge {
 
     /// Takes in a message that a [`super::FrameReader`] read.
     pub fn handle_message(&mut self, now: Instant, message: &LinkMessage) {
+        self.recent = Recent::default();
         match message {
             LinkMessage::Solicitation(solicitation) => self.handle_solicitation(now, solicitation),
             LinkMessage::Advertisement(advertisement) if self.responder.has(advertisement.address) => {
@@ -314,6 +322,7 @@ impl Edge {
 
     /// Does what is due: asks again, announces again, forgets. Then [`Self::poll_transmit`] has the frames.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.recent = Recent::default();
         self.neighbours.handle_timeout(now);
         self.responder.handle_timeout(now);
         self.listener.handle_timeout(now);
@@ -334,6 +343,40 @@ impl Edge {
     /// How many neighbours are known or being asked for.
     pub fn neighbour_count(&self) -> usize {
         self.neighbours.len()
+    }
+}
+
+/// What the last few next hops were resolved to, for a moment: what a batch of packets needs again and again. Forgotten
+/// whenever something is heard or falls due.
+#[derive(Debug, Default)]
+struct Recent {
+    at: Instant,
+    entries: [Option<(IpAddr, MacAddress)>; RECENT_MAX],
+}
+
+/// A power of two.
+const RECENT_MAX: usize = 16;
+
+impl Recent {
+    fn get(&self, now: Instant, next_hop: IpAddr) -> Option<MacAddress> {
+        let (known, mac) = self.entries[Self::place(next_hop)]?;
+        (self.at == now && known == next_hop).then_some(mac)
+    }
+
+    fn put(&mut self, now: Instant, next_hop: IpAddr, mac: MacAddress) {
+        if self.at != now {
+            *self = Self { at: now, ..Self::default() };
+        }
+        self.entries[Self::place(next_hop)] = Some((next_hop, mac));
+    }
+
+    /// Neighbours differ in their last bits.
+    fn place(next_hop: IpAddr) -> usize {
+        let last = match next_hop {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        };
+        usize::from(last) % RECENT_MAX
     }
 }
 

@@ -11,13 +11,19 @@ use lvs_io::l2::{
 };
 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+const VLAN: u16 = 7;
 /// What packets of the script are made of: no message of the edge's own begins like this.
 const MARK: [u8; 20] = [0x4f; 20];
 
-/// Plays the script that `data` is.
+/// Plays the script that `data` is, outside any VLAN and in one.
 pub fn play(data: &[u8]) {
+    for vlan in [None, Some(VLAN)] {
+        play_on(Link::new(vlan), data);
+    }
+}
+
+fn play_on(mut link: Link, data: &[u8]) {
     let mut script = data;
-    let mut link = Link::new();
     while let Some((&step, rest)) = script.split_first() {
         script = rest;
         match step % 6 {
@@ -68,6 +74,7 @@ fn address(octets: &[u8], is_ipv6: bool) -> IpAddr {
 }
 
 struct Link {
+    vlan: Option<u16>,
     reader: FrameReader,
     edge: Edge,
     now: Instant,
@@ -80,14 +87,15 @@ struct Link {
 }
 
 impl Link {
-    fn new() -> Self {
-        let mut config = EdgeConfig::new(OWN);
+    fn new(vlan: Option<u16>) -> Self {
+        let mut config = EdgeConfig { vlan, ..EdgeConfig::new(OWN) };
         config.answers_for = vec![address(&[80], false), address(&[80], true)];
         config.static_neighbours = vec![(address(&[2], false), MacAddress([2, 0, 0, 0, 0, 2]))];
         let mut edge = Edge::new(config);
         edge.announce(Instant::ZERO);
         Self {
-            reader: FrameReader::new(OWN, None),
+            vlan,
+            reader: FrameReader::new(OWN, vlan),
             edge,
             now: Instant::ZERO,
             storage: vec![0; LINK_HEADER_MAX + 2048],
@@ -100,14 +108,17 @@ impl Link {
     /// `step` says what the bytes are: a whole frame, or an ARP or Neighbor Discovery message for this station.
     fn receive(&mut self, bytes: &[u8], step: u8) {
         if step & 128 != 0 {
-            return self.receive_frame(&mut query(bytes, step & 16 == 0), None);
+            return self.receive_frame(&mut query(bytes, step & 16 == 0), self.vlan);
         }
         let kind = if step & 16 == 0 { [8, 6] } else { [0x86, 0xdd] };
         let mut frame = match step & 32 {
             0 => bytes.to_vec(),
             _ => [&OWN.0[..], &[2, 0, 0, 0, 0, 9], &kind, bytes].concat(),
         };
-        self.receive_frame(&mut frame, (step & 64 != 0).then_some(u16::from(step)));
+        let other = (step & 64 != 0).then_some(u16::from(step));
+        // The upper bits are a priority.
+        let tag = other.or(self.vlan.map(|vlan| vlan | u16::from(step) << 8 & 0xf000));
+        self.receive_frame(&mut frame, tag);
     }
 
     fn receive_frame(&mut self, frame: &mut [u8], tag: Option<u16>) {
@@ -126,7 +137,7 @@ impl Link {
         let mut storage = [[0; HEADROOM].as_slice(), &MARK].concat();
         let mut packet = PacketBuf::new(&mut storage, HEADROOM, MARK.len());
         match self.edge.send(self.now, &mut packet, next_hop) {
-            Ok(Sending::Ready) => check_frame(packet.bytes()),
+            Ok(Sending::Ready) => check_frame(self.vlan, packet.bytes()),
             Ok(Sending::Waits) => self.kept += 1,
             Err(SendError::WaitingFull | SendError::Unreachable) => self.refused += 1,
             Err(error) => assert_eq!(error, SendError::NoRoute),
@@ -144,7 +155,7 @@ impl Link {
             if self.edge.poll_transmit(&mut frame).is_none() {
                 break;
             }
-            check_frame(frame.bytes());
+            check_frame(self.vlan, frame.bytes());
             self.released += u64::from(frame.bytes().ends_with(&MARK));
         }
         assert!(self.edge.neighbour_count() <= NEIGHBOURS_MAX);
@@ -169,6 +180,8 @@ impl Link {
     }
 }
 
-fn check_frame(frame: &[u8]) {
+fn check_frame(vlan: Option<u16>, frame: &[u8]) {
     assert!(frame.len() >= 14 && frame[6..12] == OWN.0, "{frame:02x?}");
+    let tag = (frame[12..14] == [0x81, 0]).then(|| u16::from_be_bytes([frame[14], frame[15]]));
+    assert_eq!(tag, vlan, "{frame:02x?}");
 }
