@@ -142,7 +142,7 @@ fn write_service(text: &mut String, key: &str, service: &ServiceView) {
             let _ = write!(text, " -M {mask}");
         }
     }
-    if let Some(engine) = &config.persistence_engine {
+    if let Some(engine) = config.persistence_engine.as_ref().filter(|name| !name.is_empty()) {
         let _ = write!(text, " --pe {engine}");
     }
     if config.one_packet {

@@ -169,6 +169,7 @@ fn a_director_made_from_rules_is_saved_as_the_same_rules() {
 fn what_does_nothing_is_not_written() {
     let mut services = table("-A -t 192.0.2.80:80 -s rr\n");
     let saved = save(&services, NUMERIC, &Names::none());
+    services[0].config.persistence_engine = Some(String::new());
     services[0].config.timeouts = Some(ServiceTimeouts::default());
     services[0].config.slow_start = Some(SlowStart { window: Duration::ZERO, min_share: 9, aggression: 9 });
     assert_eq!(save(&services, NUMERIC, &Names::none()), saved);
