@@ -43,7 +43,8 @@ pub struct AfPacketOptions {
     /// `answers_for` as their gateway. The link must let frames from such an address pass (some virtual networks do not).
     /// Default `None`.
     pub mac: Option<MacAddress>,
-    /// The VLAN to work in (1 to 4094); `None` for untagged frames.
+    /// The VLAN to work in (802.1Q, 1 to 4094); `None` for untagged frames. Frames of other VLANs, and frames with a tag of
+    /// 802.1ad, are ignored and counted ([`crate::SourceCounters::ignored`]).
     pub vlan: Option<u16>,
     /// Whether `answers_for` is announced at the start: a take-over. Default true.
     pub announces: bool,
