@@ -1,7 +1,9 @@
-//! What a device in a VLAN hears, and what it says, on a TAP device: its file takes and gives whole frames, tags and all,
-//! while packet sockets see them as the kernel hands them on, with the outermost tag taken off. Where there are no TAP
+//! What a device in a VLAN hears, and what it says, beside a TAP device: its file takes and gives whole frames, tags and
+//! all, while packet sockets see them as the kernel hands them on, with the outermost tag taken off. Where there are no TAP
 //! devices to be had, the tests say why and return.
 
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,27 +38,38 @@ const CASUAL: Tag = [0x81, 0, 0x60, 7];
 /// 802.1ad, VLAN 7.
 const SERVICE: Tag = [0x88, 0xa8, 0xa0, 7];
 
-/// Runs `body` with each kind of ring and a TAP device called `tap`. `test` is the calling test's name.
-fn check(test: &str, body: impl Fn(&mut Tap, Delivery) -> Result<(), Failure>) {
+/// Runs `body` with each kind of ring, on the TAP device itself and on the far end of a cable behind a bridge. `test` is
+/// the calling test's name.
+fn check(test: &str, body: impl Fn(&mut Tap, &str, Delivery) -> Result<(), Failure>) {
     network::isolated(
         test,
         || Tap::open("probe").map(drop),
         || {
-            for delivery in [Delivery::AtOnce, Delivery::BLOCKS] {
-                body(&mut Tap::open("tap")?, delivery).map_err(|error| format!("{delivery:?}: {error}"))?;
+            network::add_switch("bridge")?;
+            netdev::add_veth("near", "far", File::open("/proc/self/ns/net")?.as_fd())?;
+            netdev::set_bridge("near", "bridge")?;
+            ["near", "far"].into_iter().try_for_each(netdev::set_up)?;
+            for (device, delivery) in ["tap", "far"].into_iter().flat_map(|device| RINGS.map(|ring| (device, ring))) {
+                let mut tap = Tap::open("tap")?;
+                if device == "far" {
+                    netdev::set_bridge("tap", "bridge")?;
+                }
+                body(&mut tap, device, delivery).map_err(|error| format!("{device}, {delivery:?}: {error}"))?;
             }
             Ok(())
         },
     );
 }
 
-/// The link: what is sent comes in by the device, what goes out by the device is received.
+const RINGS: [Delivery; 2] = [Delivery::AtOnce, Delivery::BLOCKS];
+
+/// What is sent comes in by the TAP device, what goes out by it is received.
 struct Tap(TunTapInterface);
 
 impl Tap {
     fn open(name: &str) -> Result<Self, Failure> {
         // Nobody speaks unasked. A kernel without IPv6 has no such file.
-        let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+        let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
         let tap = TunTapInterface::new(name, Medium::Ethernet)?;
         netdev::set_up(name)?;
         Ok(Self(tap))
@@ -93,10 +106,10 @@ fn options(vlan: Option<u16>, delivery: Delivery) -> AfPacketOptions {
 
 #[test]
 fn a_service_tag_is_no_vlan_of_the_directors() {
-    check("a_service_tag_is_no_vlan_of_the_directors", |tap, delivery| {
+    check("a_service_tag_is_no_vlan_of_the_directors", |tap, name, delivery| {
         let tagged: [&[Tag]; 5] = [&[SERVICE], &[SERVICE, URGENT], &[URGENT, SERVICE], &[URGENT], &[]];
         for (vlan, ours) in [(Some(7), 3), (None, 4)] {
-            let device = AfPacketDevice::open("tap", &options(vlan, delivery))?;
+            let device = AfPacketDevice::open(name, &options(vlan, delivery))?;
             let counters = device.receive_counters();
             let mut source = device.into_arm().source;
             for (number, tags) in (0..).zip(tagged) {
@@ -109,9 +122,13 @@ fn a_service_tag_is_no_vlan_of_the_directors() {
                 assert!(start.elapsed() < PATIENCE, "{came:?}, {:?}", counters.get());
                 receive_numbers(&mut *source, &mut came)?;
             }
-            assert_eq!(came, [ours], "{vlan:?}");
+            assert_eq!(came, [ours], "{vlan:?}, {name}, {delivery:?}");
             let counted = counters.get().ignored;
-            assert_eq!((counted.service_tagged, counted.other_vlan), (3, 1), "{vlan:?}: {counted:?}");
+            assert_eq!(
+                (counted.service_tagged, counted.other_vlan),
+                (3, 1),
+                "{vlan:?}, {name}, {delivery:?}: {counted:?}"
+            );
         }
         Ok(())
     });
@@ -131,8 +148,8 @@ fn ignored(counters: &SourceCountersHandle) -> u64 {
 
 #[test]
 fn a_director_in_a_vlan_keeps_each_packets_priority_and_answers_nobody_outside() {
-    check("a_director_in_a_vlan_keeps_each_packets_priority_and_answers_nobody_outside", |tap, delivery| {
-        let device = AfPacketDevice::open("tap", &options(Some(7), delivery))?;
+    check("a_director_in_a_vlan_keeps_each_packets_priority_and_answers_nobody_outside", |tap, name, delivery| {
+        let device = AfPacketDevice::open(name, &options(Some(7), delivery))?;
         let counters = device.receive_counters();
         let mut worker = Worker::new(director()?, device.into_arm(), None)?;
         let question = udp(CLIENT_AT, VIRTUAL).payload(b"question");
@@ -145,18 +162,26 @@ fn a_director_in_a_vlan_keeps_each_packets_priority_and_answers_nobody_outside()
         tap.send(&frame(MacAddress::BROADCAST, CLIENT, &[URGENT], ARP, &who_has_the_virtual_address()));
         let answered = next_frame(&mut worker, tap)?;
         let here = [&[0, 1, 8, 0, 6, 4, 0, 2], &DIRECTOR.0[..], &[10, 9, 0, 80], &CLIENT.0, &[10, 9, 0, 100]].concat();
-        assert_eq!(answered, frame(CLIENT, DIRECTOR, &[[0x81, 0, 0, 7]], ARP, &here));
+        assert_eq!(answered, frame(CLIENT, DIRECTOR, &[[0x81, 0, 0, 7]], ARP, &here), "{name}, {delivery:?}");
 
         tap.send(&frame(DIRECTOR, CLIENT, &[URGENT], IPV4, &question.build()));
         let balanced = udp(CLIENT_AT, SERVER_AT).hop_limit(63).payload(b"question").build();
-        assert_eq!(next_frame(&mut worker, tap)?, frame(SERVER, DIRECTOR, &[URGENT], IPV4, &balanced));
+        assert_eq!(
+            next_frame(&mut worker, tap)?,
+            frame(SERVER, DIRECTOR, &[URGENT], IPV4, &balanced),
+            "{name}, {delivery:?}"
+        );
 
         tap.send(&frame(DIRECTOR, SERVER, &[CASUAL], IPV4, &udp(SERVER_AT, CLIENT_AT).payload(b"answer").build()));
         let translated = udp(VIRTUAL, CLIENT_AT).hop_limit(63).payload(b"answer").build();
-        assert_eq!(next_frame(&mut worker, tap)?, frame(CLIENT, DIRECTOR, &[CASUAL], IPV4, &translated));
+        assert_eq!(
+            next_frame(&mut worker, tap)?,
+            frame(CLIENT, DIRECTOR, &[CASUAL], IPV4, &translated),
+            "{name}, {delivery:?}"
+        );
 
         let counted = counters.get().ignored;
-        assert_eq!((counted.service_tagged, counted.other_vlan), (2, 4), "{counted:?}");
+        assert_eq!((counted.service_tagged, counted.other_vlan), (2, 4), "{name}, {delivery:?}: {counted:?}");
         Ok(())
     });
 }
