@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     pub is_active: bool,
     /// A protocol helper listens to it.
     pub has_helper: bool,
+    /// Its server is the director's own host.
+    pub is_local: bool,
     pub state: State,
 
     /// Who answers.
@@ -106,6 +108,7 @@ impl Connection {
             parent: None,
             template: None,
             has_helper: false,
+            is_local: false,
         }
     }
 

@@ -19,6 +19,7 @@ mod probe;
 mod related;
 mod server_first;
 mod server_timers;
+mod steady;
 mod super_packet;
 mod timeout;
 mod tunnel_error;
@@ -36,6 +37,7 @@ use self::look::Outcome;
 use self::outbox::Outbox;
 use self::probe::Probing;
 use self::server_timers::ServerTimers;
+use self::steady::FlowHashes;
 use self::timeout::{Estimation, Sweep};
 use crate::command::Command;
 use crate::connection::table::ConnectionTable;
@@ -149,6 +151,12 @@ impl Director {
     /// leave the bytes as they came.
     pub fn handle_packet(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
         let now = self.advance(now);
+        self.steady(now, packet, FlowHashes::default()).unwrap_or_else(|| self.handle_any(now, packet))
+    }
+
+    /// The same without the short way.
+    #[inline(never)]
+    fn handle_any(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
         let verdict = match &parse::parse(packet.bytes()) {
             Ok(headers) => self.dispatch(now, packet, headers),
             Err(reason) => Verdict::Drop(*reason),
@@ -169,9 +177,10 @@ impl Director {
     ) {
         let mut start = 0;
         for chunk in packets.chunks_mut(BATCH) {
-            self.prepare(chunk);
-            for (index, packet) in chunk.iter_mut().enumerate() {
-                let verdict = self.handle_packet(now, packet);
+            let hashes = self.prepare(chunk);
+            for (index, (packet, hashes)) in chunk.iter_mut().zip(hashes).enumerate() {
+                let now = self.advance(now);
+                let verdict = self.steady(now, packet, hashes).unwrap_or_else(|| self.handle_any(now, packet));
                 each(start + index, packet, verdict);
             }
             start += BATCH;
@@ -180,31 +189,30 @@ impl Director {
 
     /// Reads the memory that the lookups of a chunk will need, so that by the time each packet is handled it is in the
     /// cache. Each loop only does what can be under way for all packets at once: none waits for another's memory, and
-    /// a record is not asked for before its index entry has had time to come.
-    fn prepare(&self, chunk: &[PacketBuf<'_>]) {
-        let mut hashes = [(0, 0); BATCH];
-        for (hashes, packet) in hashes.iter_mut().zip(chunk) {
-            if let Some((protocol, source, destination)) = parse::guess_flow(packet.bytes()) {
-                *hashes = (
-                    self.connections.hash_request(protocol, source),
-                    self.connections.hash_request(protocol, destination),
-                );
-                black_box(self.connections.touch_index(hashes.0));
+    /// a record is not asked for before its index entry has had time to come. Returns the hashes there were to be computed.
+    fn prepare(&self, chunk: &[PacketBuf<'_>]) -> [FlowHashes; BATCH] {
+        let mut all = [FlowHashes::default(); BATCH];
+        for (hashes, packet) in all.iter_mut().zip(chunk) {
+            if let Some((protocol, source, _)) = parse::guess_flow(packet.bytes()) {
+                let hash = self.connections.hash_request(protocol, source);
+                black_box(self.connections.touch_index(hash));
+                hashes.request = Some(hash);
             }
         }
-        for (request, reply) in &mut hashes[..chunk.len()] {
+        for (hashes, packet) in all.iter_mut().zip(chunk) {
             // A packet is looked up as a request first; only where there is none, as a reply.
-            if black_box(self.connections.touch_record(*request)).is_some() {
-                *reply = *request;
-            } else {
-                black_box(self.connections.touch_index(*reply));
+            let Some(hash) = hashes.request else { continue };
+            if black_box(self.connections.touch_record(hash)).is_none() {
+                let Some((protocol, _, destination)) = parse::guess_flow(packet.bytes()) else { continue };
+                let hash = self.connections.hash_request(protocol, destination);
+                black_box(self.connections.touch_index(hash));
+                hashes.reply = Some(hash);
             }
         }
-        for (request, reply) in hashes {
-            if request != reply {
-                black_box(self.connections.touch_record(reply));
-            }
+        for hash in all.iter().filter_map(|hashes| hashes.reply) {
+            black_box(self.connections.touch_record(hash));
         }
+        all
     }
 
     /// When `handle_timeout` next has something to do; `None` while nothing is timed.

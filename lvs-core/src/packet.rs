@@ -88,26 +88,31 @@ impl<'a> PacketBuf<'a> {
     }
 
     /// The packet's bytes, from the IP header on.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.storage[self.start..self.end]
     }
 
     /// The packet's bytes, to be rewritten.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.storage[self.start..self.end]
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Whether there are no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Free bytes before the packet.
+    #[inline]
     pub fn headroom(&self) -> usize {
         self.start
     }
@@ -140,6 +145,7 @@ impl<'a> PacketBuf<'a> {
 
     /// Makes the packet `len` bytes long by moving its end; new bytes hold whatever was there.
     /// `None`, and no change, if the storage is too small.
+    #[inline]
     pub fn set_len(&mut self, len: usize) -> Option<()> {
         let end = self.start.checked_add(len)?;
         if end > self.storage.len() {

@@ -13,8 +13,8 @@ pub(crate) mod gue;
 use core::net::IpAddr;
 
 pub use self::decapsulate::{Accepts, decapsulate};
-pub(crate) use self::encapsulate::check;
 pub use self::encapsulate::encapsulate;
+pub(crate) use self::encapsulate::{Inner, check, encapsulate_inner};
 pub use self::end::{EndCounters, Ending, Joined, TunnelEnd};
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};

@@ -11,6 +11,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod mss;
 pub mod parse;
+pub(crate) mod plain;
 pub mod reassembly;
 pub mod reset;
 pub mod rewrite;

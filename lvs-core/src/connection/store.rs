@@ -17,6 +17,27 @@ pub(crate) trait Timed {
     fn set_deadline(&mut self, deadline: Instant);
 }
 
+/// A record in its place, with what its timer needs.
+pub(crate) struct Tenant<'a, T> {
+    pub record: &'a mut T,
+    is_filed: bool,
+}
+
+impl<T: Timed> Tenant<'_, T> {
+    /// [`Store::rearm`] where the wheel need not know: the record is filed already, and its end is put off. Returns whether
+    /// that was so.
+    #[inline]
+    pub(crate) fn put_off(&mut self, now: Instant, timeout: Duration) -> bool {
+        let deadline = now + timeout;
+        // A filed record comes up no later than at its old deadline.
+        let is_put_off = self.is_filed && self.record.deadline() <= deadline;
+        if is_put_off {
+            self.record.set_timer(timeout, deadline);
+        }
+        is_put_off
+    }
+}
+
 /// A record's place and which of the place's tenants it is. A handle to a removed record finds nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct Handle {
@@ -114,6 +135,17 @@ impl<T: Timed> Store<T> {
         }
     }
 
+    /// The record with its timer, unless it is gone.
+    #[inline]
+    pub(crate) fn tenant(&mut self, handle: Handle) -> Option<Tenant<'_, T>> {
+        match self.slots.get_mut(handle.index as usize)? {
+            Slot { generation, is_filed, content: Content::Record(record) } if *generation == handle.generation => {
+                Some(Tenant { record, is_filed: *is_filed })
+            }
+            _ => None,
+        }
+    }
+
     /// The record in a place, with its handle.
     #[inline]
     pub(crate) fn at(&self, index: u32) -> Option<(Handle, &T)> {
@@ -130,12 +162,10 @@ impl<T: Timed> Store<T> {
     /// packet; an earlier one is filed at once.
     #[inline]
     pub(crate) fn rearm(&mut self, handle: Handle, now: Instant, timeout: Duration) -> bool {
-        let deadline = now + timeout;
-        let Some(record) = self.get_mut(handle) else { return false };
-        let is_later = record.deadline() <= deadline;
-        record.set_timer(timeout, deadline);
-        // A filed record comes up no later than at its old deadline.
-        if !(is_later && self.slots[handle.index as usize].is_filed) {
+        let Some(mut tenant) = self.tenant(handle) else { return false };
+        if !tenant.put_off(now, timeout) {
+            let deadline = now + timeout;
+            tenant.record.set_timer(timeout, deadline);
             self.file(handle.index, deadline);
         }
         true

@@ -13,7 +13,7 @@ use ahash::RandomState;
 
 use crate::connection::half_open::HalfOpenList;
 use crate::connection::index::HashIndex;
-use crate::connection::store::Store;
+use crate::connection::store::{Store, Tenant};
 use crate::connection::{Connection, ConnectionId, State};
 use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
@@ -59,6 +59,7 @@ impl ConnectionTable {
 
     /// The hash under which a flow is found, from its protocol and client endpoint: the source of a request, the
     /// destination of a reply.
+    #[inline]
     pub(crate) fn hash_request(&self, protocol: Protocol, client: Endpoint) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         write_endpoint(&mut hasher, protocol, client);
@@ -79,6 +80,29 @@ impl ConnectionTable {
         let node = self.index.first(hash)?;
         let (_, connection) = self.store.at(node / 2)?;
         Some((connection.deadline, connection.in_packets))
+    }
+
+    /// The newest connection whose client has this hash, if that is how it is filed. It may be somebody else's, and it may
+    /// have ended.
+    #[inline]
+    pub(crate) fn newest(&self, hash: u64) -> Option<(ConnectionId, &Connection)> {
+        let node = self.index.first(hash)?;
+        let (handle, connection) = self.store.at(node / 2)?;
+        (node == by_client(node / 2)).then_some((ConnectionId(handle), connection))
+    }
+
+    /// The same of a FullNAT connection whose server and local endpoint have this hash together.
+    #[inline]
+    pub(crate) fn newest_full_nat(&self, hash: u64) -> Option<(ConnectionId, &Connection)> {
+        let node = self.index.first(hash)?;
+        let (handle, connection) = self.store.at(node / 2)?;
+        (node == by_local(node / 2)).then_some((ConnectionId(handle), connection))
+    }
+
+    /// Whether there are connections whose client port is not known yet.
+    #[inline]
+    pub(crate) fn awaits_client_ports(&self) -> bool {
+        self.no_client_port_count > 0
     }
 
     /// The live connection of a packet from `client` to `virtual_endpoint`.
@@ -142,7 +166,7 @@ impl ConnectionTable {
         source: Endpoint,
         local: Endpoint,
     ) -> Option<ConnectionId> {
-        self.find(self.local_hash(protocol, source, local), now, by_local(0), |connection| {
+        self.find(self.hash_full_nat_reply(protocol, source, local), now, by_local(0), |connection| {
             connection.protocol == protocol && connection.real == source && connection.local == Some(local)
         })
     }
@@ -155,7 +179,8 @@ impl ConnectionTable {
         }
         let hash = self.hash_request(connection.protocol, connection.client);
         connection.deadline = now + connection.timeout;
-        let full_nat = connection.local.map(|local| self.local_hash(connection.protocol, connection.real, local));
+        let full_nat =
+            connection.local.map(|local| self.hash_full_nat_reply(connection.protocol, connection.real, local));
         self.no_client_port_count += u32::from(connection.no_client_port);
         let is_half_open = connection.state.is_half_open();
         let handle = self.store.insert(connection).ok_or(TableFull::Capacity)?;
@@ -215,6 +240,12 @@ impl ConnectionTable {
     /// The connection, unless it is gone. The fields of its key, its state and its timer are not for the caller to write.
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.store.get_mut(id.0)
+    }
+
+    /// The same, with its timer.
+    #[inline]
+    pub(crate) fn tenant(&mut self, id: ConnectionId) -> Option<Tenant<'_, Connection>> {
+        self.store.tenant(id.0)
     }
 
     /// Moves a connection to its next state. Returns whether it is still there.
@@ -324,7 +355,8 @@ impl ConnectionTable {
         self.store.reserved_len() + self.index.reserved_len() + self.half_open.reserved_len()
     }
 
-    fn local_hash(&self, protocol: Protocol, real: Endpoint, local: Endpoint) -> u64 {
+    /// The hash under which a FullNAT reply from `real` to `local` is found.
+    pub(crate) fn hash_full_nat_reply(&self, protocol: Protocol, real: Endpoint, local: Endpoint) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         write_endpoint(&mut hasher, protocol, real);
         write_endpoint(&mut hasher, protocol, local);

@@ -36,6 +36,7 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// How long a connection that has just come into (or stayed in) `state` lives.
+    #[inline]
     pub const fn of(&self, state: State) -> Duration {
         match state {
             State::Tcp(state) => self.tcp[state as usize],

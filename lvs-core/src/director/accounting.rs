@@ -113,18 +113,12 @@ impl Director {
 
     /// Counts a packet from a client, with its length on the wire. Only while the server is listed.
     pub(super) fn count_in(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
-        self.meters(server, |counters| {
-            counters.in_packets += packets;
-            counters.in_bytes += bytes;
-        });
+        self.meters(server, |counters| counters.count_in(packets, bytes));
     }
 
     /// Counts a packet from a server.
     pub(super) fn count_out(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
-        self.meters(server, |counters| {
-            counters.out_packets += packets;
-            counters.out_bytes += bytes;
-        });
+        self.meters(server, |counters| counters.count_out(packets, bytes));
     }
 
     /// Counts a scheduled connection.

@@ -181,8 +181,9 @@ impl Director {
     }
 
     /// Puts a connection into the table and counts it.
-    pub(super) fn open(&mut self, now: Instant, connection: Connection) -> Result<ConnectionId, DropReason> {
+    pub(super) fn open(&mut self, now: Instant, mut connection: Connection) -> Result<ConnectionId, DropReason> {
         let (server, template) = (connection.server, connection.template);
+        connection.is_local = self.is_local(&connection);
         let id = self.connections.insert(now, connection).map_err(|full| {
             self.tell_full(Table::Connections);
             refusal(full)

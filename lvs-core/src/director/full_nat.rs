@@ -50,6 +50,11 @@ impl FullNat {
         }
     }
 
+    /// What a connection translates besides addresses and ports.
+    pub fn translation(&self, id: ConnectionId) -> Option<Translation> {
+        self.translations.get(&id).copied()
+    }
+
     /// A connection has ended.
     pub fn release(&mut self, now: Instant, id: ConnectionId, connection: &Connection) {
         let Some(local) = connection.local else { return };
@@ -260,7 +265,7 @@ impl Director {
 
     fn translation(&self, id: Option<ConnectionId>, connection: &Connection) -> Option<Translation> {
         match id {
-            Some(id) => self.full_nat.translations.get(&id).copied(),
+            Some(id) => self.full_nat.translation(id),
             None => self.initial_translation(connection),
         }
     }

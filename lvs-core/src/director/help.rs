@@ -166,6 +166,7 @@ impl Director {
             None => {
                 expected.mark = mark;
                 expected.parent = Some(id);
+                expected.is_local = self.is_local(&expected);
                 let server = expected.server;
                 if self.connections.insert(now, expected).is_err() {
                     return;

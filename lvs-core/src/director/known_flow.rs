@@ -6,9 +6,11 @@ use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
+use super::config::DirectorConfig;
 use super::look::FlowEnd;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
+use crate::connection::timeouts::Timeouts;
 use crate::connection::{Connection, ConnectionId, Role, State};
 use crate::defence::is_on;
 use crate::drop_reason::DropReason;
@@ -17,7 +19,9 @@ use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
+use crate::rng::Seed;
 use crate::service::server_table::{Place, ServerRecord, UsedRoute};
+use crate::service::table::Service;
 use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
@@ -143,7 +147,9 @@ impl Director {
             Direction::Reply => self.config.client_side.mtu,
         };
         let tunnel = match connection.forward {
-            ForwardMethod::Tunnel => self.tunnel_path(connection, record),
+            ForwardMethod::Tunnel => {
+                record.map_or_else(Default::default, |record| tunnel_path(&self.config, self.seed, connection, record))
+            }
             _ => TunnelPath::default(),
         };
         let path = Path {
@@ -163,7 +169,7 @@ impl Director {
     }
 
     /// Whether the connection's server is the director's own host. With FullNAT it is a host like any other.
-    fn is_local(&self, connection: &Connection) -> bool {
+    pub(super) fn is_local(&self, connection: &Connection) -> bool {
         match connection.forward {
             ForwardMethod::Local => true,
             ForwardMethod::FullNat => false,
@@ -206,27 +212,7 @@ impl Director {
 
     /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
     pub(super) fn identification(&self) -> u32 {
-        let secret = self.identification_secret;
-        (self.answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
-    }
-
-    /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
-    /// it already has (`tun_mixed_types`).
-    fn tunnel_path(&self, connection: &Connection, record: Option<&ServerRecord>) -> TunnelPath {
-        let Some(record) = record else { return TunnelPath::default() };
-        let source_port = match record.config.tunnel.kind {
-            TunnelKind::Gue => {
-                let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
-                tunnel::source_port(self.seed.derive(SOURCE_PORTS), flow)
-            }
-            TunnelKind::Ipip | TunnelKind::Gre => 0,
-        };
-        TunnelPath {
-            config: record.config.tunnel,
-            source: self.config.server_side.address(AddressFamily::of(connection.real.address)),
-            source_port,
-            discovers_mtu: self.config.settings.pmtu_disc,
-        }
+        identification(self.answers, self.identification_secret)
     }
 
     /// The state after this packet; `None` if its transport header cannot be read or says nothing (AH, ESP).
@@ -302,18 +288,11 @@ impl Director {
 
     /// How long a connection of this server lives in this state: by its service, else by the director.
     pub(super) fn timeout_of(&self, server: Option<ServerId>, state: State) -> Duration {
-        self.service_timeout(server, state).unwrap_or_else(|| self.timeouts.of(state))
-    }
-
-    fn service_timeout(&self, server: Option<ServerId>, state: State) -> Option<Duration> {
-        let Place::Listed { service, .. } = self.servers.get(server?)?.place else { return None };
-        let timeouts = self.services.get(service)?.config.timeouts?;
-        match state {
-            State::Tcp(TcpState::Established) => timeouts.tcp,
-            State::Tcp(TcpState::FinWait) => timeouts.tcp_fin,
-            State::Udp => timeouts.udp,
-            _ => None,
-        }
+        let service = server.and_then(|id| self.servers.get(id)).and_then(|record| match record.place {
+            Place::Listed { service, .. } => self.services.get(service),
+            Place::Trash { .. } => None,
+        });
+        timeout_in(service, &self.timeouts, state)
     }
 
     /// A packet from a NAT server that belongs to no connection: port unreachable (`nat_icmp_send`).
@@ -384,6 +363,46 @@ impl Director {
 /// What seeds are derived for: identifications, and GUE's source ports. Far from the schedulers' numbers.
 pub(super) const IDENTIFICATION: u64 = u64::MAX;
 const SOURCE_PORTS: u64 = u64::MAX - 1;
+
+/// Identification of the packet that the director makes after so many others.
+pub(super) fn identification(answers: u64, secret: u64) -> u32 {
+    (answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
+}
+
+/// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
+/// it already has (`tun_mixed_types`).
+pub(super) fn tunnel_path(
+    config: &DirectorConfig,
+    seed: Seed,
+    connection: &Connection,
+    record: &ServerRecord,
+) -> TunnelPath {
+    let source_port = match record.config.tunnel.kind {
+        TunnelKind::Gue => {
+            let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
+            tunnel::source_port(seed.derive(SOURCE_PORTS), flow)
+        }
+        TunnelKind::Ipip | TunnelKind::Gre => 0,
+    };
+    TunnelPath {
+        config: record.config.tunnel,
+        source: config.server_side.address(AddressFamily::of(connection.real.address)),
+        source_port,
+        discovers_mtu: config.settings.pmtu_disc,
+    }
+}
+
+/// How long a connection of this service lives in this state: by the service's own timeouts, else by the director's.
+#[inline(always)]
+pub(super) fn timeout_in(service: Option<&Service>, timeouts: &Timeouts, state: State) -> Duration {
+    let own = service.and_then(|service| service.config.timeouts).and_then(|own| match state {
+        State::Tcp(TcpState::Established) => own.tcp,
+        State::Tcp(TcpState::FinWait) => own.tcp_fin,
+        State::Udp => own.udp,
+        _ => None,
+    });
+    own.unwrap_or_else(|| timeouts.of(state))
+}
 
 /// The length that is counted: of the whole packet, less an IPv6 fragment header, as if it had been reassembled.
 pub(super) fn datagram_len(headers: &Headers) -> u64 {

@@ -28,17 +28,25 @@ pub(crate) struct TunnelPath {
     pub discovers_mtu: bool,
 }
 
+impl TunnelPath {
+    /// The tunnel to a real server, over a way that takes packets of `mtu` bytes.
+    pub fn towards(&self, destination: IpAddr, mtu: u16, identification: u32) -> Option<Tunnel> {
+        Some(Tunnel {
+            config: self.config,
+            source: self.source?,
+            destination,
+            source_port: self.source_port,
+            identification,
+            mtu,
+            copies_dont_fragment: self.discovers_mtu,
+        })
+    }
+}
+
 /// Encapsulates the packet towards the path's real server.
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
-    let Some(source) = path.tunnel.source else { return Verdict::Drop(DropReason::NotForwardable) };
-    let tunnel = Tunnel {
-        config: path.tunnel.config,
-        source,
-        destination: path.real.address,
-        source_port: path.tunnel.source_port,
-        identification: path.identification,
-        mtu: path.mtu,
-        copies_dont_fragment: path.tunnel.discovers_mtu,
+    let Some(tunnel) = path.tunnel.towards(path.real.address, path.mtu, path.identification) else {
+        return Verdict::Drop(DropReason::NotForwardable);
     };
     // What of the packet is encapsulated: of a super-packet its first segment.
     let (offload, len) = match packet.offload.gso {
@@ -87,7 +95,7 @@ const LAST_PORT: u16 = 60_999;
 
 /// Longest packet that fits inside; `None` if that is less than every link must take (68 bytes for a way over IPv4,
 /// RFC 791; 1280 over IPv6, RFC 8200 §5).
-fn inner_mtu(offload: Offload, tunnel: &Tunnel) -> Option<u16> {
+pub(crate) fn inner_mtu(offload: Offload, tunnel: &Tunnel) -> Option<u16> {
     let overhead = tunnel.overhead(offload.checksum) as u16;
     let least = if tunnel.destination.is_ipv4() { 68 } else { 1280 };
     tunnel.mtu.checked_sub(overhead).filter(|mtu| *mtu >= least)

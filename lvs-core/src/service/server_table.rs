@@ -150,6 +150,8 @@ pub(crate) struct ServerTable {
     tunnel_ends: HashMap<TunnelEnd, u32, RandomState>,
     /// Addresses of every known server.
     addresses: HashMap<IpAddr, KnownAddress, RandomState>,
+    /// Whether a path MTU was ever learned: until then nobody looks for one.
+    has_learned_mtu: bool,
 }
 
 impl ServerTable {
@@ -165,6 +167,7 @@ impl ServerTable {
             nat_servers: HashMap::with_hasher(state()),
             tunnel_ends: HashMap::with_hasher(state()),
             addresses: HashMap::with_hasher(state()),
+            has_learned_mtu: false,
         }
     }
 
@@ -346,11 +349,15 @@ impl ServerTable {
     pub fn learn_path_mtu(&mut self, now: Instant, address: IpAddr, reported: u32) {
         if let Some(known) = self.addresses.get_mut(&address) {
             known.path_mtu = Some(known.told(now, reported));
+            self.has_learned_mtu = true;
         }
     }
 
     /// The path MTU learned for this address, while it is believed.
     pub fn path_mtu(&self, now: Instant, address: IpAddr) -> Option<u16> {
+        if !self.has_learned_mtu {
+            return None;
+        }
         self.addresses.get(&address)?.believed(now).map(|path| path.mtu)
     }
 

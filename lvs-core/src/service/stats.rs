@@ -42,6 +42,20 @@ pub struct Statistics {
 }
 
 impl Counters {
+    /// Packets from clients, with their length together.
+    #[inline]
+    pub(crate) fn count_in(&mut self, packets: u64, bytes: u64) {
+        self.in_packets += packets;
+        self.in_bytes += bytes;
+    }
+
+    /// Packets from servers.
+    #[inline]
+    pub(crate) fn count_out(&mut self, packets: u64, bytes: u64) {
+        self.out_packets += packets;
+        self.out_bytes += bytes;
+    }
+
     /// Both together: of two directors that share a service.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

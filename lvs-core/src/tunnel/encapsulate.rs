@@ -24,15 +24,36 @@ use crate::wire::{ipv4, ipv6};
 /// ([`crate::wire::segment`]).
 /// [`DropReason::BadOffload`]: the offload context points outside the packet.
 pub fn encapsulate(packet: &mut PacketBuf<'_>, headers: &Headers, tunnel: &Tunnel) -> Result<(), DropReason> {
-    let plan = Plan::new(packet.offload, headers, tunnel)?;
+    encapsulate_inner(packet, &headers.into(), tunnel)
+}
+
+/// The same for a packet of which this is known.
+pub(crate) fn encapsulate_inner(packet: &mut PacketBuf<'_>, inner: &Inner, tunnel: &Tunnel) -> Result<(), DropReason> {
+    let plan = Plan::new(packet.offload, inner, tunnel)?;
     packet.grow_front(plan.overhead()).ok_or(DropReason::NoHeadroom)?;
-    packet.set_len(plan.overhead() + headers.packet_len);
+    packet.set_len(plan.overhead() + inner.len);
     packet.offload.checksum = plan.offload;
 
     let bytes = packet.bytes_mut();
-    plan.write_tunnel_header(&mut bytes[plan.ip_len..], headers, tunnel);
-    plan.write_ip_header(bytes, headers, tunnel);
+    plan.write_tunnel_header(&mut bytes[plan.ip_len..], inner, tunnel);
+    plan.write_ip_header(bytes, inner, tunnel);
     Ok(())
+}
+
+/// What the outside of a tunnel depends on of the packet inside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inner {
+    pub family: AddressFamily,
+    pub traffic_class: u8,
+    pub dont_fragment: bool,
+    pub len: usize,
+}
+
+impl From<&Headers> for Inner {
+    fn from(headers: &Headers) -> Self {
+        let Headers { family, traffic_class, dont_fragment, packet_len: len, .. } = *headers;
+        Self { family, traffic_class, dont_fragment, len }
+    }
 }
 
 /// Whether [`encapsulate`] would succeed with this packet, were its offload context and headers these.
@@ -42,7 +63,7 @@ pub(crate) fn check(
     headers: &Headers,
     tunnel: &Tunnel,
 ) -> Result<(), DropReason> {
-    let plan = Plan::new(offload, headers, tunnel)?;
+    let plan = Plan::new(offload, &headers.into(), tunnel)?;
     if packet.headroom() < plan.overhead() { Err(DropReason::NoHeadroom) } else { Ok(()) }
 }
 
@@ -62,17 +83,17 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(inner: Offload, headers: &Headers, tunnel: &Tunnel) -> Result<Self, DropReason> {
+    fn new(offload: Offload, inner: &Inner, tunnel: &Tunnel) -> Result<Self, DropReason> {
         let is_one_family = AddressFamily::of(tunnel.source) == AddressFamily::of(tunnel.destination);
-        if !is_one_family || inner.gso.is_some() {
+        if !is_one_family || offload.gso.is_some() {
             return Err(DropReason::NotForwardable);
         }
-        let partial = Partial::read(inner.checksum, headers.packet_len)?;
+        let partial = Partial::read(offload.checksum, inner.len)?;
         let base_len = ip_header_len(tunnel.destination);
-        let mut is_remote = tunnel.is_remote(inner.checksum);
-        let len = base_len + tunnel.tunnel_header_len(is_remote) + headers.packet_len;
+        let mut is_remote = tunnel.is_remote(offload.checksum);
+        let len = base_len + tunnel.tunnel_header_len(is_remote) + inner.len;
         let has_fragment_header = base_len == ipv6::HEADER_LEN && len > usize::from(tunnel.mtu);
-        // What is to be fragmented needs its checksum anyway, and the headroom has no place for both headers.
+        // What is to be fragmented needs its checksum anyway, and the headroom has no place for both inner.
         is_remote &= !has_fragment_header;
         let tunnel_len = tunnel.tunnel_header_len(is_remote);
         let ip_len = base_len + if has_fragment_header { ipv6::FRAGMENT_HEADER_LEN } else { 0 };
@@ -80,10 +101,10 @@ impl Plan {
             ipv4::HEADER_LEN => ip_len,
             _ => ip_len - base_len,
         };
-        if counted + tunnel_len + headers.packet_len > usize::from(u16::MAX) {
+        if counted + tunnel_len + inner.len > usize::from(u16::MAX) {
             return Err(DropReason::TooBig);
         }
-        let offload = match inner.checksum {
+        let outer = match offload.checksum {
             ChecksumOffload::Partial { start, offset } if !is_remote => {
                 let start = usize::from(start) + ip_len + tunnel_len;
                 let start = u16::try_from(start).map_err(|_| DropReason::BadOffload)?;
@@ -91,7 +112,7 @@ impl Plan {
             }
             _ => ChecksumOffload::Full,
         };
-        Ok(Self { ip_len, tunnel_len, has_fragment_header, partial, is_remote, offload })
+        Ok(Self { ip_len, tunnel_len, has_fragment_header, partial, is_remote, offload: outer })
     }
 
     fn overhead(&self) -> usize {
@@ -99,18 +120,18 @@ impl Plan {
     }
 
     /// Writes what comes behind the outer IP header; `bytes` starts there.
-    fn write_tunnel_header(&self, bytes: &mut [u8], headers: &Headers, tunnel: &Tunnel) {
+    fn write_tunnel_header(&self, bytes: &mut [u8], inner: &Inner, tunnel: &Tunnel) {
         let partial = self.partial.map(|partial| partial.moved_by(self.tunnel_len));
         let has_checksum = tunnel.config.checksum != TunnelChecksum::None;
         match tunnel.config.kind {
             TunnelKind::Ipip => {}
             TunnelKind::Gre => {
                 let has_checksum = tunnel.config.checksum == TunnelChecksum::Full;
-                gre::write(bytes, headers.family, has_checksum, partial);
+                gre::write(bytes, inner.family, has_checksum, partial);
             }
             TunnelKind::Gue => {
                 let remote = self.partial.filter(|_| self.is_remote);
-                gue::write(bytes, headers.family, (tunnel.source_port, tunnel.config.port), remote);
+                gue::write(bytes, inner.family, (tunnel.source_port, tunnel.config.port), remote);
                 if has_checksum {
                     // What the receiver is to compute is summed as it stands.
                     let partial = partial.filter(|_| !self.is_remote);
@@ -120,19 +141,19 @@ impl Plan {
         }
     }
 
-    fn write_ip_header(&self, bytes: &mut [u8], headers: &Headers, tunnel: &Tunnel) {
+    fn write_ip_header(&self, bytes: &mut [u8], inner: &Inner, tunnel: &Tunnel) {
         let len = bytes.len();
-        let hop_limit_at = if headers.family == AddressFamily::Ipv4 { 8 } else { 7 };
+        let hop_limit_at = if inner.family == AddressFamily::Ipv4 { 8 } else { 7 };
         let hop_limit = bytes[self.overhead() + hop_limit_at];
-        let traffic_class = ecn::outer(headers.traffic_class);
+        let traffic_class = ecn::outer(inner.traffic_class);
         let protocol = match tunnel.config.kind {
-            TunnelKind::Ipip => inner_protocol(headers.family),
+            TunnelKind::Ipip => inner_protocol(inner.family),
             TunnelKind::Gre => gre::PROTOCOL,
             TunnelKind::Gue => Protocol::Udp.number(),
         };
         match (tunnel.source, tunnel.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let dont_fragment = tunnel.copies_dont_fragment && headers.dont_fragment;
+                let dont_fragment = tunnel.copies_dont_fragment && inner.dont_fragment;
                 let header = ipv4::Header {
                     traffic_class,
                     total_len: len as u16,

@@ -145,6 +145,6 @@ mod tests {
             192, 0, 2, 1, 4, 0, 0, 80,
         ];
         assert_eq!(header.as_bytes(), expected);
-        assert_eq!(preamble(ClientAddress::ProxyV1, Protocol::Udp, client, to).as_bytes(), []);
+        assert_eq!(preamble(ClientAddress::ProxyV1, Protocol::Udp, client, to).as_bytes(), [0u8; 0]);
     }
 }

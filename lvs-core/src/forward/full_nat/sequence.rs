@@ -110,7 +110,7 @@ impl Translation {
 
     /// After a segment of the server that is no SYN.
     pub fn after_server_segment(self, segment: &SegmentNumbers) -> Self {
-        let (Some(server_data), false) = (self.server_data, self.preamble_arrived) else { return self };
+        let Some(server_data) = self.server_data.filter(|_| self.follows_server()) else { return self };
         // What does not lie behind its SYN belongs to another connection.
         let known_len = self.server_next.wrapping_sub(server_data);
         if segment.sequence.wrapping_sub(server_data) > known_len.saturating_add(REORDERING_MAX) {
@@ -134,6 +134,17 @@ impl Translation {
     /// Whether a segment of the client with data or FIN carries its first byte and the server may still need the preamble.
     pub fn needs_preamble(&self, sequence: u32) -> bool {
         self.has_preamble_to_come() && self.past_client_syn(sequence) == Some(0)
+    }
+
+    /// Whether something may have to be put into a segment of the client with this acknowledgment number.
+    pub fn may_insert(&self, acknowledgment: u32) -> bool {
+        let is_toa = self.options.client_address == ClientAddress::Toa;
+        self.has_preamble_to_come() || is_toa && self.is_before_server_data(acknowledgment)
+    }
+
+    /// Whether a segment of the server that is no SYN may change this.
+    pub fn follows_server(&self) -> bool {
+        self.server_data.is_some() && !self.preamble_arrived
     }
 
     /// Whether the server may not have all of the preamble yet.
