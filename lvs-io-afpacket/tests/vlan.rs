@@ -80,10 +80,10 @@ impl Tap {
         token.consume(frame.len(), |room| room.copy_from_slice(frame));
     }
 
-    /// The next frame, if there is one.
+    /// The director's next frame, if there is one. A bridge speaks for itself, of groups.
     fn receive(&mut self) -> Option<Vec<u8>> {
         let (token, _) = self.0.receive(TapTime::ZERO)?;
-        Some(token.consume(<[u8]>::to_vec))
+        Some(token.consume(<[u8]>::to_vec)).filter(|frame| frame[6..12] == DIRECTOR.0)
     }
 }
 
@@ -118,17 +118,12 @@ fn a_service_tag_is_no_vlan_of_the_directors() {
             }
             let mut came = Vec::new();
             let start = Instant::now();
-            while came.is_empty() || ignored(&counters) < 4 {
-                assert!(start.elapsed() < PATIENCE, "{came:?}, {:?}", counters.get());
+            // What a bridge says itself may be in another VLAN too.
+            while came.is_empty() || ignored(&counters).0 < 3 || ignored(&counters).1 < 1 {
+                assert!(start.elapsed() < PATIENCE, "{came:?}, {name}, {delivery:?}: {:?}", counters.get());
                 receive_numbers(&mut *source, &mut came)?;
             }
-            assert_eq!(came, [ours], "{vlan:?}, {name}, {delivery:?}");
-            let counted = counters.get().ignored;
-            assert_eq!(
-                (counted.service_tagged, counted.other_vlan),
-                (3, 1),
-                "{vlan:?}, {name}, {delivery:?}: {counted:?}"
-            );
+            assert_eq!((came, ignored(&counters).0), (vec![ours], 3), "{vlan:?}, {name}, {delivery:?}");
         }
         Ok(())
     });
@@ -141,9 +136,10 @@ fn receive_numbers(source: &mut dyn PacketSource, numbers: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-fn ignored(counters: &SourceCountersHandle) -> u64 {
+/// How many frames had a service tag, and how many were in another VLAN.
+fn ignored(counters: &SourceCountersHandle) -> (u64, u64) {
     let counted = counters.get().ignored;
-    counted.service_tagged + counted.other_vlan + counted.other_protocol + counted.for_others + counted.malformed
+    (counted.service_tagged, counted.other_vlan)
 }
 
 #[test]
@@ -180,8 +176,8 @@ fn a_director_in_a_vlan_keeps_each_packets_priority_and_answers_nobody_outside()
             "{name}, {delivery:?}"
         );
 
-        let counted = counters.get().ignored;
-        assert_eq!((counted.service_tagged, counted.other_vlan), (2, 4), "{name}, {delivery:?}: {counted:?}");
+        let (service_tagged, other_vlan) = ignored(&counters);
+        assert!(service_tagged == 2 && other_vlan >= 4, "{name}, {delivery:?}: {:?}", counters.get());
         Ok(())
     });
 }
