@@ -41,9 +41,11 @@ pub struct AfPacketOptions {
     /// what is sent to the director for somebody else's and drops it at once, which spares it more than half of the work.
     /// The director then is no longer where the host is: whom servers answer by way of it, they need an address of
     /// `answers_for` as their gateway. The link must let frames from such an address pass (some virtual networks do not).
+    /// While it is open, the kernel makes a device that knows one address only (veth, TAP, a bridge) let everything in.
     /// Default `None`.
     pub mac: Option<MacAddress>,
-    /// The VLAN to work in (1 to 4094); `None` for untagged frames.
+    /// The VLAN to work in (802.1Q, 1 to 4094); `None` for untagged frames. Frames of other VLANs, and frames with a tag of
+    /// 802.1ad, are ignored and counted ([`crate::SourceCounters::ignored`]).
     pub vlan: Option<u16>,
     /// Whether `answers_for` is announced at the start: a take-over. Default true.
     pub announces: bool,
