@@ -1,4 +1,4 @@
-//! An Ethernet device, opened for a director: two sockets, one with the receive ring and one to send by, and the
+//! An Ethernet device, opened for a director: sockets, with a ring to receive by and one to send by, and the
 //! Ethernet edge between them and the packets.
 
 use std::io;
@@ -55,7 +55,7 @@ pub struct AfPacketOptions {
     pub bypasses_qdisc: bool,
     /// How the kernel hands over what it received. Default: each frame at once.
     pub delivery: Delivery,
-    /// Size of the receive ring, in bytes: 2048 for each frame that waits, at least 128 KiB; in blocks, 720 and the
+    /// Size of the receive ring, in bytes: 2112 for each frame that waits, at least 128 KiB; in blocks, 720 and the
     /// frame's length, at least two blocks. Default 8 MiB.
     pub ring_bytes: usize,
 }
