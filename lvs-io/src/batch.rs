@@ -50,7 +50,8 @@ impl BatchBuffers {
         self.next_slot_from(0)
     }
 
-    /// As [`Self::next_slot`], with the last `before` bytes of the headroom: for devices that put a header before each packet.
+    /// As [`Self::next_slot`], with the last `before` bytes of the headroom: for devices that put a header before each
+    /// packet.
     ///
     /// # Panics
     /// If `before` is more than the headroom.

@@ -73,8 +73,8 @@ impl Steering {
         self.shards as usize
     }
 
-    /// The shard of a packet whose direction its source tells; 0 for what is no IP packet. Of a fragment to a local address,
-    /// the shard that finds out ([`crate::share()`] does).
+    /// The shard of a packet whose direction its source tells; 0 for what is no IP packet. Of a fragment to a local
+    /// address, the shard that finds out ([`crate::share()`] does).
     pub fn shard(&self, packet: &[u8]) -> usize {
         let (Way::Owner(shard) | Way::Sorter(shard)) = self.way(packet, None);
         shard

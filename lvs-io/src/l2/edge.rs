@@ -19,8 +19,8 @@ use super::writer::FrameWriter;
 pub struct EdgeConfig {
     /// The station's own Ethernet address.
     pub mac: MacAddress,
-    /// The VLAN its frames are tagged with (802.1Q, 1 to 4094), with the priority of the packet in them; `None` sends them untagged.
-    /// 802.1ad is not spoken ([`super::ReaderCounters::service_tagged`]).
+    /// The VLAN its frames are tagged with (802.1Q, 1 to 4094), with the priority of the packet in them; `None` sends
+    /// them untagged. 802.1ad is not spoken ([`super::ReaderCounters::service_tagged`]).
     pub vlan: Option<u16>,
     /// The address it asks from for IPv4 neighbours, in the neighbours' own network. Without one it asks as a station
     /// does that has none yet (RFC 5227 §2.1.1), which Linux answers too.
@@ -277,9 +277,9 @@ impl Edge {
         self.listener.hear(groups);
     }
 
-    /// Writes the next frame that is due: an answer, an announcement, a report, a question, or a packet that waited. `None` if
-    /// there is none. The buffer comes empty, with [`super::LINK_HEADER_MAX`] bytes of headroom or more; a frame that
-    /// does not fit is lost and counted, which with room for 64 KiB none is.
+    /// Writes the next frame that is due: an answer, an announcement, a report, a question, or a packet that waited.
+    /// `None` if there is none. The buffer comes empty, with [`super::LINK_HEADER_MAX`] bytes of headroom or more; a
+    /// frame that does not fit is lost and counted, which with room for 64 KiB none is.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<()> {
         loop {
             let writer = &self.writer;
