@@ -1,25 +1,29 @@
 //! Gives every packet to the worker whose director owns its client, whichever queue of the device it came by.
 //! The kernel spreads flows over queues by its own hash; this makes up for the difference: packets of another shard
-//! are copied into parcels and posted to it. Parcels are bounded and used again, so nothing is allocated for a packet
-//! once traffic flows; a shard that does not keep up loses packets, which are counted. Fragments to FullNAT's local
-//! addresses go by way of a shard that remembers where their first one went (`share/fragments.rs`).
+//! are copied into parcels and posted to it. Parcels are bounded and used again (`share/parcel.rs`), so nothing is
+//! allocated for a packet once traffic flows. Each shard has parcels of its own from each queue, so one that does not
+//! keep up loses its own packets and nobody else's; it counts them. Fragments to FullNAT's local addresses go by way of
+//! a shard that remembers where their first one went (`share/fragments.rs`).
 
 mod fragments;
+mod parcel;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use lvs_core::wire::parse::parse;
-use lvs_core::{Direction, HEADROOM, Offload, PacketBuf};
+use lvs_core::{Direction, PacketBuf};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use crate::device::{Arm, BATCH, PacketSource};
 use crate::share::fragments::{Datagram, Fragments};
+use crate::share::parcel::{Depot, Parcel};
 use crate::steer::{Steering, Way};
 
-/// Most parcels that wait for one shard.
+/// Parcels of one queue, which the other shards have equal parts of; each a batch at the least.
 const PARCELS_MAX: usize = 256;
 
 /// Joins one queue of a device for each shard: arm `i` of the result receives the packets of shard `i`.
@@ -44,34 +48,38 @@ const PARCELS_MAX: usize = 256;
 /// ```
 pub fn share(arms: Vec<Arm>, steering: &Steering, direction: Option<Direction>) -> io::Result<Vec<Arm>> {
     assert!(arms.len() >= steering.shards(), "every shard has an arm");
-    let mut posts = Vec::new();
-    let mut boxes = Vec::new();
+    let parcels_max = parcels_max(arms.len());
+    let mut addresses = Vec::new();
+    let mut letters = Vec::new();
     for _ in &arms {
-        let (post, letters) = sync_channel(PARCELS_MAX);
-        let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-        posts.push(Post { post, bell: Arc::clone(&bell) });
-        boxes.push((letters, bell));
+        // Room for all the parcels there are for it.
+        let (slot, taken) = sync_channel(arms.len() * parcels_max);
+        addresses.push((slot, Arc::new(Door::new()?)));
+        letters.push(taken);
     }
-    let shares = arms.into_iter().zip(boxes).enumerate();
+    let shares = arms.into_iter().zip(letters).enumerate();
     shares
-        .map(|(shard, (arm, (letters, bell)))| {
-            let wake = wake(&*arm.source, &bell)?;
-            let (give_back, returned) = sync_channel(PARCELS_MAX);
+        .map(|(shard, (arm, letters))| {
+            let door = Arc::clone(&addresses[shard].1);
+            let wake = wake(&*arm.source, &door.bell)?;
+            let posts = addresses.iter().map(|(slot, door)| Post {
+                slot: slot.clone(),
+                door: Arc::clone(door),
+                depot: Depot::new(parcels_max),
+                is_rung: false,
+            });
             let office = Office {
                 steering: steering.clone(),
                 direction,
                 shard,
-                posts: posts.clone(),
-                rung: vec![false; posts.len()],
+                posts: posts.collect(),
                 fragments: Fragments::new(),
-                depot: Depot { returned, give_back, made: 0 },
-                lost: 0,
             };
             let source = SharedSource {
                 inner: arm.source,
                 office,
                 letters,
-                bell,
+                door,
                 opened: Vec::with_capacity(BATCH),
                 was_device: false,
                 wake,
@@ -79,6 +87,11 @@ pub fn share(arms: Vec<Arm>, steering: &Steering, direction: Option<Direction>) 
             Ok(Arm { source: Box::new(source), sink: arm.sink })
         })
         .collect()
+}
+
+/// Most parcels that are on their way from one shard to one other, among so many arms.
+fn parcels_max(arms: usize) -> usize {
+    (PARCELS_MAX / arms.saturating_sub(1).max(1)).max(BATCH)
 }
 
 /// A descriptor that is readable when the bell has rung, or the device wants its turn.
@@ -90,71 +103,48 @@ fn wake(source: &dyn PacketSource, bell: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(either)
 }
 
-/// A packet on its way to another shard.
-struct Parcel {
-    storage: Box<[u8]>,
-    len: usize,
-    offload: Offload,
-    mark: u32,
-    link_priority: u8,
-    /// It is a fragment for the sorter, not yet for the shard that owns it.
-    is_unsorted: bool,
-    /// Where the storage goes back to.
-    give_back: SyncSender<Box<[u8]>>,
+/// What a shard and those that post to it have in common.
+struct Door {
+    bell: OwnedFd,
+    /// Packets for this shard that did not reach it.
+    lost: AtomicU64,
 }
 
-/// The way to a shard.
-#[derive(Clone)]
+impl Door {
+    fn new() -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self { bell, lost: AtomicU64::new(0) })
+    }
+
+    fn ring(&self) {
+        // It cannot be full: 2⁶⁴ rings.
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The way from one shard to another.
 struct Post {
-    post: SyncSender<Parcel>,
-    bell: Arc<OwnedFd>,
+    slot: SyncSender<Parcel>,
+    door: Arc<Door>,
+    depot: Depot,
+    /// It was sent something in this batch.
+    is_rung: bool,
 }
 
-/// Storage for the parcels of one shard, made as needed up to a bound.
-struct Depot {
-    returned: Receiver<Box<[u8]>>,
-    give_back: SyncSender<Box<[u8]>>,
-    made: usize,
-}
-
-impl Depot {
-    /// Packs a packet; `None` if every parcel is on its way.
-    fn pack(&mut self, packet: &PacketBuf<'_>) -> Option<Parcel> {
-        let mut storage = match self.returned.try_recv() {
-            Ok(storage) => storage,
-            Err(_) if self.made < PARCELS_MAX => {
-                self.made += 1;
-                Box::default()
+impl Post {
+    fn send(&mut self, packet: &PacketBuf<'_>, is_unsorted: bool) {
+        let Some(parcel) = self.depot.pack(packet, is_unsorted) else { return self.door.count_lost() };
+        match self.slot.try_send(parcel) {
+            Ok(()) => self.is_rung = true,
+            Err(TrySendError::Full(parcel) | TrySendError::Disconnected(parcel)) => {
+                parcel.give_back();
+                self.door.count_lost();
             }
-            Err(_) => return None,
-        };
-        // Room for an answer longer than a short packet, too.
-        let needed = HEADROOM + packet.len().max(2048);
-        if storage.len() < needed {
-            storage = vec![0; needed].into_boxed_slice();
         }
-        storage[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet.bytes());
-        let give_back = self.give_back.clone();
-        Some(Parcel {
-            storage,
-            len: packet.len(),
-            offload: packet.offload,
-            mark: packet.mark,
-            link_priority: packet.link_priority,
-            is_unsorted: false,
-            give_back,
-        })
-    }
-}
-
-impl Parcel {
-    fn bytes(&self) -> &[u8] {
-        &self.storage[HEADROOM..HEADROOM + self.len]
-    }
-
-    fn give_back(self) {
-        // The owner may have ended.
-        let _ = self.give_back.try_send(self.storage);
     }
 }
 
@@ -164,99 +154,70 @@ struct Office {
     direction: Option<Direction>,
     shard: usize,
     posts: Vec<Post>,
-    /// Which shards were posted something in this batch.
-    rung: Vec<bool>,
     /// Of datagrams this shard sorts.
-    fragments: Fragments<Parcel>,
-    depot: Depot,
-    lost: u64,
-}
-
-/// Whose a fragment is.
-enum Owner {
-    Shard(usize),
-    /// Nobody knows before its datagram's first one has come.
-    Unknown(Datagram),
+    fragments: Fragments,
 }
 
 impl Office {
     /// Whether a packet is for this shard; if not, it has been sent to where it belongs.
     fn keeps(&mut self, packet: &PacketBuf<'_>) -> bool {
-        let (to, is_unsorted) = match self.steering.way(packet.bytes(), self.direction) {
-            Way::Owner(shard) => (shard, false),
-            Way::Sorter(shard) if shard == self.shard => match self.sort(packet.bytes()) {
-                Owner::Shard(shard) => (shard, false),
-                Owner::Unknown(datagram) => {
-                    match self.depot.pack(packet) {
-                        Some(parcel) => self.wait(datagram, parcel),
-                        None => self.lost += 1,
-                    }
-                    return false;
-                }
-            },
-            Way::Sorter(shard) => (shard, true),
-        };
-        if to == self.shard && !is_unsorted {
-            return true;
-        }
-        match self.depot.pack(packet) {
-            Some(parcel) => self.post(to, Parcel { is_unsorted, ..parcel }),
-            None => self.lost += 1,
-        }
-        false
-    }
-
-    /// Whether a parcel for this shard holds a packet for it, too.
-    fn unwrap(&mut self, parcel: Parcel) -> Option<Parcel> {
-        if !parcel.is_unsorted {
-            return Some(parcel);
-        }
-        let parcel = Parcel { is_unsorted: false, ..parcel };
-        match self.sort(parcel.bytes()) {
-            Owner::Shard(shard) if shard == self.shard => return Some(parcel),
-            Owner::Shard(shard) => self.post(shard, parcel),
-            Owner::Unknown(datagram) => self.wait(datagram, parcel),
-        }
-        None
-    }
-
-    /// Whose a fragment is that this shard sorts. With a datagram's first one, those that waited are sent off behind it.
-    fn sort(&mut self, bytes: &[u8]) -> Owner {
-        let Ok(headers) = parse(bytes) else { return Owner::Shard(self.shard) };
-        let Some(datagram) = Datagram::of(&headers) else { return Owner::Shard(self.shard) };
-        if headers.is_later_fragment() {
-            return self.fragments.owner(&datagram).map_or(Owner::Unknown(datagram), Owner::Shard);
-        }
-        // One without ports is nobody's; some director has to say so.
-        let owner = self.steering.shard_by_port(bytes, &headers).unwrap_or(self.shard);
-        for parcel in self.fragments.learn(datagram, owner) {
-            self.post(owner, parcel);
-        }
-        Owner::Shard(owner)
-    }
-
-    fn wait(&mut self, datagram: Datagram, parcel: Parcel) {
-        if let Some(oldest) = self.fragments.wait(datagram, parcel) {
-            oldest.give_back();
-            self.lost += 1;
-        }
-    }
-
-    fn post(&mut self, to: usize, parcel: Parcel) {
-        match self.posts[to].post.try_send(parcel) {
-            Ok(()) => self.rung[to] = true,
-            Err(TrySendError::Full(parcel) | TrySendError::Disconnected(parcel)) => {
-                parcel.give_back();
-                self.lost += 1;
+        match self.steering.way(packet.bytes(), self.direction) {
+            Way::Owner(owner) => self.delivers(owner, packet),
+            Way::Sorter(sorter) if sorter == self.shard => self.sorts(packet),
+            Way::Sorter(sorter) => {
+                self.posts[sorter].send(packet, true);
+                false
             }
         }
     }
 
+    /// Whether a packet is for this shard, its owner being known; if not, it has been sent there.
+    fn delivers(&mut self, owner: usize, packet: &PacketBuf<'_>) -> bool {
+        if owner != self.shard {
+            self.posts[owner].send(packet, false);
+        }
+        owner == self.shard
+    }
+
+    /// Whether a parcel for this shard holds a packet for it, too.
+    fn unwrap(&mut self, mut parcel: Parcel) -> Option<Parcel> {
+        if !parcel.is_unsorted || self.sorts(&parcel.packet()) {
+            return Some(parcel);
+        }
+        // What goes on from here is a copy: the parcel's queue has not to wait for a third shard.
+        parcel.give_back();
+        None
+    }
+
+    /// Whether a fragment that this shard sorts is for it; if not, it has been sent off, or waits for its datagram's
+    /// first one, behind which it will be sent.
+    fn sorts(&mut self, packet: &PacketBuf<'_>) -> bool {
+        let Ok(headers) = parse(packet.bytes()) else { return true };
+        let Some(datagram) = Datagram::of(&headers) else { return true };
+        if headers.is_later_fragment() {
+            if let Some(owner) = self.fragments.owner(&datagram) {
+                return self.delivers(owner, packet);
+            }
+            if self.fragments.wait(datagram, packet) {
+                self.posts[self.shard].door.count_lost();
+            }
+            return false;
+        }
+        // One without ports is nobody's; some director has to say so.
+        let owner = self.steering.shard_by_port(packet.bytes(), &headers).unwrap_or(self.shard);
+        let waited = self.fragments.learn(datagram, owner);
+        let is_own = self.delivers(owner, packet);
+        for mut fragment in waited {
+            self.posts[owner].send(&fragment.packet(), false);
+        }
+        is_own
+    }
+
     /// Wakes those who have got something.
     fn ring(&mut self) {
-        for (post, rung) in self.posts.iter().zip(&mut self.rung) {
-            if std::mem::take(rung) {
-                ring(&post.bell);
+        for post in &mut self.posts {
+            if std::mem::take(&mut post.is_rung) {
+                post.door.ring();
             }
         }
     }
@@ -266,7 +227,7 @@ struct SharedSource {
     inner: Box<dyn PacketSource>,
     office: Office,
     letters: Receiver<Parcel>,
-    bell: Arc<OwnedFd>,
+    door: Arc<Door>,
     /// Parcels being lent.
     opened: Vec<Parcel>,
     /// Whose turn it was last: device and parcels alternate.
@@ -294,7 +255,7 @@ impl PacketSource for SharedSource {
     }
 
     fn lost(&self) -> u64 {
-        self.inner.lost() + self.office.lost
+        self.inner.lost() + self.door.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -302,7 +263,7 @@ impl SharedSource {
     /// Lends what other shards have posted. Returns how many parcels there were.
     fn open_parcels(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> usize {
         // The bell before the parcels, so that none is missed.
-        let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
+        let _ = rustix::io::read(&self.door.bell, &mut [0; 8]);
         let mut taken = 0;
         for parcel in self.letters.try_iter().take(BATCH) {
             taken += 1;
@@ -311,19 +272,13 @@ impl SharedSource {
         self.office.ring();
         if taken == BATCH {
             // There may be more.
-            ring(&self.bell);
+            self.door.ring();
         }
         let count = self.opened.len();
         if count > 0 {
             let mut parcels = self.opened.iter_mut();
             let mut packets: [PacketBuf<'_>; BATCH] = std::array::from_fn(|_| match parcels.next() {
-                Some(parcel) => {
-                    let mut packet = PacketBuf::new(&mut parcel.storage, HEADROOM, parcel.len);
-                    packet.offload = parcel.offload;
-                    packet.mark = parcel.mark;
-                    packet.link_priority = parcel.link_priority;
-                    packet
-                }
+                Some(parcel) => parcel.packet(),
                 None => PacketBuf::new(&mut [], 0, 0),
             });
             handle(&mut packets[..count]);
@@ -350,11 +305,6 @@ impl SharedSource {
         self.office.ring();
         Ok(count)
     }
-}
-
-fn ring(bell: &OwnedFd) {
-    // It cannot be full: 2⁶⁴ rings.
-    let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
 }
 
 #[cfg(test)]
@@ -459,18 +409,17 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_does_not_keep_up_loses_packets_which_are_counted() {
+    fn a_shard_that_does_not_keep_up_loses_packets_which_it_counts() {
         let (far, mut arms) = queues();
         let client = (0..).find(|client| steering().shard(&packet(*client, 0)) == 1).unwrap();
-        for number in 0..=255 {
-            far[0].push(packet(client, number));
-        }
-        for number in 0..44 {
-            far[0].push(packet(client, number));
+        let max = parcels_max(SHARDS);
+        for number in 0..max + 44 {
+            far[0].push(packet(client, number as u8));
         }
         assert!(receive_all(&mut arms[0]).is_empty());
-        assert_eq!(arms[0].source.lost(), 300 - PARCELS_MAX as u64);
-        assert_eq!(receive_all(&mut arms[1]).len(), PARCELS_MAX);
+        let lost: Vec<u64> = arms.iter().map(|arm| arm.source.lost()).collect();
+        assert_eq!(lost, [0, 44, 0]);
+        assert_eq!(receive_all(&mut arms[1]).len(), max);
         // The parcels came back: there is room again.
         far[0].push(packet(client, 0));
         assert!(receive_all(&mut arms[0]).is_empty());

@@ -201,3 +201,91 @@ fn fragments_whose_first_never_comes_are_bounded_and_counted() {
     assert_eq!(receive_all(&mut arms), [[[0u8; 0]; 0]]);
     assert_eq!(arms[0].source.lost(), 36);
 }
+
+/// The arms of a device with so many queues, and the far end of each queue.
+fn queues(steering: &Steering) -> (Vec<MemoryPort>, Vec<Arm>) {
+    let pairs = (0..steering.shards()).map(|_| MemoryPort::pair(1000));
+    let (far, arms) = pairs.map(|(far, device)| (far, device.into_arm())).unzip();
+    (far, share(arms, steering, None).expect("descriptors are left"))
+}
+
+/// First packets of clients that a shard owns.
+fn requests_of(steering: &Steering, shard: usize) -> impl Iterator<Item = Vec<u8>> {
+    let clients = (0..=u16::MAX).map(|number| {
+        let [c, d] = number.to_be_bytes();
+        tcp(format!("198.51.{c}.{d}:1024").as_str(), "192.0.2.80:80").syn().build()
+    });
+    clients.filter(move |packet| steering.shard(packet) == shard)
+}
+
+/// The two fragments of a datagram to a local address's port.
+fn datagram(id: u32, port: u16) -> Vec<Vec<u8>> {
+    let from = format!("203.0.113.{}:53", id % 256);
+    udp(from.as_str(), format!("10.0.0.201:{port}").as_str()).identification(id).payload_len(100).fragments(56)
+}
+
+/// How many packets an arm has to give, until it has none.
+fn drain(arm: &mut Arm) -> usize {
+    let mut count = 0;
+    while arm.source.receive(&mut |packets| count += packets.len()).expect("memory does not fail") > 0 {}
+    count
+}
+
+#[test]
+fn fragments_without_their_first_do_not_keep_others_from_their_shards() {
+    let steering = steering(4);
+    let (far, mut arms) = queues(&steering);
+    for id in 0..800 {
+        assert!(far[0].push(datagram(id, 2000).swap_remove(1)));
+        if id % 16 == 0 {
+            assert_eq!(receive_all(&mut arms).concat(), [[0; 0]; 0]);
+        }
+    }
+    assert_eq!(receive_all(&mut arms).concat(), [[0; 0]; 0]);
+    // 64 wait at each of the four sorters.
+    assert_eq!(arms.iter().map(|arm| arm.source.lost()).sum::<u64>(), 800 - 4 * 64);
+    for shard in 1..4 {
+        let request = requests_of(&steering, shard).next().expect("it has clients");
+        assert!(far[0].push(request.clone()));
+        assert_eq!(receive_all(&mut arms)[shard], [request]);
+    }
+}
+
+#[test]
+fn a_shard_that_does_not_keep_up_costs_the_others_nothing() {
+    let steering = steering(3);
+    let (far, mut arms) = queues(&steering);
+    let requests: Vec<_> = requests_of(&steering, 1).take(300).collect();
+    for queue in [0, 2] {
+        requests.iter().for_each(|packet| assert!(far[queue].push(packet.clone())));
+        assert_eq!(drain(&mut arms[queue]), 0);
+    }
+    for (queue, other) in [(0, 2), (2, 0)] {
+        requests_of(&steering, other).take(10).for_each(|packet| assert!(far[queue].push(packet)));
+        assert_eq!(drain(&mut arms[queue]), 0);
+        assert_eq!(drain(&mut arms[other]), 10);
+    }
+    // What it has lost is on its own account.
+    assert_eq!((arms[0].source.lost(), arms[2].source.lost()), (0, 0));
+    let lost = arms[1].source.lost();
+    assert_eq!(drain(&mut arms[1]) as u64 + lost, 600);
+    assert!(lost > 0);
+}
+
+#[test]
+fn a_sorter_does_not_wait_for_a_shard_that_does_not_keep_up() {
+    let steering = steering(3);
+    let (far, mut arms) = queues(&steering);
+    // By the first queue, sorted by the second shard, owned by the third: ports are dealt out in turn.
+    let datagrams = (0..2000).map(|id| datagram(id, 3 * 700 + 2)).filter(|parts| steering.shard(&parts[0]) == 1);
+    for parts in datagrams.take(200) {
+        parts.into_iter().for_each(|part| assert!(far[0].push(part)));
+        assert_eq!((drain(&mut arms[0]), drain(&mut arms[1])), (0, 0));
+    }
+    let request = requests_of(&steering, 1).next().expect("it has clients");
+    assert!(far[0].push(request));
+    assert_eq!((drain(&mut arms[0]), drain(&mut arms[1])), (0, 1));
+    assert_eq!((arms[0].source.lost(), arms[1].source.lost()), (0, 0));
+    let lost = arms[2].source.lost();
+    assert_eq!((drain(&mut arms[2]) as u64 + lost, lost > 0), (400, true));
+}
