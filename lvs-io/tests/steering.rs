@@ -202,7 +202,7 @@ fn fragments_whose_first_never_comes_are_bounded_and_counted() {
     assert_eq!(arms[0].source.lost(), 36);
 }
 
-/// The arms of a device with so many queues, and the far end of each queue.
+/// A device with a queue for each shard: the far ends of the queues, and the arms.
 fn queues(steering: &Steering) -> (Vec<MemoryPort>, Vec<Arm>) {
     let pairs = (0..steering.shards()).map(|_| MemoryPort::pair(1000));
     let (far, arms) = pairs.map(|(far, device)| (far, device.into_arm())).unzip();
@@ -288,4 +288,16 @@ fn a_sorter_does_not_wait_for_a_shard_that_does_not_keep_up() {
     assert_eq!((arms[0].source.lost(), arms[1].source.lost()), (0, 0));
     let lost = arms[2].source.lost();
     assert_eq!((drain(&mut arms[2]) as u64 + lost, lost > 0), (400, true));
+}
+
+#[test]
+fn the_first_fragment_goes_before_those_that_waited_for_it() {
+    let steering = steering(2);
+    let (far, mut arms) = queues(&steering);
+    for (sorter, owner) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut datagrams = (0..256).map(|id| datagram(256 * owner + id, 2 * 1000 + owner as u16));
+        let parts = datagrams.find(|parts| steering.shard(&parts[0]) == sorter).expect("some source's");
+        parts.iter().rev().for_each(|part| assert!(far[0].push(part.clone())));
+        assert_eq!(receive_all(&mut arms)[owner as usize], parts, "{sorter} sorts for {owner}");
+    }
 }
