@@ -365,12 +365,14 @@ pub(super) const IDENTIFICATION: u64 = u64::MAX;
 const SOURCE_PORTS: u64 = u64::MAX - 1;
 
 /// Identification of the packet that the director makes after so many others.
+#[inline]
 pub(super) fn identification(answers: u64, secret: u64) -> u32 {
     (answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
 }
 
 /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
 /// it already has (`tun_mixed_types`).
+#[inline]
 pub(super) fn tunnel_path(
     config: &DirectorConfig,
     seed: Seed,
