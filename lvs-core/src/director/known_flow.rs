@@ -372,7 +372,7 @@ pub(super) fn identification(answers: u64, secret: u64) -> u32 {
 
 /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
 /// it already has (`tun_mixed_types`).
-#[inline]
+#[inline(always)]
 pub(super) fn tunnel_path(
     config: &DirectorConfig,
     seed: Seed,

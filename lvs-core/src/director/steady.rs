@@ -18,6 +18,7 @@ use crate::service::{ForwardMethod, ServerId};
 use crate::time::Instant;
 use crate::tunnel::{Inner, Plan, Tunnel};
 use crate::verdict::{Direction, Verdict};
+use crate::wire::checksum::Delta;
 use crate::wire::plain::{Address, End, Plain};
 use crate::wire::tcp::TcpFlags;
 
@@ -246,10 +247,8 @@ fn translate<A: Address>(
     };
     let change = |end, to: Endpoint| Some((end, A::of(to.address)?, to.port));
     let changes = [change(End::Source, source)?, change(End::Destination, destination)?];
-    if let Some((index, number)) = number {
-        plain.renumber(packet, index, number);
-    }
-    plain.pass_on(packet, changes);
+    let numbers = number.map_or_else(Delta::new, |(index, number)| plain.renumber(packet, index, number));
+    plain.pass_on_changed(packet, changes, numbers);
     Some(())
 }
 

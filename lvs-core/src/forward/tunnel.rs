@@ -30,7 +30,7 @@ pub(crate) struct TunnelPath {
 
 impl TunnelPath {
     /// The tunnel to a real server, over a way that takes packets of `mtu` bytes.
-    #[inline]
+    #[inline(always)]
     pub fn towards(&self, destination: IpAddr, mtu: u16, identification: u32) -> Option<Tunnel> {
         Some(Tunnel {
             config: self.config,

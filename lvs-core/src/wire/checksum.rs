@@ -127,6 +127,7 @@ impl core::ops::Add for Delta {
     type Output = Self;
 
     /// Both changes.
+    #[inline]
     fn add(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
