@@ -3,15 +3,17 @@
 //! without their questions; anything in doubt is left to them before the first write.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::num::NonZeroU16;
 
 use super::Director;
-use super::known_flow::{identification, timeout_in, tunnel_path};
+use super::known_flow::{gue_source_port, identification, timeout_in, tunnel_path};
 use crate::connection::tcp::Segment;
 use crate::connection::{Connection, ConnectionId, Role, State};
 use crate::flow::{Endpoint, Protocol};
 use crate::forward::full_nat::sequence::Translation;
 use crate::forward::tunnel::inner_mtu;
 use crate::packet::{Offload, PacketBuf};
+use crate::rng::Seed;
 use crate::service::server_table::{Place, ServerRecord, ServerTable, UsedRoute};
 use crate::service::table::{Service, ServiceTable};
 use crate::service::{ForwardMethod, ServerId};
@@ -79,7 +81,7 @@ impl Director {
         if is_special(connection) || !keeps_state || plain.len > mtu {
             return None;
         }
-        let len = plain.len.into();
+        let (len, real_address) = (plain.len.into(), connection.real.address);
         // All checks before the first write: where the steady path ends here, the packet is as it came.
         match connection.forward {
             ForwardMethod::Nat => {
@@ -88,9 +90,10 @@ impl Director {
             }
             ForwardMethod::DirectRouting => plain.pass_on(packet, []),
             ForwardMethod::Tunnel => {
-                let path = tunnel_path(&self.config, self.seed, connection, server);
+                let source_port = || kept_source_port(self.seed, connection);
+                let path = tunnel_path(&self.config, source_port, real_address, server);
                 let number = identification(self.answers, self.identification_secret);
-                let tunnel = path.towards(connection.real.address, mtu, number)?;
+                let tunnel = path.towards(real_address, mtu, number)?;
                 enter(packet, plain, &tunnel)?;
                 self.answers += 1;
                 server.route = Some(UsedRoute { at: now, mtu });
@@ -106,7 +109,7 @@ impl Director {
             meter.live.count_in(1, len);
         }
         connection.in_packets += 1;
-        let next_hop = connection.real.address;
+        let next_hop = real_address;
         let timeout = timeout_in(Some(service), &self.timeouts, connection.state);
         if !tenant.put_off(now, timeout) {
             self.connections.rearm(id, now, timeout);
@@ -203,6 +206,19 @@ impl Director {
             && connection.local == Some(destination)
             && connection.deadline > now;
         is_it.then_some((id, Direction::Reply))
+    }
+}
+
+/// The UDP source port of a connection's GUE packets, computed once.
+#[inline]
+fn kept_source_port(seed: Seed, connection: &mut Connection) -> u16 {
+    match connection.gue_source_port {
+        Some(port) => port.get(),
+        None => {
+            let port = gue_source_port(seed, connection);
+            connection.gue_source_port = NonZeroU16::new(port);
+            port
+        }
     }
 }
 
