@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lvs_core::service::{ClientAddress, SchedulerFlags};
+use lvs_core::service::SchedulerFlags;
 use lvs_core::{Endpoint, Netmask, Protocol, ServiceConfig, ServiceKey};
 
 use crate::Names;
@@ -53,15 +53,6 @@ pub(crate) fn scheduler_flag_names(config: &ServiceConfig) -> Option<String> {
         names.into_iter().zip(bits).filter(|&(_, bit)| config.scheduler_flags.has(bit)).map(|(name, _)| name).collect();
     (!set.is_empty()).then(|| set.join(","))
 }
-
-/// How a server learns its client's address, as `--client-address` has it.
-pub(crate) const CLIENT_ADDRESSES: [(&str, ClientAddress); 5] = [
-    ("none", ClientAddress::None),
-    ("toa", ClientAddress::Toa),
-    ("uoa", ClientAddress::Uoa),
-    ("proxy-v1", ClientAddress::ProxyV1),
-    ("proxy-v2", ClientAddress::ProxyV2),
-];
 
 /// A persistence mask, unless every bit counts.
 pub(crate) fn netmask(mask: Option<Netmask>) -> Option<String> {

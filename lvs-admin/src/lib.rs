@@ -16,6 +16,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod additions;
 mod label;
 mod listing;
 mod names;

@@ -1,6 +1,6 @@
 //! Every option ipvsadm 1.31 knows, and the scanner that cuts an argument list into them.
 //! Decides what an option is and which words are its value, never what they mean.
-//! What is ours and not ipvsadm's (FullNAT) stands at the end of each list, in DPVS's words where it has some.
+//! What is ours and not ipvsadm's stands at the end of each list, FullNAT in DPVS's words where it has some.
 //! Option syntax as popt's: `-t X`, `-tX`, `-t=X`, bundles (`-Ln`), `--long X`, `--long=X`, `--`; no abbreviations.
 
 use crate::UsageError;
@@ -88,11 +88,20 @@ pub(crate) enum Group {
     ClientAddress,
     KeepSequence,
     KeepTimestamps,
+    MssClamp,
+    Helper,
+    TcpTimeout,
+    TcpFinTimeout,
+    UdpTimeout,
+    SlowStart,
+    OnServerGone,
+    ReuseReschedules,
+    Mtu,
 }
 
 impl Group {
     /// In ipvsadm's order, with the names it uses in its complaints.
-    pub(crate) const ALL: [(Self, &'static str); 38] = [
+    pub(crate) const ALL: [(Self, &'static str); 47] = [
         (Self::Numeric, "numeric"),
         (Self::Connection, "connection"),
         (Self::Service, "service-address"),
@@ -131,6 +140,15 @@ impl Group {
         (Self::ClientAddress, "client-address"),
         (Self::KeepSequence, "keep-sequence"),
         (Self::KeepTimestamps, "keep-timestamps"),
+        (Self::MssClamp, "mss-clamp"),
+        (Self::Helper, "helper"),
+        (Self::TcpTimeout, "tcp-timeout"),
+        (Self::TcpFinTimeout, "tcpfin-timeout"),
+        (Self::UdpTimeout, "udp-timeout"),
+        (Self::SlowStart, "slow-start"),
+        (Self::OnServerGone, "on-server-gone"),
+        (Self::ReuseReschedules, "reuse-reschedules"),
+        (Self::Mtu, "mtu"),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -289,7 +307,7 @@ const fn valued(long: &'static str, short: Option<char>, meaning: Meaning) -> Sp
 }
 
 /// ipvsadm(8), and `ipvsadm -h`.
-static OPTIONS: [Spec; 64] = [
+static OPTIONS: [Spec; 73] = [
     flag("add-service", Some('A'), Meaning::AddService),
     flag("edit-service", Some('E'), Meaning::EditService),
     flag("delete-service", Some('D'), Meaning::DeleteService),
@@ -355,4 +373,13 @@ static OPTIONS: [Spec; 64] = [
     valued("client-address", None, Meaning::Plain(Group::ClientAddress)),
     flag("keep-sequence", None, Meaning::Plain(Group::KeepSequence)),
     flag("keep-timestamps", None, Meaning::Plain(Group::KeepTimestamps)),
+    valued("mss-clamp", None, Meaning::Plain(Group::MssClamp)),
+    valued("helper", None, Meaning::Plain(Group::Helper)),
+    valued("tcp-timeout", None, Meaning::Plain(Group::TcpTimeout)),
+    valued("tcpfin-timeout", None, Meaning::Plain(Group::TcpFinTimeout)),
+    valued("udp-timeout", None, Meaning::Plain(Group::UdpTimeout)),
+    valued("slow-start", None, Meaning::Plain(Group::SlowStart)),
+    valued("on-server-gone", None, Meaning::Plain(Group::OnServerGone)),
+    flag("reuse-reschedules", None, Meaning::Plain(Group::ReuseReschedules)),
+    valued("mtu", None, Meaning::Plain(Group::Mtu)),
 ];

@@ -4,7 +4,7 @@
 
 mod check;
 mod given;
-mod values;
+pub(crate) mod values;
 
 use core::time::Duration;
 
@@ -136,6 +136,7 @@ fn checked_server(given: &Given<'_>) -> Result<(ServiceKey, ServerConfig), Usage
     let mut config = ServerConfig::new((key.address, key.port).into(), given.forward).weight(given.weight);
     config.upper_threshold = given.upper_threshold;
     config.lower_threshold = given.lower_threshold;
+    config.mtu = given.mtu;
     config.tunnel = given.tunnel;
     if config.tunnel.kind == TunnelKind::Ipip {
         config.tunnel = Default::default();

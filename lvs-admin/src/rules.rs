@@ -3,14 +3,14 @@
 
 use core::fmt::Write;
 
-use lvs_core::service::{ClientAddress, FullNatOptions, TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::view::{ServerView, ServiceView};
 use lvs_core::{Command, ForwardMethod, ServiceKey};
 
-use crate::label::{CLIENT_ADDRESSES, Labels, scheduler_flag_names};
+use crate::label::{Labels, scheduler_flag_names};
 use crate::order::sorted;
 use crate::request::{Request, UsageError};
-use crate::{Names, parse_with_names};
+use crate::{Names, additions, parse_with_names};
 
 /// A line that could not be read as a rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,9 +97,10 @@ fn numbered<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = (usize,
 
 /// The rules that make these services, sorted as listings are: `ipvsadm -S`.
 ///
-/// What has no option is not written: slow start, MTU overrides, a mask without persistence. A server on the director's
-/// own host or with bypass is written `-m`, the nearest ipvsadm has. What FullNAT needs is written in options of ours,
-/// and only where it is used: `--fullnat`, `--client-address`, `--keep-sequence`, `--keep-timestamps`, `--add-laddr`.
+/// What has no effect is not written: a mask without persistence, a slow start of no time. A server on the director's
+/// own host or with bypass is written `-m`, the nearest ipvsadm has. What IPVS never had is written in options of ours,
+/// behind ipvsadm's and only where it is used. Names of schedulers and helpers that have blanks in them, or are empty,
+/// cannot be read back.
 pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> String {
     let labels = Labels::new(options.numeric, names);
     let mut text = String::new();
@@ -141,7 +142,7 @@ fn write_service(text: &mut String, key: &str, service: &ServiceView) {
             let _ = write!(text, " -M {mask}");
         }
     }
-    if let Some(engine) = &config.persistence_engine {
+    if let Some(engine) = config.persistence_engine.as_ref().filter(|name| !name.is_empty()) {
         let _ = write!(text, " --pe {engine}");
     }
     if config.one_packet {
@@ -150,21 +151,8 @@ fn write_service(text: &mut String, key: &str, service: &ServiceView) {
     if let Some(flags) = scheduler_flag_names(config) {
         let _ = write!(text, " -b {flags}");
     }
-    write_full_nat(text, config.full_nat);
+    additions::write(text, config);
     text.push('\n');
-}
-
-fn write_full_nat(text: &mut String, options: FullNatOptions) {
-    let name = CLIENT_ADDRESSES.into_iter().find(|(_, kind)| *kind == options.client_address).map(|(name, _)| name);
-    if let Some(name) = name.filter(|_| options.client_address != ClientAddress::None) {
-        let _ = write!(text, " --client-address {name}");
-    }
-    if !options.rewrite_sequence {
-        text.push_str(" --keep-sequence");
-    }
-    if !options.remove_timestamps {
-        text.push_str(" --keep-timestamps");
-    }
 }
 
 fn write_server(
@@ -189,6 +177,9 @@ fn write_server(
     }
     if options.thresholds && (config.upper_threshold != 0 || config.lower_threshold != 0) {
         let _ = write!(text, " -x {} -y {}", config.upper_threshold, config.lower_threshold);
+    }
+    if let Some(mtu) = config.mtu {
+        let _ = write!(text, " --mtu {mtu}");
     }
     text.push('\n');
 }

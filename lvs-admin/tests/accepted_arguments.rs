@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use lvs_admin::{Columns, ListOptions, Listing, Names, Request, SyncDaemon, SyncRole};
 use lvs_admin::{parse, parse_with_names, split_words};
-use lvs_core::service::{SchedulerFlags, TunnelChecksum, TunnelConfig, TunnelKind};
-use lvs_core::{AddressFamily, Command, ForwardMethod, Netmask, Protocol, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::service::{SchedulerFlags, SlowStart, TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::{AddressFamily, Command, ForwardMethod, Netmask, OnServerGone, Protocol};
+use lvs_core::{ServerConfig, ServiceConfig, ServiceKey, ServiceTimeouts};
 
 /// The arguments ask for this.
 #[track_caller]
@@ -77,6 +78,73 @@ fn scheduler_flags_have_general_and_scheduler_names() {
         service.scheduler = "mh".to_owned();
         service.scheduler_flags = SchedulerFlags(SchedulerFlags::PORT | SchedulerFlags::FALLBACK);
     });
+}
+
+#[test]
+fn a_service_bounds_the_segments_its_syns_announce() {
+    check_service("--mss-clamp 1400", |service| service.mss_clamp = Some(1400));
+    check_service("--mss-clamp=1 -s rr", |service| {
+        service.mss_clamp = Some(1);
+        service.scheduler = "rr".to_owned();
+    });
+    check_service("--mss-clamp 65535", |service| service.mss_clamp = Some(65_535));
+}
+
+#[test]
+fn a_service_has_a_helper_and_says_what_becomes_of_its_connections() {
+    check_service("--helper ftp", |service| service.helper = Some("ftp".to_owned()));
+    check_service("--reuse-reschedules", |service| service.reuse_reschedules = true);
+    for (name, action) in [
+        ("default", OnServerGone::Default),
+        ("reschedule", OnServerGone::Reschedule),
+        ("reset", OnServerGone::Reset),
+        ("icmp-unreachable", OnServerGone::IcmpUnreachable),
+        ("drop", OnServerGone::Drop),
+    ] {
+        check_service(&format!("--on-server-gone {name}"), |service| service.on_server_gone = action);
+    }
+}
+
+#[test]
+fn a_service_has_timeouts_of_its_own_in_seconds_and_parts_of_one() {
+    let timeouts = |arguments: &str, timeouts: ServiceTimeouts| {
+        check_service(arguments, |service| service.timeouts = Some(timeouts));
+    };
+    let (day, half) = (Some(Duration::from_secs(86_400)), Some(Duration::from_millis(500)));
+    let least = Some(Duration::from_nanos(1));
+    timeouts("--tcp-timeout 86400", ServiceTimeouts { tcp: day, ..ServiceTimeouts::default() });
+    timeouts("--tcpfin-timeout 0.5", ServiceTimeouts { tcp_fin: half, ..ServiceTimeouts::default() });
+    timeouts("--udp-timeout 0.000000001", ServiceTimeouts { udp: least, ..ServiceTimeouts::default() });
+    timeouts(
+        "--udp-timeout 86400 --tcpfin-timeout 0.500 --tcp-timeout 86400.0",
+        ServiceTimeouts { tcp: day, tcp_fin: half, udp: day },
+    );
+}
+
+#[test]
+fn slow_start_begins_with_a_tenth_and_is_a_straight_line_unless_said() {
+    for (arguments, min_share, aggression) in [
+        ("--slow-start 60", 102, 1024),
+        ("--slow-start 60,51", 51, 1024),
+        ("--slow-start 60.0,1024,65535", 1024, 65_535),
+        ("--slow-start 60,0,0", 0, 0),
+    ] {
+        let window = Duration::from_secs(60);
+        check_service(arguments, |service| {
+            service.slow_start = Some(SlowStart { window, min_share, aggression });
+        });
+    }
+}
+
+#[test]
+fn a_server_has_an_mtu_whatever_the_method() {
+    for (option, method) in
+        [("-g", ForwardMethod::DirectRouting), ("-i", ForwardMethod::Tunnel), ("--fullnat", ForwardMethod::FullNat)]
+    {
+        check_server(&format!("-r 10.0.0.2 {option} --mtu 1400"), "10.0.0.2:80", method, |server| {
+            server.mtu = Some(1400);
+        });
+    }
 }
 
 #[test]

@@ -617,6 +617,37 @@ fn the_version_is_ipvsadm_s_and_the_usage_names_every_command() {
     for command in ["-A", "-E", "-D", "-C", "-a", "-e", "-d", "-L", "-Z", "-S", "-R", "--set", "--start-daemon", "-h"] {
         assert!(lvs_admin::usage().lines().any(|line| line.trim_start().starts_with(command)), "{command}");
     }
+    for option in [
+        "--fullnat",
+        "--add-laddr",
+        "--del-laddr",
+        "--client-address",
+        "--keep-sequence",
+        "--keep-timestamps",
+        "--mss-clamp",
+        "--helper",
+        "--tcp-timeout",
+        "--tcpfin-timeout",
+        "--udp-timeout",
+        "--slow-start",
+        "--on-server-gone",
+        "--reuse-reschedules",
+        "--mtu",
+    ] {
+        assert!(lvs_admin::usage().contains(option), "{option}");
+    }
+}
+
+#[test]
+fn what_ipvs_never_had_changes_no_listing() {
+    let plain = "-A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 10.0.0.2:80 -m\n";
+    let more = "-A -t 192.0.2.80:80 -s rr --mss-clamp 1400 --helper ftp --slow-start 60 --udp-timeout 9 --keep-sequence\n\
+                -a -t 192.0.2.80:80 -r 10.0.0.2:80 -m --mtu 1400\n";
+    for arguments in ["-Ln", "-Ln --thresholds", "-Ln --persistent-conn", "-Ln --tun-info"] {
+        let Ok(Request::List(options)) = parse(&split_words(arguments)) else { panic!("{arguments} is no listing") };
+        let printed = |rules| list(&table(rules), &options, &Names::none());
+        assert_eq!(printed(more), printed(plain), "{arguments}");
+    }
 }
 
 /// The services of ctl_list.

@@ -41,6 +41,29 @@ fn options_of_our_own_are_refused_in_the_same_words() {
             2,
             "Illegal 'keep-sequence' option with the 'add-server' command",
         ),
+        ("-A -t 1.2.3.4:80 --mss-clamp", 255, "--mss-clamp: missing argument"),
+        ("-A -t 1.2.3.4:80 --mss-clamp 0", 2, "illegal mss-clamp specified"),
+        ("-A -t 1.2.3.4:80 --mss-clamp 65536", 2, "illegal mss-clamp specified"),
+        ("-A -t 1.2.3.4:80 --mss-clamp 1400 --mss-clamp 1400", 2, "multiple 'mss-clamp' options specified"),
+        (
+            "-a -t 1.2.3.4:80 -r 10.0.0.1 --mss-clamp 1400",
+            2,
+            "Illegal 'mss-clamp' option with the 'add-server' command",
+        ),
+        ("-E -t 1.2.3.4:80 --helper", 255, "--helper: missing argument"),
+        ("-D -t 1.2.3.4:80 --helper ftp", 2, "Illegal 'helper' option with the 'delete-service' command"),
+        ("-A -t 1.2.3.4:80 --tcp-timeout 0", 2, "invalid timeout value `0' specified"),
+        ("-A -t 1.2.3.4:80 --tcpfin-timeout 1.x", 2, "invalid timeout value `1.x' specified"),
+        ("-A -t 1.2.3.4:80 --udp-timeout 0.0000000001", 2, "invalid timeout value `0.0000000001' specified"),
+        ("-A -t 1.2.3.4:80 --slow-start 0", 2, "illegal slow-start specified"),
+        ("-A -t 1.2.3.4:80 --slow-start 60,", 2, "illegal slow-start specified"),
+        ("-A -t 1.2.3.4:80 --slow-start 60,1025", 2, "illegal slow-start specified"),
+        ("-A -t 1.2.3.4:80 --slow-start 60,102,65536", 2, "illegal slow-start specified"),
+        ("-A -t 1.2.3.4:80 --slow-start 60,102,1024,1", 2, "illegal slow-start specified"),
+        ("-A -t 1.2.3.4:80 --on-server-gone explode", 2, "illegal on-server-gone specified"),
+        ("-A -t 1.2.3.4:80 --reuse-reschedules=1", 255, "--reuse-reschedules=1: option does not take an argument"),
+        ("-A -t 1.2.3.4:80 --mtu 1400", 2, "Illegal 'mtu' option with the 'add-service' command"),
+        ("-a -t 1.2.3.4:80 -r 10.0.0.1 --mtu 0", 2, "illegal mtu specified"),
     ]);
 }
 
@@ -156,6 +179,11 @@ fn argument() -> impl Strategy<Value = String> {
         ",",
         "--mcast-group",
         "--mcast-interface",
+        "--mss-clamp",
+        "--slow-start",
+        "1,",
+        "--udp-timeout",
+        "1.",
     ];
     prop_oneof![3 => prop::sample::select(known).prop_map(str::to_owned), 1 => any::<String>(), 1 => "-[a-zA-Z6]{1,4}.{0,6}"]
 }

@@ -2,10 +2,14 @@
 
 mod table;
 
+use std::time::Duration;
+
 use lvs_admin::{Names, Request, SaveOptions, parse_rules, restore, save};
-use lvs_core::service::{ClientAddress, FullNatOptions, SchedulerFlags, TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::service::{ClientAddress, FullNatOptions, SchedulerFlags, SlowStart};
+use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::view::ServiceView;
-use lvs_core::{AddressFamily, Command, ForwardMethod, Netmask, Protocol, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::{AddressFamily, Command, Director, DirectorConfig, ForwardMethod, Instant, Netmask, OnServerGone};
+use lvs_core::{Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey, ServiceTimeouts};
 use proptest::prelude::*;
 use table::{from_commands, table};
 
@@ -132,6 +136,55 @@ fn full_nat_is_saved_in_options_of_our_own() {
 }
 
 #[test]
+fn what_ipvs_never_had_is_saved_behind_what_it_has() {
+    let saved = concat!(
+        "-A -t 192.0.2.80:80 -s sh -p 9 -b sh-port --client-address toa --mss-clamp 1400\n",
+        "-A -t 192.0.2.81:80 -s rr --mss-clamp 1400 --helper ftp --tcp-timeout 86400 --tcpfin-timeout 0.5 --udp-timeout 30 \
+         --slow-start 60,102,1024 --on-server-gone reset --reuse-reschedules\n",
+        "-a -t 192.0.2.81:80 -r 10.0.0.2:80 -m -w 1 -x 9 -y 4 --mtu 1400\n",
+        "-A -u 192.0.2.80:53 -s rr -o --mss-clamp 536\n",
+    );
+    let options = SaveOptions { thresholds: true, ..NUMERIC };
+    check(saved, options, saved);
+}
+
+#[test]
+fn a_director_made_from_rules_is_saved_as_the_same_rules() {
+    let rules = concat!(
+        "-A -t 192.0.2.80:21 -s wlc -p 9 --mss-clamp 1400 --helper ftp --tcp-timeout 8589934 --tcpfin-timeout 0.5 \
+         --udp-timeout 30 --slow-start 60,102,1024 --on-server-gone icmp-unreachable --reuse-reschedules\n",
+        "-a -t 192.0.2.80:21 -r 10.0.0.2:21 -m -w 3 --mtu 1400\n",
+        "-A -t [2001:db8::80]:80 -s rr --client-address proxy-v2 --keep-sequence --keep-timestamps --mss-clamp 1200\n",
+        "--add-laddr -t [2001:db8::80]:80 --local-address 10.0.0.200\n",
+        "-a -t [2001:db8::80]:80 -r 10.0.0.2:8080 --fullnat -w 1 --mtu 9000\n",
+    );
+    let mut director = Director::new(DirectorConfig::default(), Seed::new(1));
+    for command in parse_rules(rules).unwrap() {
+        director.apply(Instant::ZERO, &command).unwrap();
+    }
+    assert_eq!(save(&director.services(Instant::ZERO), NUMERIC, &Names::none()), rules);
+}
+
+#[test]
+fn what_does_nothing_is_not_written() {
+    let mut services = table("-A -t 192.0.2.80:80 -s rr\n");
+    let saved = save(&services, NUMERIC, &Names::none());
+    services[0].config.persistence_engine = Some(String::new());
+    services[0].config.timeouts = Some(ServiceTimeouts::default());
+    services[0].config.slow_start = Some(SlowStart { window: Duration::ZERO, min_share: 9, aggression: 9 });
+    assert_eq!(save(&services, NUMERIC, &Names::none()), saved);
+}
+
+#[test]
+fn a_share_of_more_than_all_is_written_as_all() {
+    let mut services = table("-A -t 192.0.2.80:80 -s rr\n");
+    let window = Duration::from_secs(60);
+    services[0].config.slow_start = Some(SlowStart { window, min_share: 1025, aggression: 1024 });
+    let saved = save(&services, NUMERIC, &Names::none());
+    assert_eq!(saved, "-A -t 192.0.2.80:80 -s rr --slow-start 60,1024,1024\n");
+}
+
+#[test]
 fn blank_lines_and_the_program_s_name_are_skipped() {
     let plain = parse_rules("-A -t 192.0.2.80:80 -s rr\n").unwrap();
     assert_eq!(plain.len(), 1);
@@ -239,18 +292,67 @@ fn any_config() -> impl Strategy<Value = ServiceConfig> {
     let timeout_s = prop::option::of(1..=2_678_400_u32);
     let mask = prop::option::of(any::<std::net::Ipv4Addr>().prop_map(Netmask::V4));
     let engine = prop::option::of(Just("sip".to_owned()));
-    (scheduler, 0..8_u8, timeout_s, mask, any::<bool>(), engine, any_full_nat()).prop_map(
-        |(scheduler, flags, timeout_s, netmask, one_packet, persistence_engine, full_nat)| {
-            let mut config = ServiceConfig::new(scheduler);
+    (scheduler, 0..8_u8, timeout_s, mask, any::<bool>(), engine, any_additions()).prop_map(
+        |(scheduler, flags, timeout_s, netmask, one_packet, persistence_engine, additions)| {
+            let mut config = additions;
+            config.scheduler = scheduler.to_owned();
             config.scheduler_flags = SchedulerFlags(flags);
             config.persistence_timeout_s = timeout_s;
             config.netmask = netmask;
             config.one_packet = one_packet;
             config.persistence_engine = persistence_engine;
-            config.full_nat = full_nat;
             config
         },
     )
+}
+
+/// A service with whatever IPVS never had.
+fn any_additions() -> impl Strategy<Value = ServiceConfig> {
+    let mss_clamp = prop::option::of(1..=u16::MAX);
+    let helper = prop::option::of("[!-~]{1,8}");
+    let parts = (any_full_nat(), mss_clamp, helper, any_timeouts(), any_slow_start(), any_on_server_gone());
+    (parts, any::<bool>()).prop_map(
+        |((full_nat, mss_clamp, helper, timeouts, slow_start, on_server_gone), reuse_reschedules)| {
+            let mut config = ServiceConfig::default();
+            config.full_nat = full_nat;
+            config.mss_clamp = mss_clamp;
+            config.helper = helper;
+            config.timeouts = timeouts.filter(|timeouts| *timeouts != ServiceTimeouts::default());
+            config.slow_start = slow_start;
+            config.on_server_gone = on_server_gone;
+            config.reuse_reschedules = reuse_reschedules;
+            config
+        },
+    )
+}
+
+fn any_timeouts() -> impl Strategy<Value = Option<ServiceTimeouts>> {
+    let timeout = || prop::option::of(any_time());
+    let timeouts = (timeout(), timeout(), timeout());
+    prop::option::of(timeouts.prop_map(|(tcp, tcp_fin, udp)| ServiceTimeouts { tcp, tcp_fin, udp }))
+}
+
+fn any_slow_start() -> impl Strategy<Value = Option<SlowStart>> {
+    let slow_start = (any_time(), 0..=1024_u16, any::<u16>());
+    prop::option::of(slow_start.prop_map(|(window, min_share, aggression)| SlowStart { window, min_share, aggression }))
+}
+
+/// Whole seconds and any others, but not zero.
+fn any_time() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        any::<u32>().prop_map(|seconds| Duration::from_secs(1 + u64::from(seconds))),
+        any::<Duration>().prop_map(|time| time.max(Duration::from_nanos(1))),
+    ]
+}
+
+fn any_on_server_gone() -> impl Strategy<Value = OnServerGone> {
+    prop::sample::select(vec![
+        OnServerGone::Default,
+        OnServerGone::Reschedule,
+        OnServerGone::Reset,
+        OnServerGone::IcmpUnreachable,
+        OnServerGone::Drop,
+    ])
 }
 
 fn any_full_nat() -> impl Strategy<Value = FullNatOptions> {
@@ -275,11 +377,13 @@ fn any_server() -> impl Strategy<Value = ServerConfig> {
     ]);
     let weight = 0..=i32::MAX as u32;
     let thresholds = (0..=i32::MAX as u32, 0..=i32::MAX as u32);
-    (any::<std::net::SocketAddr>(), forward, weight, thresholds, any_tunnel()).prop_map(
-        |(at, forward, weight, (upper, lower), tunnel)| {
+    let mtu = prop::option::of(1..=u16::MAX);
+    (any::<std::net::SocketAddr>(), forward, weight, thresholds, any_tunnel(), mtu).prop_map(
+        |(at, forward, weight, (upper, lower), tunnel, mtu)| {
             let mut config = ServerConfig::new(at, forward).weight(weight);
             config.upper_threshold = upper;
             config.lower_threshold = lower;
+            config.mtu = mtu;
             if forward == ForwardMethod::Tunnel {
                 config.tunnel = tunnel;
             }

@@ -133,23 +133,27 @@ pub struct ServiceConfig {
     /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. Each SYN
     /// bounds what comes back to its sender: the clients' limits the servers' segments, the servers' the clients'. With
     /// direct routing and tunnels the servers' SYNs pass the director only where their replies do; else clients learn
-    /// what fits into the tunnel by ICMP, or the servers announce less themselves (`ip route … advmss`). An addition to
-    /// IPVS; default none.
+    /// what fits into the tunnel by ICMP, or the servers announce less themselves (`ip route … advmss`). Not 0. An addition
+    /// to IPVS: `--mss-clamp`; default none.
     pub mss_clamp: Option<u16>,
     /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
-    /// configuration adds. Default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on port 21.
+    /// configuration adds. `--helper`, default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on
+    /// port 21.
     pub helper: Option<String>,
-    /// Slow start of servers that were just added or came back. An addition to IPVS; default none.
+    /// Slow start of servers that were just added or came back. An addition to IPVS: `--slow-start`; default none.
     pub slow_start: Option<SlowStart>,
-    /// What servers behind FullNAT are told of their clients, and how. An addition to IPVS.
+    /// What servers behind FullNAT are told of their clients, and how. An addition to IPVS:
+    /// `--client-address --keep-sequence --keep-timestamps`.
     pub full_nat: FullNatOptions,
-    /// Timeouts of this service's connections where they differ from the director's. An addition to IPVS; default none.
+    /// Timeouts of this service's connections where they differ from the director's. An addition to IPVS:
+    /// `--tcp-timeout --tcpfin-timeout --udp-timeout`; default none.
     pub timeouts: Option<ServiceTimeouts>,
-    /// What happens to connections whose server was deleted from this service. An addition to IPVS; default Linux's.
+    /// What happens to connections whose server was deleted from this service. An addition to IPVS:
+    /// `--on-server-gone`; default Linux's.
     pub on_server_gone: OnServerGone,
     /// A SYN that reuses the port of a finished connection is scheduled anew also where the old connection was persistent,
     /// and a SYN of any connection whose server was deleted is too: no SYN is lost on a server that is gone.
-    /// Linux's `conn_reuse_mode` leaves both out. An addition to IPVS; default off.
+    /// Linux's `conn_reuse_mode` leaves both out. An addition to IPVS: `--reuse-reschedules`; default off.
     pub reuse_reschedules: bool,
 }
 
@@ -396,7 +400,7 @@ pub struct ServerConfig {
     pub lower_threshold: u32,
     /// The tunnel, for [`ForwardMethod::Tunnel`].
     pub tunnel: TunnelConfig,
-    /// Longest packet the way to this server takes; `None` is the server side's MTU. An addition to IPVS.
+    /// Longest packet the way to this server takes, not 0; `None` is the server side's MTU. An addition to IPVS: `--mtu`.
     pub mtu: Option<u16>,
 }
 

@@ -2,7 +2,7 @@
 
 use lvs_core::tunnel::{Accepts, decapsulate};
 use lvs_core::wire::{mss, parse::parse};
-use lvs_core::{Command, Offload, Protocol, ServiceConfig, ServiceKey};
+use lvs_core::{Command, ControlError, Offload, Protocol, ServiceConfig, ServiceKey};
 use lvs_testkit::{Desk, Packet, Storage, oracle, tcp};
 
 const CLIENT: &str = "198.51.100.7:1024";
@@ -73,12 +73,7 @@ fn a_checksum_left_to_the_device_is_left_alone() {
 
 #[test]
 fn a_service_clamps_requests_and_replies() {
-    let rules = "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r 10.0.0.2:8080 -m";
-    let mut desk = Desk::new(rules);
-    let key = ServiceKey::address(Protocol::Tcp, VIP.parse().unwrap());
-    let mut config = ServiceConfig::new("rr");
-    config.mss_clamp = Some(1400);
-    desk.director.apply(desk.now, &Command::EditService(key, config)).unwrap();
+    let mut desk = Desk::new("-A -t 192.0.2.1:80 -s rr --mss-clamp 1400\n-a -t 192.0.2.1:80 -r 10.0.0.2:8080 -m");
     let options = mss_option(1460);
     let syn = desk.send(&tcp(CLIENT, VIP).syn().tcp_options(&options).build());
     let answer = desk.send(&tcp("10.0.0.2:8080", CLIENT).syn().ack().tcp_options(&options).build());
@@ -89,13 +84,20 @@ fn a_service_clamps_requests_and_replies() {
 }
 
 #[test]
-fn a_syn_is_clamped_before_it_enters_a_tunnel() {
-    let mut desk =
-        Desk::new("-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -i --tun-type gre --tun-csum");
+fn segments_of_no_bytes_are_not_asked_for() {
+    let mut desk = Desk::new("-A -t 192.0.2.1:80 -s rr");
     let key = ServiceKey::address(Protocol::Tcp, VIP.parse().unwrap());
     let mut config = ServiceConfig::new("rr");
-    config.mss_clamp = Some(1400);
-    desk.director.apply(desk.now, &Command::EditService(key, config)).unwrap();
+    config.mss_clamp = Some(0);
+    let refused = desk.director.apply(desk.now, &Command::EditService(key, config));
+    assert_eq!(refused, Err(ControlError::Invalid("mss_clamp")));
+}
+
+#[test]
+fn a_syn_is_clamped_before_it_enters_a_tunnel() {
+    let mut desk = Desk::new(
+        "-A -t 192.0.2.1:80 -s rr --mss-clamp 1400\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -i --tun-type gre --tun-csum",
+    );
     let syn = |value| tcp(CLIENT, VIP).syn().tcp_options(&mss_option(value));
     let mut sent = Storage::new(&desk.send(&syn(1460).build()).bytes);
     let mut packet = sent.packet();

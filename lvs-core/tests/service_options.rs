@@ -87,6 +87,15 @@ fn a_services_timeouts_replace_the_directors_for_its_connections_only() {
 }
 
 #[test]
+fn a_way_to_a_server_takes_more_than_no_bytes() {
+    let mut rig = rig(&ServiceConfig::new("rr"));
+    let mut server = nat("10.0.0.2:80");
+    server.mtu = Some(0);
+    let refused = rig.director.apply(rig.now, &Command::EditServer(tcp_service(WEB), server));
+    assert_eq!(refused, Err(ControlError::Invalid("mtu")));
+}
+
+#[test]
 fn timeouts_of_zero_or_beyond_linuxs_are_refused() {
     for timeout in [Duration::ZERO, Duration::from_secs(8_589_935)] {
         let mut config = ServiceConfig::new("rr");

@@ -146,9 +146,10 @@ fn an_address_is_taken_over_and_given_up() -> Result<(), Denied> {
 }
 
 fn is_readable(arm: &lvs_io::Arm, patience_s: i64) -> bool {
-    let fd = arm.source.poll_fd().expect("a socket");
+    let fds = [arm.source.poll_fd(), arm.source.wake_fd()].map(|fd| fd.expect("a socket, and a bell"));
+    let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     let patience = Timespec { tv_sec: patience_s, tv_nsec: 0 };
-    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&patience)).expect("one descriptor") > 0
+    poll(&mut fds, Some(&patience)).expect("two descriptors") > 0
 }
 
 fn mac_of(device: &str) -> lvs_io::l2::MacAddress {

@@ -1,4 +1,4 @@
-//! An Ethernet device, opened for a director: two sockets, one with the receive ring and one to send by, and the
+//! An Ethernet device, opened for a director: sockets, with a ring to receive by and one to send by, and the
 //! Ethernet edge between them and the packets.
 
 use std::io;
@@ -41,9 +41,11 @@ pub struct AfPacketOptions {
     /// what is sent to the director for somebody else's and drops it at once, which spares it more than half of the work.
     /// The director then is no longer where the host is: whom servers answer by way of it, they need an address of
     /// `answers_for` as their gateway. The link must let frames from such an address pass (some virtual networks do not).
+    /// While it is open, the kernel makes a device that knows one address only (veth, TAP, a bridge) let everything in.
     /// Default `None`.
     pub mac: Option<MacAddress>,
-    /// The VLAN to work in (1 to 4094); `None` for untagged frames.
+    /// The VLAN to work in (802.1Q, 1 to 4094); `None` for untagged frames. Frames of other VLANs, and frames with a tag of
+    /// 802.1ad, are ignored and counted ([`crate::SourceCounters::ignored`]).
     pub vlan: Option<u16>,
     /// Whether `answers_for` is announced at the start: a take-over. Default true.
     pub announces: bool,
@@ -53,7 +55,7 @@ pub struct AfPacketOptions {
     pub bypasses_qdisc: bool,
     /// How the kernel hands over what it received. Default: each frame at once.
     pub delivery: Delivery,
-    /// Size of the receive ring, in bytes: 2048 for each frame that waits, at least 128 KiB; in blocks, 720 and the
+    /// Size of the receive ring, in bytes: 2112 for each frame that waits, at least 128 KiB; in blocks, 720 and the
     /// frame's length, at least two blocks. Default 8 MiB.
     pub ring_bytes: usize,
 }

@@ -9,6 +9,7 @@ mod v3;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use lvs_io::l2::Tag;
 use lvs_io::vnet;
 
 pub(crate) use transmit::{SHORT_MAX, TransmitRing};
@@ -49,8 +50,8 @@ pub(crate) struct Frame<'r> {
     /// Whether all of it is in the socket's queue.
     pub is_queued: bool,
     pub vnet: [u8; vnet::HEADER_LEN],
-    /// The 802.1Q tag that was taken off.
-    pub tag: Option<u16>,
+    /// The tag that was taken off.
+    pub tag: Option<Tag>,
     /// Whether frames have been lost since the counters were last read.
     pub is_losing: bool,
 }
@@ -127,6 +128,13 @@ fn slots_request(blocks: usize) -> io::Result<libc::tpacket_req> {
         tp_frame_size: field(SLOT_LEN)?,
         tp_frame_nr: field(SLOTS * blocks)?,
     })
+}
+
+/// The tag that the kernel took off a frame of this status. A kernel too old to say which protocol's knows 802.1Q only.
+fn tag(status: u32, protocol: u16, control: u16) -> Option<Tag> {
+    let is_said = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+    let protocol = if is_said { protocol } else { libc::ETH_P_8021Q as u16 };
+    (status & libc::TP_STATUS_VLAN_VALID != 0).then_some(Tag { protocol, control })
 }
 
 /// Free bytes behind a frame in a block: for an answer about a short packet, or a helper's longer payload.

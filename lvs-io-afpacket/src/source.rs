@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lvs_core::{HEADROOM, PacketBuf};
-use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, Read};
+use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, Read, ReaderCounters};
 use lvs_io::{BATCH, PacketSource, vnet};
 use rustix::net::sockopt::socket_error;
 
@@ -33,6 +33,8 @@ pub struct SourceCounters {
     pub stops: u64,
     /// Frames that could not be lent: cut, or super-packets of a kind nobody asked for.
     pub unreadable: u64,
+    /// Frames that were nothing for the director.
+    pub ignored: ReaderCounters,
 }
 
 /// A view of the counters from outside the worker.
@@ -45,7 +47,7 @@ impl SourceCountersHandle {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes them; for what happens seldom.
+    /// Changes them; at most once a batch, but for what happens seldom.
     fn count(&self, change: impl FnOnce(&mut SourceCounters)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -85,7 +87,7 @@ impl Source {
     fn receive_batch(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> Option<usize> {
         let Self { ring, socket, reader, posts, long, lost, counters, .. } = self;
         let mut long = long.chunks_exact_mut(LONG_LEN);
-        let mut is_losing = false;
+        let (mut is_losing, mut has_ignored) = (false, false);
         let mut frames = 0;
         let mut packets: [PacketBuf<'_>; BATCH] = std::array::from_fn(|_| PacketBuf::new(&mut [], 0, 0));
         let mut count = 0;
@@ -109,8 +111,11 @@ impl Source {
                     count += 1;
                 }
                 Read::Message(message) => posts.iter().for_each(|post| post.send(message)),
-                Read::Ignored => {}
+                Read::Ignored => has_ignored = true,
             }
+        }
+        if has_ignored {
+            counters.count(|counters| counters.ignored = *reader.counters());
         }
         if count > 0 {
             handle(&mut packets[..count]);

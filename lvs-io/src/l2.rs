@@ -22,7 +22,7 @@ mod writer;
 
 pub use address::MacAddress;
 pub use edge::{Edge, EdgeConfig, EdgeCounters, SendError, Sending};
-pub use frame::LINK_HEADER_MAX;
+pub use frame::{LINK_HEADER_MAX, Tag};
 pub use message::{Advertisement, GroupQuery, LinkMessage, Solicitation};
 pub use neighbour::{NEIGHBOURS_MAX, WAITING_BYTES_MAX, WAITING_EACH_MAX, WAITING_MAX};
 pub use reader::{FrameReader, Read, ReaderCounters};

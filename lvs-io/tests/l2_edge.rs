@@ -7,7 +7,7 @@ use std::time::Duration;
 use lvs_core::wire::checksum::transport_checksum;
 use lvs_core::{ChecksumOffload, HEADROOM, Instant, Offload, PacketBuf};
 use lvs_io::l2::{
-    Edge, EdgeConfig, FrameReader, LINK_HEADER_MAX, MacAddress, NEIGHBOURS_MAX, Read, Routes, SendError, Sending,
+    Edge, EdgeConfig, FrameReader, LINK_HEADER_MAX, MacAddress, NEIGHBOURS_MAX, Read, Routes, SendError, Sending, Tag,
     WAITING_BYTES_MAX, WAITING_EACH_MAX, WAITING_MAX,
 };
 
@@ -495,6 +495,26 @@ fn a_station_in_a_vlan_hears_and_speaks_only_there() {
         assert_eq!(station.receive(&tagged(&plain, 7)), Some(packet(family, 1)));
         let sent = frame(PEER, OWN, kind(family), &packet(family, 2));
         assert_eq!(station.send(&packet(family, 2), family.peer), Ok(Some(tagged(&sent, 7))));
+    }
+}
+
+#[test]
+fn a_frame_with_a_service_tag_is_ignored_and_counted_whoever_took_the_tag_off() {
+    for (family, vlan) in families().into_iter().flat_map(|family| [(family, None), (family, Some(7))]) {
+        let mut station = Station::new(EdgeConfig { vlan, ..config() });
+        let question = question(family.virtual_address, (PEER, family.peer), None);
+        let packet = frame(OWN, PEER, kind(family), &packet(family, 1));
+        for (vlan, untagged) in [(7, &question), (7, &packet), (0, &question), (0, &packet)] {
+            let inside = [&untagged[..12], &[0x88, 0xa8, 0, vlan], &untagged[12..]].concat();
+            assert_eq!(station.receive(&inside), None);
+            let tag = Some(Tag { protocol: 0x88a8, control: u16::from(vlan) });
+            let mut storage = untagged.clone();
+            let len = storage.len();
+            assert_eq!(station.reader.read(&mut PacketBuf::new(&mut storage, 0, len), tag), Read::Ignored);
+        }
+        assert!(station.transmitted().is_empty());
+        let counters = *station.reader.counters();
+        assert_eq!((counters.service_tagged, counters.other_vlan, counters.other_protocol), (8, 0, 0));
     }
 }
 

@@ -95,6 +95,14 @@ impl Action {
                 ClientAddress,
                 KeepSequence,
                 KeepTimestamps,
+                MssClamp,
+                Helper,
+                TcpTimeout,
+                TcpFinTimeout,
+                UdpTimeout,
+                SlowStart,
+                OnServerGone,
+                ReuseReschedules,
             ]),
             Self::DeleteService | Self::Zero => Groups::of(&[Service]),
             Self::AddServer | Self::EditServer => Groups::of(&[
@@ -109,6 +117,7 @@ impl Action {
                 TunnelNoChecksum,
                 TunnelChecksum,
                 TunnelRemoteChecksum,
+                Mtu,
             ]),
             Self::DeleteServer => Groups::of(&[Service, RealServer]),
             Self::List => Groups::of(&[

@@ -4,13 +4,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lvs_core::service::{ClientAddress, SchedulerFlags, TunnelChecksum, TunnelConfig};
+use lvs_core::service::{SchedulerFlags, TunnelChecksum, TunnelConfig};
 use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Netmask, Protocol, ServiceConfig, ServiceKey};
 
 use super::values;
-use crate::Names;
 use crate::options::{Found, Group, Groups, Meaning};
 use crate::request::{SyncDaemon, SyncRole, UsageError};
+use crate::{Names, additions};
 
 pub(super) struct Given<'a> {
     names: &'a Names,
@@ -28,8 +28,10 @@ pub(super) struct Given<'a> {
     pub(super) lower_threshold: u32,
     pub(super) tunnel: TunnelConfig,
     pub(super) daemon: SyncDaemon,
+    pub(super) mtu: Option<u16>,
     local_address: Option<IpAddr>,
-    client_address: ClientAddress,
+    /// A service with the options of ours and nothing else.
+    additions: ServiceConfig,
 }
 
 impl<'a> Given<'a> {
@@ -58,8 +60,9 @@ impl<'a> Given<'a> {
                 port: 8848,
                 ttl: 1,
             },
+            mtu: None,
             local_address: None,
-            client_address: ClientAddress::None,
+            additions: ServiceConfig::default(),
         }
     }
 
@@ -138,10 +141,10 @@ impl<'a> Given<'a> {
             Group::LocalAddress => {
                 self.local_address = Some(text.parse().map_err(|_| illegal("local address"))?);
             }
-            Group::ClientAddress => {
-                self.client_address = values::client_address(text).ok_or_else(|| illegal("client address"))?;
+            Group::Mtu => {
+                self.mtu = Some(values::number(text, 1, u16::MAX.into()).ok_or_else(|| illegal("mtu"))?);
             }
-            _ => {}
+            _ => additions::take(&mut self.additions, group, text)?,
         }
         Ok(())
     }
@@ -213,16 +216,14 @@ impl<'a> Given<'a> {
 
     /// The service, without its scheduler flags.
     pub(super) fn service_config(&self) -> ServiceConfig {
-        let mut config = ServiceConfig::new(self.scheduler);
+        let mut config = self.additions.clone();
+        config.scheduler = self.scheduler.to_owned();
         config.persistence_timeout_s = self.persistence_timeout_s;
         // A mask of all ones is no mask, so that equal services compare equal.
         config.netmask = self
             .netmask
             .filter(|&mask| mask != Netmask::host(AddressFamily::Ipv4) && mask != Netmask::host(AddressFamily::Ipv6));
         config.one_packet = self.groups.has(Group::OnePacket);
-        config.full_nat.client_address = self.client_address;
-        config.full_nat.rewrite_sequence = !self.groups.has(Group::KeepSequence);
-        config.full_nat.remove_timestamps = !self.groups.has(Group::KeepTimestamps);
         config.persistence_engine = (!self.persistence_engine.is_empty()).then(|| self.persistence_engine.to_owned());
         config
     }

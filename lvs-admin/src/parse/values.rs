@@ -4,14 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::Protocol;
-use lvs_core::service::{ClientAddress, SchedulerFlags, TunnelKind};
+use lvs_core::service::{SchedulerFlags, TunnelKind};
 
 use crate::Names;
-use crate::label::CLIENT_ADDRESSES;
 use crate::request::UsageError;
 
 /// A decimal number between `min` and `max`, with leading blanks and a sign if need be (`strtol`).
-pub(super) fn number<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Option<T> {
+pub(crate) fn number<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Option<T> {
     let text = text.trim_start_matches(C_BLANKS);
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -112,11 +111,6 @@ pub(super) fn tunnel_kind(text: &str) -> Option<TunnelKind> {
         "gre" => Some(TunnelKind::Gre),
         _ => None,
     }
-}
-
-/// Ours: `--client-address`.
-pub(super) fn client_address(text: &str) -> Option<ClientAddress> {
-    CLIENT_ADDRESSES.into_iter().find(|(name, _)| *name == text).map(|(_, kind)| kind)
 }
 
 /// ipvsadm: `--mcast-group`.

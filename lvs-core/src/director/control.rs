@@ -82,7 +82,7 @@ impl Director {
         }
         self.check_names(config)?;
         check_netmask(key, config)?;
-        check_timeouts(config)?;
+        check_numbers(config)?;
         if self.services.len() >= self.config.services_max {
             return Err(ControlError::TableFull("services_max"));
         }
@@ -105,7 +105,7 @@ impl Director {
         let index = self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
         self.check_names(config)?;
         check_netmask(key, config)?;
-        check_timeouts(config)?;
+        check_numbers(config)?;
         let is_same = self.services.get(index).is_some_and(|service| service.config.scheduler == config.scheduler);
         let scheduler = if is_same { None } else { Some(self.new_scheduler(&config.scheduler, key)?) };
         let helper = self.helper(config);
@@ -306,7 +306,10 @@ impl Director {
     }
 }
 
-fn check_timeouts(config: &ServiceConfig) -> Result<(), ControlError> {
+fn check_numbers(config: &ServiceConfig) -> Result<(), ControlError> {
+    if config.mss_clamp == Some(0) {
+        return Err(ControlError::Invalid("mss_clamp"));
+    }
     let Some(ServiceTimeouts { tcp, tcp_fin, udp }) = config.timeouts else { return Ok(()) };
     let is_wrong = |timeout: Duration| timeout.is_zero() || timeout.as_secs() > TIMEOUT_MAX_S;
     match [tcp, tcp_fin, udp].into_iter().flatten().any(is_wrong) {
@@ -348,6 +351,9 @@ fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlEr
     }
     if config.tunnel.kind == TunnelKind::Gue && config.tunnel.port == 0 {
         return Err(ControlError::Invalid("a GUE tunnel needs a port"));
+    }
+    if config.mtu == Some(0) {
+        return Err(ControlError::Invalid("mtu"));
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ impl Plan {
         let mut is_remote = tunnel.is_remote(offload.checksum);
         let len = base_len + tunnel.tunnel_header_len(is_remote) + inner.len;
         let has_fragment_header = base_len == ipv6::HEADER_LEN && len > usize::from(tunnel.mtu);
-        // What is to be fragmented needs its checksum anyway, and the headroom has no place for both inner.
+        // What is to be fragmented needs its checksum anyway, and the headroom has no place for both headers.
         is_remote &= !has_fragment_header;
         let tunnel_len = tunnel.tunnel_header_len(is_remote);
         let ip_len = base_len + if has_fragment_header { ipv6::FRAGMENT_HEADER_LEN } else { 0 };

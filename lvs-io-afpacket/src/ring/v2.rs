@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use lvs_io::vnet;
 
-use super::{Frame, SLOT_LEN, SLOTS, SLOTS_LEN, slot_offset, slots_request};
+use super::{Frame, SLOT_LEN, SLOTS, SLOTS_LEN, slot_offset, slots_request, tag};
 use crate::mmap::Mapping;
 use crate::socket;
 
@@ -113,7 +113,6 @@ impl<'r> Iterator for Frames<'r> {
             unsafe { std::slice::from_raw_parts_mut(slot.as_ptr().byte_add(HEADERS_LEN), SLOT_LEN - HEADERS_LEN) };
         let start = start - HEADERS_LEN;
         let vnet = *storage[..start].last_chunk().expect("asserted above: the header lies before the frame");
-        let has_tag = status & libc::TP_STATUS_VLAN_VALID != 0;
         Some(Frame {
             storage,
             start,
@@ -121,7 +120,7 @@ impl<'r> Iterator for Frames<'r> {
             full_len: header.tp_len as usize,
             is_queued: status & libc::TP_STATUS_COPY != 0,
             vnet,
-            tag: has_tag.then_some(header.tp_vlan_tci),
+            tag: tag(status, header.tp_vlan_tpid, header.tp_vlan_tci),
             is_losing: status & libc::TP_STATUS_LOSING != 0,
         })
     }

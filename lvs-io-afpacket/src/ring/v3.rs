@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use lvs_io::vnet;
 
-use super::{Frame, TAILROOM};
+use super::{Frame, TAILROOM, tag};
 use crate::mmap::Mapping;
 use crate::socket;
 
@@ -202,7 +202,6 @@ impl<'r> Iterator for Frames<'r> {
         let storage = unsafe { std::slice::from_raw_parts_mut(block.as_ptr().byte_add(floor), end - floor) };
         let start = from - floor;
         let vnet = *storage[..start].last_chunk().expect("asserted above: the header lies before the frame");
-        let has_tag = header.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
         Some(Frame {
             storage,
             start,
@@ -210,7 +209,7 @@ impl<'r> Iterator for Frames<'r> {
             full_len: header.tp_len as usize,
             is_queued: false,
             vnet,
-            tag: has_tag.then_some(header.hv1.tp_vlan_tci as u16),
+            tag: tag(header.tp_status, header.hv1.tp_vlan_tpid, header.hv1.tp_vlan_tci as u16),
             is_losing,
         })
     }

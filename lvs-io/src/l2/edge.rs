@@ -20,7 +20,7 @@ pub struct EdgeConfig {
     /// The station's own Ethernet address.
     pub mac: MacAddress,
     /// The VLAN its frames are tagged with (802.1Q, 1 to 4094), with the priority of the packet in them; `None` sends them untagged.
-    /// 802.1ad is not spoken.
+    /// 802.1ad is not spoken ([`super::ReaderCounters::service_tagged`]).
     pub vlan: Option<u16>,
     /// The address it asks from for IPv4 neighbours, in the neighbours' own network. Without one it asks as a station
     /// does that has none yet (RFC 5227 §2.1.1), which Linux answers too.

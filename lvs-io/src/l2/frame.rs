@@ -1,5 +1,6 @@
 //! Ethernet headers with or without an 802.1Q tag: taken off a frame and put before a packet, in place. The offload
-//! context counts its checksum start from the window's first byte, so it moves with it.
+//! context counts its checksum start from the window's first byte, so it moves with it. A tag of another protocol is not
+//! read: a frame that has one carries something else than packets, whoever took the tag off.
 //!
 //! ```text
 //!  0            6            12       14     16       18
@@ -21,13 +22,25 @@ pub(super) const TYPE_ARP: u16 = 0x0806;
 pub(super) const TYPE_IPV6: u16 = 0x86dd;
 /// IEEE 802.1Q.
 const TYPE_VLAN: u16 = 0x8100;
+/// IEEE 802.1ad: a service provider's tag.
+pub(super) const TYPE_SERVICE_VLAN: u16 = 0x88a8;
+
+/// A tag that a device has taken off a frame, the outermost one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tag {
+    /// Which protocol's tag it is (TPID): 0x8100 is 802.1Q's, 0x88a8 is 802.1ad's.
+    pub protocol: u16,
+    /// Priority and VLAN (TCI), in host byte order: from above three bits of priority, one that allows to drop the frame,
+    /// and twelve of the VLAN's number.
+    pub control: u16,
+}
 
 /// A frame's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct FrameHeader {
     pub destination: MacAddress,
     pub source: MacAddress,
-    /// What the frame carries.
+    /// What the frame carries: behind a tag that is read, or a tag that is not.
     pub kind: u16,
     /// The VLAN it belongs to; `None` without a tag, or with one that names a priority only (VLAN 0).
     pub vlan: Option<u16>,
@@ -37,14 +50,20 @@ pub(super) struct FrameHeader {
 
 /// Takes the header off: the window then begins behind it. `tag` is the tag the device took off before, if any.
 /// `None`, and no change, if the frame is shorter than its header, or its checksum would start inside.
-pub(super) fn strip(frame: &mut PacketBuf<'_>, tag: Option<u16>) -> Option<FrameHeader> {
+pub(super) fn strip(frame: &mut PacketBuf<'_>, tag: Option<Tag>) -> Option<FrameHeader> {
     let bytes = frame.bytes();
     let header = *bytes.first_chunk::<HEADER_LEN>()?;
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, k0, k1] = header;
-    let (mut kind, mut tag, mut len) = (u16::from_be_bytes([k0, k1]), tag, HEADER_LEN);
-    if kind == TYPE_VLAN && tag.is_none() {
+    let (mut kind, mut len) = (u16::from_be_bytes([k0, k1]), HEADER_LEN);
+    let mut control = None;
+    if let Some(tag) = tag {
+        match tag.protocol {
+            TYPE_VLAN => control = Some(tag.control),
+            other => kind = other,
+        }
+    } else if kind == TYPE_VLAN {
         let [t0, t1, k0, k1] = *bytes[HEADER_LEN..].first_chunk::<4>()?;
-        tag = Some(u16::from_be_bytes([t0, t1]));
+        control = Some(u16::from_be_bytes([t0, t1]));
         kind = u16::from_be_bytes([k0, k1]);
         len = LINK_HEADER_MAX;
     }
@@ -53,8 +72,8 @@ pub(super) fn strip(frame: &mut PacketBuf<'_>, tag: Option<u16>) -> Option<Frame
         frame.offload.checksum = ChecksumOffload::Partial { start, offset };
     }
     frame.shrink_front(len)?;
-    let priority = tag.map_or(0, |tag| (tag >> 12) as u8);
-    let vlan = tag.map(|tag| tag & 0x0fff).filter(|vlan| *vlan != 0);
+    let priority = control.map_or(0, |control| (control >> 12) as u8);
+    let vlan = control.map(|control| control & 0x0fff).filter(|vlan| *vlan != 0);
     let (destination, source) = (MacAddress([d0, d1, d2, d3, d4, d5]), MacAddress([s0, s1, s2, s3, s4, s5]));
     Some(FrameHeader { destination, source, kind, vlan, priority })
 }
@@ -111,10 +130,20 @@ mod tests {
     fn a_tag_the_device_took_off_counts() {
         let mut storage = [0; 20];
         storage[12..14].copy_from_slice(&TYPE_IPV6.to_be_bytes());
-        let vlan = |tag| strip(&mut PacketBuf::new(&mut storage.clone(), 0, 20), tag).map(|header| header.vlan);
-        assert_eq!(vlan(Some(0xe00a)), Some(Some(10)));
-        assert_eq!(vlan(Some(0xe000)), Some(None));
-        assert_eq!(vlan(None), Some(None));
+        let strip = |tag| strip(&mut PacketBuf::new(&mut storage.clone(), 0, 20), tag).expect("it is whole");
+        let tag = |control| Some(Tag { protocol: TYPE_VLAN, control });
+        assert_eq!(strip(tag(0xe00a)).vlan, Some(10));
+        assert_eq!(strip(tag(0xe000)).vlan, None);
+        assert_eq!(strip(None).vlan, None);
+    }
+
+    #[test]
+    fn a_tag_of_another_protocol_is_what_the_frame_carries() {
+        let mut storage = [0; 20];
+        storage[12..14].copy_from_slice(&TYPE_IPV4.to_be_bytes());
+        let tag = Tag { protocol: TYPE_SERVICE_VLAN, control: 0xe00a };
+        let header = strip(&mut PacketBuf::new(&mut storage, 0, 20), Some(tag)).expect("it is whole");
+        assert_eq!((header.kind, header.vlan, header.priority), (TYPE_SERVICE_VLAN, None, 0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use lvs_core::PacketBuf;
 
 use super::address::MacAddress;
+use super::frame::Tag;
 use super::message::LinkMessage;
 use super::{arp, frame, mld, ndp};
 
@@ -43,6 +44,8 @@ pub enum Read {
 pub struct ReaderCounters {
     /// For another station, or a group.
     pub for_others: u64,
+    /// With a tag of 802.1ad, which is not spoken here, whatever it holds.
+    pub service_tagged: u64,
     /// In another VLAN, or in one where there should be none, or the other way round.
     pub other_vlan: u64,
     /// Neither IPv4, IPv6 nor ARP.
@@ -57,13 +60,17 @@ impl FrameReader {
         Self { mac, vlan, counters: ReaderCounters::default() }
     }
 
-    /// Takes the header off the frame. `tag` is the 802.1Q tag control information the device has taken off already,
-    /// if any. A packet may be followed by padding, which IP lengths tell apart.
-    pub fn read(&mut self, frame: &mut PacketBuf<'_>, tag: Option<u16>) -> Read {
+    /// Takes the header off the frame. `tag` is the one the device has taken off already, if any. A packet may be followed
+    /// by padding, which IP lengths tell apart.
+    pub fn read(&mut self, frame: &mut PacketBuf<'_>, tag: Option<Tag>) -> Read {
         let Some(header) = frame::strip(frame, tag) else {
             self.counters.malformed += 1;
             return Read::Ignored;
         };
+        if header.kind == frame::TYPE_SERVICE_VLAN {
+            self.counters.service_tagged += 1;
+            return Read::Ignored;
+        }
         if header.vlan != self.vlan {
             self.counters.other_vlan += 1;
             return Read::Ignored;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use lvs_core::{HEADROOM, Instant, PacketBuf};
 use lvs_io::l2::{
-    Edge, EdgeConfig, FrameReader, LINK_HEADER_MAX, MacAddress, NEIGHBOURS_MAX, Read, SendError, Sending, WAITING_MAX,
+    Edge, EdgeConfig, FrameReader, LINK_HEADER_MAX, MacAddress, NEIGHBOURS_MAX, Read, SendError, Sending, Tag,
+    WAITING_MAX,
 };
 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -108,7 +109,8 @@ impl Link {
     /// `step` says what the bytes are: a whole frame, or an ARP or Neighbor Discovery message for this station.
     fn receive(&mut self, bytes: &[u8], step: u8) {
         if step & 128 != 0 {
-            return self.receive_frame(&mut query(bytes, step & 16 == 0), self.vlan);
+            let tag = self.vlan.map(|control| Tag { protocol: 0x8100, control });
+            return self.receive_frame(&mut query(bytes, step & 16 == 0), tag);
         }
         let kind = if step & 16 == 0 { [8, 6] } else { [0x86, 0xdd] };
         let mut frame = match step & 32 {
@@ -117,11 +119,12 @@ impl Link {
         };
         let other = (step & 64 != 0).then_some(u16::from(step));
         // The upper bits are a priority.
-        let tag = other.or(self.vlan.map(|vlan| vlan | u16::from(step) << 8 & 0xf000));
-        self.receive_frame(&mut frame, tag);
+        let control = other.or(self.vlan.map(|vlan| vlan | u16::from(step) << 8 & 0xf000));
+        let protocol = if step & 72 == 72 { 0x88a8 } else { 0x8100 };
+        self.receive_frame(&mut frame, control.map(|control| Tag { protocol, control }));
     }
 
-    fn receive_frame(&mut self, frame: &mut [u8], tag: Option<u16>) {
+    fn receive_frame(&mut self, frame: &mut [u8], tag: Option<Tag>) {
         let len = frame.len();
         let mut frame = PacketBuf::new(frame, 0, len);
         if let Read::Message(message) = self.reader.read(&mut frame, tag) {

@@ -38,6 +38,7 @@ struct Shape {
     payload_len: usize,
     hop_limit: u8,
     padding: usize,
+    numbers: (u32, u32),
     oddity: Oddity,
 }
 
@@ -50,6 +51,11 @@ enum Oddity {
     Fragment,
     IpOptions,
     LeftToDevice,
+    Timestamps,
+    OtherOptions,
+    ShortDataOffset,
+    LongDataOffset,
+    UdpLength,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +75,7 @@ enum Change {
 /// Protocol, virtual endpoint, server, method.
 type Row = (Protocol, &'static str, &'static str, ForwardMethod);
 
-const SERVICES: [Row; 11] = [
+const SERVICES: [Row; 13] = [
     (Protocol::Tcp, "192.0.2.1:80", "10.0.0.2:8080", ForwardMethod::Nat),
     (Protocol::Udp, "192.0.2.1:53", "10.0.0.2:5353", ForwardMethod::Nat),
     (Protocol::Tcp, "192.0.2.2:80", "10.0.0.3:80", ForwardMethod::DirectRouting),
@@ -81,6 +87,8 @@ const SERVICES: [Row; 11] = [
     (Protocol::Udp, "[2001:db8::1]:53", "[fd00::2]:53", ForwardMethod::DirectRouting),
     (Protocol::Tcp, "[2001:db8::2]:80", "10.0.0.6:80", ForwardMethod::Tunnel),
     (Protocol::Tcp, "[2001:db8::3]:80", "[fd00::5]:80", ForwardMethod::FullNat),
+    (Protocol::Tcp, "192.0.2.6:80", "10.0.0.7:8080", ForwardMethod::FullNat), // PROXY
+    (Protocol::Tcp, "192.0.2.7:80", "10.0.0.8:8080", ForwardMethod::FullNat), // TOA
 ];
 
 /// The two directors.
@@ -105,6 +113,7 @@ impl Pair {
             if number % 4 == 1 {
                 config = config.persistent(60);
             }
+            config.full_nat.client_address = client_address(number);
             pair.command(&Command::AddService(key(protocol, at), config));
             let local = if endpoint(at).address.is_ipv4() { "10.0.0.200" } else { "fd00::200" };
             pair.command(&Command::AddLocalAddress(key(protocol, at), local.parse().unwrap()));
@@ -136,7 +145,16 @@ impl Pair {
                 };
                 let is_its = |row: &Row| endpoint(row.1) == view.virtual_endpoint;
                 let service = SERVICES.iter().position(is_its).unwrap();
-                self.send(packet(view.protocol.unwrap(), from, to, *shape), shape.oddity, (service, 1));
+                let mut shape = *shape;
+                let found = self.steady.connections.find_full_nat_reply(self.now, view.protocol.unwrap(), from, to);
+                if let Some(translation) = found.and_then(|id| self.steady.full_nat.translation(id)) {
+                    let is_syn = shape.flags & 2 != 0;
+                    let (client, server) = if is_syn { (1000, 2000) } else { shape.numbers };
+                    let at_server = translation.to_server(client, client == 1000).wrapping_add(u32::from(is_syn));
+                    shape.numbers =
+                        (server, at_server.wrapping_add((client == 1002) as u32 * translation.preamble_len));
+                }
+                self.send(packet(view.protocol.unwrap(), from, to, shape), shape.oddity, (service, 1));
             }
             Step::Wait(millis) => {
                 self.now = self.now + Duration::from_millis(*millis);
@@ -195,7 +213,9 @@ impl Pair {
             Change::Timeouts(seconds) => {
                 let all = seconds.map(Duration::from_secs);
                 let timeouts = seconds.map(|_| ServiceTimeouts { tcp: all, tcp_fin: all, udp: all });
-                Command::EditService(key, ServiceConfig { timeouts, ..ServiceConfig::new("rr") })
+                let mut config = ServiceConfig { timeouts, ..ServiceConfig::new("rr") };
+                config.full_nat.client_address = client_address(service);
+                Command::EditService(key, config)
             }
             Change::DeleteServer => Command::DeleteServer(key, config.key),
             Change::AddServer => Command::AddServer(key, config),
@@ -255,6 +275,14 @@ fn director() -> Director {
     Director::new(config, Seed::new(1))
 }
 
+fn client_address(service: usize) -> crate::service::ClientAddress {
+    match service {
+        11 => crate::service::ClientAddress::ProxyV2,
+        12 => crate::service::ClientAddress::Toa,
+        _ => crate::service::ClientAddress::None,
+    }
+}
+
 fn endpoint(at: &str) -> Endpoint {
     let at: core::net::SocketAddr = at.parse().unwrap();
     Endpoint::new(at.ip(), at.port())
@@ -267,8 +295,24 @@ fn key(protocol: Protocol, at: &str) -> ServiceKey {
 fn packet(protocol: Protocol, source: Endpoint, destination: Endpoint, shape: Shape) -> Vec<u8> {
     let mut segment = [source.port.to_be_bytes(), destination.port.to_be_bytes()].concat();
     match protocol {
+        Protocol::Udp if shape.oddity == Oddity::UdpLength => segment.extend([1, 0, 0, 0]),
         Protocol::Udp => segment.extend([0, 8 + shape.payload_len as u8, 0, 0]),
-        _ => segment.extend([0, 0, 3, 0xe8, 0, 0, 7, 0xd0, 0x50, shape.flags, 0x40, 0, 0, 0, 0, 0]),
+        _ => {
+            let offset = match shape.oddity {
+                Oddity::Timestamps | Oddity::OtherOptions => 0x80,
+                Oddity::ShortDataOffset => 0x40,
+                Oddity::LongDataOffset => 0xf0,
+                _ => 0x50,
+            };
+            segment.extend(shape.numbers.0.to_be_bytes());
+            segment.extend(shape.numbers.1.to_be_bytes());
+            segment.extend([offset, shape.flags, 0x40, 0, 0, 0, 0, 7]);
+            match shape.oddity {
+                Oddity::Timestamps => segment.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]),
+                Oddity::OtherOptions => segment.extend([1, 1, 5, 10, 0, 0, 3, 0xf0, 0, 0, 4, 0xf0]),
+                _ => {}
+            }
+        }
     }
     segment.extend((0..shape.payload_len).map(|n| n as u8));
     let checksum = checksum::transport_checksum(source.address, destination.address, protocol.number(), &segment);
@@ -339,13 +383,26 @@ fn shape() -> impl Strategy<Value = Shape> {
             Oddity::Fragment,
             Oddity::IpOptions,
             Oddity::LeftToDevice,
+            Oddity::Timestamps,
+            Oddity::OtherOptions,
+            Oddity::ShortDataOffset,
+            Oddity::LongDataOffset,
+            Oddity::UdpLength,
         ]
         .to_vec(),
     );
-    let oddity = prop_oneof![6 => Just(Oddity::None), 1 => oddities];
+    let oddity = prop_oneof![4 => Just(Oddity::None), 2 => oddities];
+    let numbers = (select([1000, 1001, 1001, 1002, 5000].to_vec()), select([2000, 2001, 2001, 2010].to_vec()));
     let hop_limit = select([64, 64, 64, 2, 1, 0].to_vec());
-    (flags, select([0, 1, 9, 200].to_vec()), hop_limit, select([0, 0, 6].to_vec()), oddity).prop_map(
-        |(flags, payload_len, hop_limit, padding, oddity)| Shape { flags, payload_len, hop_limit, padding, oddity },
+    (flags, select([0, 1, 9, 200].to_vec()), hop_limit, select([0, 0, 6].to_vec()), numbers, oddity).prop_map(
+        |(flags, payload_len, hop_limit, padding, numbers, oddity)| Shape {
+            flags,
+            payload_len,
+            hop_limit,
+            padding,
+            numbers,
+            oddity,
+        },
     )
 }
 
@@ -374,12 +431,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-const PLAIN: Shape = Shape { flags: 0x10, payload_len: 5, hop_limit: 64, padding: 0, oddity: Oddity::None };
+const PLAIN: Shape =
+    Shape { flags: 0x10, payload_len: 5, hop_limit: 64, padding: 0, numbers: (1001, 2001), oddity: Oddity::None };
 
 /// Opens a connection to each service and gives every side three packets to send.
 fn converse(pair: &mut Pair) {
     for (service, (_, at, ..)) in SERVICES.into_iter().enumerate() {
-        pair.step(&Step::Request(service, 0, Shape { flags: 0x02, ..PLAIN }));
+        pair.step(&Step::Request(service, 0, Shape { flags: 0x02, numbers: (1000, 0), ..PLAIN }));
         let reply = |pair: &Pair| {
             let at = endpoint(at);
             let views = connections(&pair.steady, pair.now);
@@ -414,5 +472,10 @@ fn plain_packets_of_open_connections_take_the_steady_path() {
     // than NAT's goes the general way.
     let (tcp, udp, direct_udp) = ([2, 3], [3, 4], [3, 3]);
     let own_host = [0, 0];
-    assert_eq!(pair.taken, [tcp, udp, tcp, tcp, direct_udp, tcp, own_host, tcp, direct_udp, tcp, tcp]);
+    // Until FullNAT's server has acknowledged the SYN, its replies are followed.
+    let full_nat = [2, 2];
+    let first = [tcp, udp, tcp, tcp, direct_udp, full_nat, own_host, tcp, direct_udp, tcp, full_nat];
+    assert_eq!(pair.taken[..11], first);
+    // A server that may need the PROXY header still, and a client that may carry its address still, go the general way.
+    assert_eq!(pair.taken[11..], [[0, 0], [0, 2]]);
 }
