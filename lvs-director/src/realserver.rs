@@ -32,8 +32,9 @@ pub enum Action {
 }
 
 /// Does it for the virtual addresses `vips` (none: all that were started) and says what was changed. `memory` is the
-/// file where changes are remembered ([`default_path`]). Fails, with a sentence on standard error, if something is denied
-/// or an address cannot be a virtual one; what had been done by then stays, and is remembered.
+/// file where changes are remembered ([`default_path`]); what it says of another network namespace, or of the time
+/// before the machine's start, does not count and is replaced. Fails, with a sentence on standard error, if something
+/// is denied or an address cannot be a virtual one; what had been done by then stays, and is remembered.
 ///
 /// With a `tunnel` end, `Start` stays in the foreground until SIGINT or SIGTERM and then undoes what it did. What somebody
 /// else needs too stays until nobody does: `Stop` leaves a running tunnel end what it needs.

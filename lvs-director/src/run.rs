@@ -1,5 +1,6 @@
 //! `lvsd run`: a director in the foreground, configured by an `ipvsadm-save` file, on one device or two, until
-//! Ctrl-C; or several that share the clients between them. Decides what is said when something is denied, and what is printed at the end.
+//! Ctrl-C; or several that share the clients between them. Decides what is said when something is denied, and what is
+//! printed at the end.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,8 +20,8 @@ pub use crate::devices::Devices;
 use crate::{listing, rules, warnings};
 
 /// Runs `workers` directors with the rules in the file `rules` on `devices` until SIGINT or SIGTERM; then prints their
-/// tables, put together, to standard output. Fails, with a sentence on standard error, if the rules cannot be read or carried out, a device is
-/// denied, or one fails under way.
+/// tables, put together, to standard output. Fails, with a sentence on standard error, if the rules cannot be read or
+/// carried out, a device is denied, or one fails under way.
 pub fn run(rules: &Path, devices: &Devices, workers: u16) -> ExitCode {
     match forward(rules, devices, workers) {
         Ok(tables) => {

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cases::Case;
 use lvs_director::demo::namespaces;
@@ -18,11 +20,12 @@ use lvs_io_afpacket::check::{self, Finding};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a case does.
 type Run = fn() -> Result<(), Denied>;
 
-const CASES: [(&str, Run); 11] = [
+const CASES: [(&str, Run); 14] = [
     ("ipv6_forwarding_is_found_where_the_kernel_looks_for_it", ipv6_forwarding_is_found_where_the_kernel_looks_for_it),
     (
         "a_device_that_is_down_is_named_and_serves_once_it_is_up",
@@ -35,6 +38,9 @@ const CASES: [(&str, Run); 11] = [
     ("stop_leaves_what_a_running_tunnel_end_needs", stop_leaves_what_a_running_tunnel_end_needs),
     ("what_a_killed_tunnel_end_had_is_given_back", what_a_killed_tunnel_end_had_is_given_back),
     ("each_network_namespace_has_its_own_memory", each_network_namespace_has_its_own_memory),
+    ("what_another_network_namespace_had_is_forgotten", what_another_network_namespace_had_is_forgotten),
+    ("a_memory_that_names_other_files_is_refused", a_memory_that_names_other_files_is_refused),
+    ("a_memory_that_finds_no_room_stays_as_it_was", a_memory_that_finds_no_room_stays_as_it_was),
     ("addresses_no_service_can_have_are_refused", addresses_no_service_can_have_are_refused),
     ("rules_that_lead_nowhere_are_warned_about", rules_that_lead_nowhere_are_warned_about),
 ];
@@ -246,6 +252,83 @@ fn each_network_namespace_has_its_own_memory() -> Result<(), Denied> {
     Ok(())
 }
 
+fn what_another_network_namespace_had_is_forgotten() -> Result<(), Denied> {
+    lonely_host()?;
+    let memory = memory("reused");
+    realserver(Action::Start, &[ip(VIP)], None, &memory);
+    let first = fs::read_to_string(&memory).expect("written");
+    assert!(first.contains("setting net/ipv4/conf/all/arp_ignore 0 1\n"), "{first}");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("it is there");
+    let before_a_restart = first.replace(boot.trim(), "another");
+    assert_ne!(before_a_restart, first);
+    // As the next one to be given the number of the first.
+    namespaces::enter_network_namespace()?;
+    netdev::set_up("lo").expect("it is there");
+    let settings = ["arp_ignore", "arp_announce"].map(|name| format!("net/ipv4/conf/all/{name}"));
+    let own = || settings.each_ref().map(|setting| get(setting));
+    for (setting, value) in settings.iter().zip(["1", "2"]) {
+        set(setting, value);
+    }
+    assert_eq!(said_of(&memory, "status"), "not a real server\n");
+    assert_eq!(said_of(&memory, "stop"), "nothing was started\n");
+    assert_eq!(own(), ["1", "2"]);
+    assert!(!memory.exists());
+
+    realserver(Action::Start, &[ip(VIP)], None, &memory);
+    assert_eq!(said_of(&memory, "status"), format!("lo has {VIP}/32\n"));
+    let second = fs::read_to_string(&memory).expect("written");
+    fs::write(&memory, second.replace(boot.trim(), "another")).expect("written");
+    assert_eq!(said_of(&memory, "status"), "not a real server\n");
+    fs::write(&memory, before_a_restart).expect("written");
+    assert_eq!(said_of(&memory, "stop"), "nothing was started\n");
+    assert_eq!(own(), ["1", "2"]);
+    Ok(())
+}
+
+fn a_memory_that_names_other_files_is_refused() -> Result<(), Denied> {
+    lonely_host()?;
+    let (memory, victim) = (memory("hostile"), of_this_case("victim"));
+    fs::write(&victim, "1").expect("written");
+    let line = format!("setting ../..{} 666 1", victim.to_str().expect("text"));
+    fs::write(&memory, format!("{line}\n")).expect("written");
+    for action in ["start", "stop", "status"] {
+        let mut words = vec!["realserver", action, "--memory", memory.to_str().expect("text")];
+        if action == "start" {
+            words.extend(["--vip", VIP]);
+        }
+        let (mut lvsd, mut said) = Lvsd::spawn(&words);
+        let complaint = next_line(&mut said);
+        assert!(complaint.ends_with(&format!(": {line:?} is nothing lvsd remembers; see what it is\n")), "{complaint}");
+        assert!(lvsd.0.wait().is_ok_and(|status| status.code() == Some(1)));
+    }
+    assert!(!has(VIP));
+    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "1");
+    fs::remove_file(victim).and(fs::remove_file(memory)).expect("they are there");
+    Ok(())
+}
+
+fn a_memory_that_finds_no_room_stays_as_it_was() -> Result<(), Denied> {
+    lonely_host()?;
+    let memory = memory("full");
+    realserver(Action::Start, &[ip(VIP)], None, &memory);
+    let before = fs::read_to_string(&memory).expect("written");
+    // What a full file system does: some bytes more find room, the rest does not.
+    signal_hook::flag::register(signal_hook::consts::signal::SIGXFSZ, Arc::<AtomicBool>::default())
+        .expect("it can be caught");
+    let limit = getrlimit(Resource::Fsize);
+    let room = Some(before.len() as u64 + 5);
+    setrlimit(Resource::Fsize, Rlimit { current: room, ..limit }).expect("less is allowed");
+    realserver(Action::Start, &[ip("192.0.2.81")], None, &memory);
+    setrlimit(Resource::Fsize, limit).expect("as it was");
+    assert_eq!(fs::read_to_string(&memory).expect("it is there"), before);
+    assert!(!has("192.0.2.81"));
+    assert!(!memory.with_extension(format!("{}.new", std::process::id())).exists());
+    realserver(Action::Stop, &[], None, &memory);
+    assert!(!has(VIP) && !memory.exists());
+    assert_eq!(get("net/ipv4/conf/all/arp_ignore"), "0");
+    Ok(())
+}
+
 fn addresses_no_service_can_have_are_refused() -> Result<(), Denied> {
     lonely_host()?;
     let memory = memory("refused");
@@ -357,6 +440,13 @@ fn tunnel_end(memory: &Path) -> Result<Lvsd, Denied> {
     }
     assert!(line.starts_with("lvsd: ending tunnels on eth0"), "{line}");
     Ok(lvsd)
+}
+
+/// What `lvsd realserver` prints.
+fn said_of(memory: &Path, action: &str) -> String {
+    let mut lvsd = Command::new(env!("CARGO_BIN_EXE_lvsd"));
+    let output = lvsd.args(["realserver", action, "--memory"]).arg(memory).output().expect("it starts");
+    String::from_utf8(output.stdout).expect("text")
 }
 
 /// A running `lvsd`, ended with the case at the latest.

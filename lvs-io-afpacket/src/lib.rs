@@ -24,5 +24,5 @@ pub use device::{AfPacketDevice, AfPacketOptions};
 pub use error::{AfPacketError, Step};
 pub use ring::Delivery;
 pub use sink::{SinkCounters, SinkCountersHandle};
-pub use socket::receive_nothing;
+pub use socket::{netns_cookie, receive_nothing};
 pub use source::{SourceCounters, SourceCountersHandle};

@@ -1,10 +1,12 @@
-//! The system calls of AF_PACKET sockets that rustix does not have: binding, options and interface requests.
+//! The system calls of AF_PACKET sockets that rustix does not have: binding, options and interface requests; and two
+//! options of sockets of any kind.
 //! Every function takes and returns safe types and reports the kernel's error as it is.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 
 use libc::{c_int, c_void, socklen_t};
 use lvs_io::l2::MacAddress;
@@ -67,6 +69,23 @@ pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter
 /// What the kernel says.
 pub fn receive_nothing(socket: BorrowedFd<'_>) -> io::Result<()> {
     attach_filter(socket, &[NOTHING])
+}
+
+/// The number of the calling thread's network namespace, which the kernel gives to no other one until the machine
+/// starts again; that of its file in `/proc` it does give again. `SO_NETNS_COOKIE`.
+///
+/// # Errors
+/// What the kernel says; `ENOPROTOOPT` before Linux 5.14.
+pub fn netns_cookie() -> io::Result<u64> {
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie: u64 = 0;
+    let mut len = size_of_val(&cookie) as socklen_t;
+    let pointer = (&raw mut cookie).cast::<c_void>();
+    // SAFETY: `pointer` is good for writing `len` bytes, any of which are a value, during the call.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, pointer, &raw mut len)
+    })?;
+    Ok(cookie)
 }
 
 /// A program that accepts nothing.

@@ -1,7 +1,10 @@
 //! What `lvsd realserver` remembers between its runs: what it changed, and who needs it. One file for each network
-//! namespace, a line for each fact, locked while somebody works with it.
+//! namespace, a line for each fact, locked while somebody works with it. It is replaced, never overwritten: what cannot
+//! be written whole leaves the old one.
 //!
 //! ```text
+//! namespace 3dc6c8f4-d4bd-4c26-99b9-32d9a6622bc9 3
+//!                                             the machine's run and the network namespace that all the rest is about
 //! setting net/ipv4/conf/all/arp_ignore 0 1    it had the first value and was given the second
 //! address 192.0.2.80                          it was put on lo
 //! host 192.0.2.80                             needed until `stop`
@@ -9,11 +12,13 @@
 //! ```
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use super::settings;
 
 /// What was changed, and who needs it.
 #[derive(Default, Debug)]
@@ -82,9 +87,24 @@ fn started(id: u32) -> Option<u64> {
 
 /// Where the calling thread's network namespace is remembered: gone after a restart, as the changes are.
 pub fn default_path() -> PathBuf {
+    PathBuf::from(format!("/run/lvsd-realserver.{}", inode()))
+}
+
+/// The number of the network namespace's file. The kernel gives it to another one as soon as this one has gone.
+fn inode() -> u64 {
     // Without /proc nothing else would work either.
-    let inode = fs::metadata("/proc/thread-self/ns/net").map_or(0, |namespace| namespace.ino());
-    PathBuf::from(format!("/run/lvsd-realserver.{inode}"))
+    fs::metadata("/proc/thread-self/ns/net").map_or(0, |namespace| namespace.ino())
+}
+
+/// Which run of the machine this is, and which network namespace the calling thread is in: two words that no other run
+/// or namespace has. Before Linux 5.14 namespaces have no such number, and their file's has to do.
+fn namespace() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = Some(boot.trim()).filter(|boot| !boot.is_empty()).unwrap_or("-");
+    match lvs_io_afpacket::netns_cookie() {
+        Ok(cookie) => format!("{boot} {cookie}"),
+        Err(_) => format!("{boot} inode-{}", inode()),
+    }
 }
 
 /// The memory while nobody else reads or changes it.
@@ -95,35 +115,56 @@ pub(super) struct Locked<'a> {
 }
 
 impl<'a> Locked<'a> {
-    /// Waits until nobody else works with it, and reads it.
+    /// Waits until nobody else works with it, and reads it. What is about another network namespace, or the time before
+    /// the machine's start, is forgotten: it has gone with them.
     pub fn open(path: &'a Path) -> Result<Self, String> {
-        let error = |error| cannot("change", path, error);
-        loop {
-            let mut options = File::options();
-            let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(error)?;
-            file.lock().map_err(error)?;
-            // Whoever had it before may have removed it.
-            let is_the_same = |there: fs::Metadata| file.metadata().is_ok_and(|here| here.ino() == there.ino());
-            if !fs::metadata(path).is_ok_and(is_the_same) {
-                continue;
-            }
-            let mut text = String::new();
-            file.read_to_string(&mut text).map_err(error)?;
-            let memory =
-                Memory::read(&text).map_err(|line| format!("{}: {line:?} is not understood", path.display()))?;
-            return Ok(Self { path, file, memory });
-        }
+        let mut options = File::options();
+        let file = open_alone(path, options.read(true).write(true).create(true), File::lock)
+            .map_err(|error| cannot("change", path, error))?;
+        let memory = Memory::read_from(&file, path)?.unwrap_or_else(|| {
+            eprintln!("lvsd: forgets what {} says of a network namespace that is not this one", path.display());
+            Memory::default()
+        });
+        Ok(Self { path, file, memory })
     }
 
-    /// Writes it down.
+    /// Writes it down. What was written before stays if that fails.
     pub fn remember(&mut self) -> Result<(), String> {
-        let text = self.memory.to_string();
-        let mut write = || {
-            self.file.rewind()?;
-            self.file.write_all(text.as_bytes())?;
-            self.file.set_len(text.len() as u64)
-        };
-        write().map_err(|error| cannot("write", self.path, error))
+        let mut beside = self.path.as_os_str().to_owned();
+        beside.push(".new");
+        let beside = Path::new(&beside);
+        self.replace(beside).map_err(|error| {
+            let _ = fs::remove_file(beside);
+            cannot("write", self.path, error)
+        })
+    }
+
+    /// Writes it to a file `beside`, which nobody else touches while this one is locked, and puts that in its place.
+    fn replace(&mut self, beside: &Path) -> io::Result<()> {
+        match fs::remove_file(beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::options().read(true).write(true).create_new(true).open(beside)?;
+        // Before anybody can find it.
+        file.lock()?;
+        write!(file, "namespace {}\n{}", namespace(), self.memory)?;
+        fs::rename(beside, self.path)?;
+        self.file = file;
+        Ok(())
+    }
+}
+
+/// Opens it and waits for the lock until the file that is locked is the one that is there: whoever had it before may
+/// have removed or replaced it.
+fn open_alone(path: &Path, options: &OpenOptions, lock: fn(&File) -> io::Result<()>) -> io::Result<File> {
+    loop {
+        let file = options.open(path)?;
+        lock(&file)?;
+        let here = file.metadata()?;
+        if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino())) {
+            return Ok(file);
+        }
     }
 }
 
@@ -144,24 +185,31 @@ fn cannot(what: &str, path: &Path, error: io::Error) -> String {
 impl Memory {
     /// Reads it without changing anything.
     pub fn load(path: &Path) -> Result<Self, String> {
-        match File::open(path).and_then(|file| file.lock_shared().map(|()| file)) {
-            Ok(mut file) => Self::read_from(&mut file, path),
+        match open_alone(path, File::options().read(true), File::lock_shared) {
+            Ok(file) => Ok(Self::read_from(&file, path)?.unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(cannot("read", path, error)),
         }
     }
 
-    fn read_from(file: &mut File, path: &Path) -> Result<Self, String> {
+    /// `None` if it is about another network namespace.
+    fn read_from(mut file: &File, path: &Path) -> Result<Option<Self>, String> {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(|error| cannot("read", path, error))?;
-        Self::read(&text).map_err(|line| format!("{}: {line:?} is not understood", path.display()))
+        let facts = match text.strip_prefix("namespace ").map(|rest| rest.split_once('\n').unwrap_or((rest, ""))) {
+            Some((written_in, _)) if written_in != namespace() => return Ok(None),
+            Some((_, facts)) => facts,
+            // It is new, or does not say: then its name has to do.
+            None => &text,
+        };
+        Self::read(facts).map(Some).map_err(|complaint| format!("{}: {complaint}; see what it is", path.display()))
     }
 
-    /// Reads what [`fmt::Display`] wrote; an error is the line that is not understood.
+    /// Reads what [`fmt::Display`] wrote; an error says which line is not understood.
     fn read(text: &str) -> Result<Self, String> {
         let mut memory = Self::default();
         for line in text.lines() {
-            memory.read_line(line).ok_or_else(|| line.to_owned())?;
+            memory.read_line(line).ok_or_else(|| format!("{line:?} is nothing lvsd remembers"))?;
         }
         Ok(memory)
     }
@@ -170,11 +218,10 @@ impl Memory {
         let words: Vec<&str> = line.split(' ').collect();
         match words.as_slice() {
             ["address", vip] => self.changes.push(Change::Address(vip.parse().ok()?)),
-            ["setting", name, before, after] => self.changes.push(Change::Setting {
-                name: (*name).to_owned(),
-                before: (*before).to_owned(),
-                after: (*after).to_owned(),
-            }),
+            ["setting", name, before, after] if settings::is_ours(name) => {
+                let [before, after] = [before, after].map(|value| Some(value.parse::<i32>().ok()?.to_string()));
+                self.changes.push(Change::Setting { name: (*name).to_owned(), before: before?, after: after? });
+            }
             ["host", vip] => self.needs.push(Need { owner: Owner::Host, vip: vip.parse().ok()? }),
             ["process", id, started, vip] => {
                 let owner = Owner::Process { id: id.parse().ok()?, started: started.parse().ok()? };
@@ -219,8 +266,63 @@ mod tests {
                     host 192.0.2.80\nprocess 4711 88120 192.0.2.80\n";
         assert_eq!(Memory::read(text).expect("understood").to_string(), text);
         for line in ["address", "setting a b", "host x", "process 1 192.0.2.80", "rubbish"] {
-            assert_eq!(Memory::read(line).err(), Some(line.to_owned()));
+            assert_eq!(Memory::read(line).err(), Some(format!("{line:?} is nothing lvsd remembers")));
         }
+    }
+
+    #[test]
+    fn only_settings_that_are_ever_changed_are_read() {
+        let is_read = |line: &str| Memory::read(line).is_ok();
+        for name in ["all/arp_ignore", "eth0/arp_announce", "eth0.7/arp_ignore", "...a/arp_ignore", "all/rp_filter"] {
+            assert!(is_read(&format!("setting net/ipv4/conf/{name} -1 2147483647")), "{name}");
+        }
+        for name in [
+            "../../tmp/x",
+            "/tmp/x",
+            "kernel/core_pattern",
+            "net/ipv4/ip_forward",
+            "net/ipv4/conf/arp_ignore",
+            "net/ipv4/conf//arp_ignore",
+            "net/ipv4/conf/./arp_ignore",
+            "net/ipv4/conf/../arp_ignore",
+            "net/ipv4/conf/a/../arp_ignore",
+            "net/ipv4/conf/../../../../tmp/arp_ignore",
+            "net/ipv4/conf/a\0/arp_ignore",
+            "net/ipv4/conf/all/arp_ignore/",
+            "net/ipv4/conf/all/arp_ignore\0",
+            "net/ipv4/conf/all/forwarding",
+            "net/ipv6/conf/all/arp_ignore",
+        ] {
+            assert!(!is_read(&format!("setting {name} 0 1")), "{name:?}");
+        }
+        for values in ["x 1", "0 x", " 1", "0 ", "0 2147483648", "0x1 1", "1.5 1"] {
+            assert!(!is_read(&format!("setting net/ipv4/conf/all/arp_ignore {values}")), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_who_works_with_it_at_the_same_time_is_forgotten() {
+        let path = &std::env::temp_dir().join(format!("lvsd-memory-test.{}", std::process::id()));
+        let add = |id| {
+            for started in 0..50 {
+                let mut locked = Locked::open(path).expect("readable");
+                // The lock outlasts what is written under it.
+                locked.remember().expect("room for it");
+                let vip = IpAddr::from([192, 0, 2, 80]);
+                locked.memory.needs.push(Need { owner: Owner::Process { id, started }, vip });
+                locked.remember().expect("room for it");
+            }
+        };
+        std::thread::scope(|scope| {
+            for id in 0..4 {
+                scope.spawn(move || add(id));
+            }
+        });
+        let mut locked = Locked::open(path).expect("readable");
+        assert_eq!(locked.memory.needs.len(), 4 * 50);
+        locked.memory.needs.clear();
+        drop(locked);
+        assert!(!path.exists());
     }
 
     #[test]

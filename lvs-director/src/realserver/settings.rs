@@ -33,6 +33,15 @@ pub(super) fn needed(tunnels: bool) -> &'static [Setting] {
     if tunnels { &[ARP_IGNORE, ARP_ANNOUNCE, RP_FILTER] } else { &[ARP_IGNORE, ARP_ANNOUNCE] }
 }
 
+/// Whether it is a setting that is ever changed here, and nothing else: what is not must not be written to.
+pub(super) fn is_ours(name: &str) -> bool {
+    let Some((device, name)) = name.strip_prefix("net/ipv4/conf/").and_then(|rest| rest.rsplit_once('/')) else {
+        return false;
+    };
+    let is_component = !matches!(device, "" | "." | "..") && !device.contains(['/', '\0']);
+    is_component && needed(true).iter().any(|setting| setting.name == name)
+}
+
 /// Whether only tunnel ends need what was changed.
 pub(super) fn is_for_tunnels(name: &str) -> bool {
     name.ends_with(RP_FILTER.name)
