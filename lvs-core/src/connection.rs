@@ -11,6 +11,7 @@ pub mod tcp;
 pub mod timeouts;
 pub(crate) mod wheel;
 
+use core::num::NonZeroU16;
 use core::time::Duration;
 
 use crate::connection::sctp::SctpState;
@@ -56,6 +57,9 @@ pub(crate) struct Connection {
     /// Its server is the director's own host.
     pub is_local: bool,
     pub state: State,
+    /// UDP source port of its GUE packets, once one has gone the steady way, which none does before the client's port is
+    /// known.
+    pub gue_source_port: Option<NonZeroU16>,
 
     /// Who answers.
     pub real: Endpoint,
@@ -98,6 +102,7 @@ impl Connection {
             one_packet: false,
             is_active: false,
             state: State::initial(protocol),
+            gue_source_port: None,
             real,
             local: None,
             timeout: timeouts::NEW_CONNECTION,

@@ -11,6 +11,7 @@ use ahash::RandomState;
 use crate::connection::index::HashIndex;
 use crate::connection::store::{Handle, Store, Timed};
 use crate::drop_reason::DropReason;
+use crate::flow::AddressFamily;
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::rng::Seed;
 use crate::time::Instant;
@@ -32,8 +33,10 @@ pub(crate) struct DatagramKey {
 
 impl DatagramKey {
     pub fn of(headers: &Headers, part: &FragmentPart) -> Self {
-        // RFC 8200 §4.5: in IPv6 the protocol is not part of the key, and differs only by malice.
-        Self { source: headers.source, destination: headers.destination, protocol: headers.protocol, id: part.id }
+        // RFC 8200 §4.5: in IPv6 the protocol is not part of the key. Only the first part tells it where headers follow the
+        // fragment header.
+        let protocol = if headers.family == AddressFamily::Ipv4 { headers.protocol } else { 0 };
+        Self { source: headers.source, destination: headers.destination, protocol, id: part.id }
     }
 }
 
@@ -245,10 +248,10 @@ impl<F: Copy> FragmentMemory<F> {
     }
 }
 
-/// Where a part lies in its datagram's payload.
+/// Where a part lies in its datagram.
 fn extent(headers: &Headers, part: &FragmentPart) -> (u32, u32) {
     let start = u32::from(part.offset);
-    (start, start + (headers.packet_len - headers.transport) as u32)
+    (start, start + headers.part_len(part) as u32)
 }
 
 /// Disjoint stretches of a datagram, in order; those that touch are one.

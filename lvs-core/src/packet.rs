@@ -129,6 +129,7 @@ impl<'a> PacketBuf<'a> {
 
     /// Moves the start back by `count` bytes (whose content is whatever was there); `None`, and no change,
     /// if there is too little headroom.
+    #[inline]
     pub fn grow_front(&mut self, count: usize) -> Option<()> {
         self.start = self.start.checked_sub(count)?;
         Some(())

@@ -57,9 +57,10 @@ impl core::ops::Add<Duration> for Instant {
     type Output = Self;
 
     /// Saturates at the end of time (584 years after the epoch).
+    #[inline]
     fn add(self, duration: Duration) -> Self {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(nanos))
+        let whole = duration.as_secs().saturating_mul(1_000_000_000);
+        Self(self.0.saturating_add(whole).saturating_add(duration.subsec_nanos().into()))
     }
 }
 

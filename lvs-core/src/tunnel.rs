@@ -14,7 +14,7 @@ use core::net::IpAddr;
 
 pub use self::decapsulate::{Accepts, decapsulate};
 pub use self::encapsulate::encapsulate;
-pub(crate) use self::encapsulate::{Inner, check, encapsulate_inner};
+pub(crate) use self::encapsulate::{Inner, Plan, check};
 pub use self::end::{EndCounters, Ending, Joined, TunnelEnd};
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
@@ -82,10 +82,12 @@ impl Tunnel {
     }
 
     /// Bytes a packet with this checksum state grows by, a fragment header apart.
+    #[inline]
     pub fn overhead(&self, checksum: ChecksumOffload) -> usize {
         ip_header_len(self.destination) + self.tunnel_header_len(self.is_remote(checksum))
     }
 
+    #[inline]
     fn tunnel_header_len(&self, is_remote: bool) -> usize {
         match self.config.kind {
             TunnelKind::Ipip => 0,
@@ -95,6 +97,7 @@ impl Tunnel {
     }
 
     /// Whether the receiver is left to compute the inner checksum: only where it is still to be computed at all.
+    #[inline]
     fn is_remote(&self, checksum: ChecksumOffload) -> bool {
         self.config.kind == TunnelKind::Gue
             && self.config.checksum == TunnelChecksum::Remote
@@ -111,6 +114,7 @@ struct Partial {
 
 impl Partial {
     /// What the offload context says of a packet of `len` bytes.
+    #[inline]
     fn read(offload: ChecksumOffload, len: usize) -> Result<Option<Self>, DropReason> {
         let ChecksumOffload::Partial { start, offset } = offload else { return Ok(None) };
         let partial = Self { start: start.into(), field: usize::from(start) + usize::from(offset) };

@@ -10,6 +10,8 @@ const RULES: &str = "
 -a -u 192.0.2.1:53 -r 10.0.0.2:5353 -m
 -A --sctp-service 192.0.2.1:36412 -s rr
 -a --sctp-service 192.0.2.1:36412 -r 10.0.0.2:36413 -m
+-A --sctp-service [2001:db8::1]:36412 -s rr
+-a --sctp-service [2001:db8::1]:36412 -r [fd00::2]:36413 -m
 -A -u [2001:db8::1]:53 -s rr
 -a -u [2001:db8::1]:53 -r [fd00::2]:5353 -m
 ";
@@ -68,6 +70,55 @@ fn sctp_is_put_together_because_its_checksum_needs_every_byte() {
     assert_eq!(late.len(), 1);
     assert!(oracle::checksum_errors(&late[0].bytes).is_empty());
     assert!(matches!(late[0].verdict, Verdict::Forward { mtu, .. } if usize::from(mtu) < late[0].bytes.len()));
+}
+
+/// An IPv6 packet in parts, with `data_len` bytes in each but the last, and all its extension headers behind the
+/// fragment header, in the first.
+fn split_before_extensions(packet: &[u8], data_len: usize) -> Vec<Vec<u8>> {
+    let (header, data) = packet.split_at(40);
+    let part = |(index, part): (usize, &[u8])| {
+        let offset = index * data_len;
+        let more = u16::from(offset + part.len() < data.len());
+        let mut bytes = header.to_vec();
+        bytes[4..6].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());
+        bytes[6] = 44;
+        bytes.extend([header[6], 0]);
+        bytes.extend((offset as u16 | more).to_be_bytes());
+        bytes.extend([0, 0, 0, 9]);
+        bytes.extend(part);
+        bytes
+    };
+    data.chunks(data_len).enumerate().map(part).collect()
+}
+
+#[test]
+fn headers_behind_an_ipv6_fragment_header_are_part_of_the_datagram() {
+    let parts = |packet: Vec<u8>| split_before_extensions(&packet, 400);
+    let datagram = udp("[2001:db8:c::7]:1024", "[2001:db8::1]:53").destination_options().payload_len(1000);
+    let [first, second, third] = parts(datagram.build()).try_into().expect("three");
+    // A second part that begins where the first one's payload would end, without its extension header.
+    let mut overlapping = second.clone();
+    overlapping[42..44].copy_from_slice(&(392_u16 | 1).to_be_bytes());
+    let mut desk = Desk::new(RULES);
+    for part in [&first, &second, &third] {
+        assert!(matches!(desk.send(part).verdict, Verdict::Forward { .. }));
+    }
+    // Which protocol the others are of only the first one says: they wait for it, and leave as one.
+    for order in [[&third, &second, &first], [&second, &third, &first]] {
+        let mut desk = Desk::new(RULES);
+        assert_eq!(order.map(|part| desk.send(part).verdict), [Verdict::Held; 3]);
+        let [late] = desk.transmits().try_into().expect("one");
+        assert!(matches!(late.verdict, Verdict::Forward { .. }) && oracle::checksum_errors(&late.bytes).is_empty());
+    }
+    let mut desk = Desk::new(RULES);
+    desk.send(&first);
+    assert_eq!(desk.send(&overlapping).verdict, Verdict::Drop(DropReason::OverlappingFragment));
+    // What is put together is complete when all of it is there, wherever the extension headers are.
+    let message = sctp("[2001:db8:c::7]:1024", "[2001:db8::1]:36412").destination_options().chunk(1, &[7; 1000]);
+    let mut desk = Desk::new(RULES);
+    assert!(parts(message.build()).iter().all(|part| desk.send(part).verdict == Verdict::Held));
+    let [late] = desk.transmits().try_into().expect("one");
+    assert!(matches!(late.verdict, Verdict::Forward { .. }) && oracle::checksum_errors(&late.bytes).is_empty());
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub struct Side {
 
 impl Side {
     /// The director's own address of this family on this side.
+    #[inline]
     pub(crate) fn address(&self, family: AddressFamily) -> Option<IpAddr> {
         match family {
             AddressFamily::Ipv4 => self.ipv4.map(IpAddr::V4),

@@ -6,13 +6,14 @@ use super::Director;
 use super::look::FlowEnd;
 use crate::drop_reason::DropReason;
 use crate::event::Table;
-use crate::flow::Protocol;
+use crate::flow::{AddressFamily, Protocol};
 use crate::fragment::{DatagramId, DatagramKey, Decision, FragmentMemory, Part};
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::rng::Seed;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
+use crate::wire::ipv6;
 use crate::wire::parse::{self, FragmentPart, Headers};
 use crate::wire::reassembly::join;
 
@@ -81,9 +82,9 @@ impl Director {
         if is_whole {
             return Fate::First;
         }
-        let Some(protocol) = Protocol::from_number(headers.protocol) else {
+        if Protocol::from_number(headers.protocol).is_none() && !hides_protocol(headers, part) {
             return if part.offset == 0 { Fate::First } else { Fate::Pass };
-        };
+        }
         if !self.serves(headers.family) {
             return Fate::Pass;
         }
@@ -101,7 +102,7 @@ impl Director {
                 // What is not ours goes its way, followed or not.
                 _ if !is_maybe_ours && !memory.has_place() => Fate::First,
                 _ if !memory.has_place() => Fate::Drop(DropReason::FragmentTableFull),
-                _ if is_maybe_ours && self.is_needed_whole(protocol, headers, mark) => wait,
+                _ if is_maybe_ours && self.is_needed_whole(headers, part, mark) => wait,
                 0 => Fate::First,
                 _ => wait,
             };
@@ -126,9 +127,11 @@ impl Director {
     /// Whether a datagram of ours is put together before anything is decided. SCTP's CRC32c covers the whole packet, so
     /// a port can only change once all of it is there. And Linux puts what goes into a tunnel together, so that the
     /// server gets the datagram whole; which datagrams do is not known before their first fragment, so all requests wait.
-    fn is_needed_whole(&self, protocol: Protocol, headers: &Headers, mark: u32) -> bool {
+    /// Nor is it known before that which protocol an IPv6 datagram is of that has extension headers in its first fragment.
+    fn is_needed_whole(&self, headers: &Headers, part: &FragmentPart, mark: u32) -> bool {
         let is_request = mark != 0 || self.services.is_virtual(headers.destination);
-        protocol == Protocol::Sctp || (is_request && self.servers.has_tunnels())
+        let is_sctp = headers.protocol == Protocol::Sctp.number();
+        is_sctp || hides_protocol(headers, part) || (is_request && self.servers.has_tunnels())
     }
 
     fn first_fragment(
@@ -215,8 +218,7 @@ impl Director {
         let id = match self.fragments.memory.find(now, &key) {
             Some(id) => id,
             None => {
-                let is_collected = Protocol::from_number(headers.protocol)
-                    .is_some_and(|protocol| self.is_needed_whole(protocol, headers, packet.mark));
+                let is_collected = self.is_needed_whole(headers, part, packet.mark);
                 let decision = if is_collected { Decision::Collecting } else { Decision::Open };
                 self.fragments.memory.remember(now, key, decision)?
             }
@@ -273,6 +275,11 @@ impl Director {
             }
         }
     }
+}
+
+/// Whether this later fragment's datagram has headers behind its fragment header, of which the last names the protocol.
+fn hides_protocol(headers: &Headers, part: &FragmentPart) -> bool {
+    headers.family == AddressFamily::Ipv6 && part.offset != 0 && ipv6::is_extension(headers.protocol)
 }
 
 /// Whether the rest of this first fragment's datagram will follow it.

@@ -148,7 +148,10 @@ impl Director {
         };
         let tunnel = match connection.forward {
             ForwardMethod::Tunnel => {
-                record.map_or_else(Default::default, |record| tunnel_path(&self.config, self.seed, connection, record))
+                let source_port = || gue_source_port(self.seed, connection);
+                record.map_or_else(Default::default, |record| {
+                    tunnel_path(&self.config, source_port, connection.real.address, record)
+                })
             }
             _ => TunnelPath::default(),
         };
@@ -365,28 +368,33 @@ pub(super) const IDENTIFICATION: u64 = u64::MAX;
 const SOURCE_PORTS: u64 = u64::MAX - 1;
 
 /// Identification of the packet that the director makes after so many others.
+#[inline]
 pub(super) fn identification(answers: u64, secret: u64) -> u32 {
     (answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
 }
 
+/// UDP source port of a connection's GUE packets.
+pub(super) fn gue_source_port(seed: Seed, connection: &Connection) -> u16 {
+    let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
+    tunnel::source_port(seed.derive(SOURCE_PORTS), flow)
+}
+
 /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
-/// it already has (`tun_mixed_types`).
+/// it already has (`tun_mixed_types`). Only GUE asks for a source port.
+#[inline(always)]
 pub(super) fn tunnel_path(
     config: &DirectorConfig,
-    seed: Seed,
-    connection: &Connection,
+    source_port: impl FnOnce() -> u16,
+    real_address: IpAddr,
     record: &ServerRecord,
 ) -> TunnelPath {
     let source_port = match record.config.tunnel.kind {
-        TunnelKind::Gue => {
-            let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
-            tunnel::source_port(seed.derive(SOURCE_PORTS), flow)
-        }
+        TunnelKind::Gue => source_port(),
         TunnelKind::Ipip | TunnelKind::Gre => 0,
     };
     TunnelPath {
         config: record.config.tunnel,
-        source: config.server_side.address(AddressFamily::of(connection.real.address)),
+        source: config.server_side.address(AddressFamily::of(real_address)),
         source_port,
         discovers_mtu: config.settings.pmtu_disc,
     }

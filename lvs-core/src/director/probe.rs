@@ -59,9 +59,11 @@ impl Director {
         self.probing = (probing.next < end).then_some(probing);
     }
 
-    /// A live TCP connection whose server's drain is over and has it reset.
+    /// A live TCP connection whose server's drain is over and has it reset. Not a half-open one: its client may be made up,
+    /// and whoever has the address is not to hear from us.
     fn is_to_speak(&self, now: Instant, connection: &Connection) -> bool {
-        let is_open = !matches!(connection.state, State::Tcp(TcpState::Close | TcpState::TimeWait | TcpState::Listen));
+        let is_over = matches!(connection.state, State::Tcp(TcpState::Close | TcpState::TimeWait | TcpState::Listen));
+        let is_open = !is_over && !connection.state.is_half_open();
         let drain = connection.server.and_then(|id| self.servers.get(id)?.drain);
         let is_over = drain.is_some_and(|drain| drain.deadline <= now && drain.then == AfterDrain::Reset);
         is_over && is_open && connection.protocol == Protocol::Tcp && connection.deadline > now

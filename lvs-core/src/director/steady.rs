@@ -3,21 +3,24 @@
 //! without their questions; anything in doubt is left to them before the first write.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::num::NonZeroU16;
 
 use super::Director;
-use super::known_flow::{identification, timeout_in, tunnel_path};
+use super::known_flow::{gue_source_port, identification, timeout_in, tunnel_path};
 use crate::connection::tcp::Segment;
 use crate::connection::{Connection, ConnectionId, Role, State};
-use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::flow::{Endpoint, Protocol};
 use crate::forward::full_nat::sequence::Translation;
 use crate::forward::tunnel::inner_mtu;
-use crate::packet::{ChecksumOffload, Offload, PacketBuf};
+use crate::packet::{Offload, PacketBuf};
+use crate::rng::Seed;
 use crate::service::server_table::{Place, ServerRecord, ServerTable, UsedRoute};
 use crate::service::table::{Service, ServiceTable};
 use crate::service::{ForwardMethod, ServerId};
 use crate::time::Instant;
-use crate::tunnel::{Inner, Tunnel, encapsulate_inner};
+use crate::tunnel::{Inner, Plan, Tunnel};
 use crate::verdict::{Direction, Verdict};
+use crate::wire::checksum::Delta;
 use crate::wire::plain::{Address, End, Plain};
 use crate::wire::tcp::TcpFlags;
 
@@ -78,37 +81,39 @@ impl Director {
         if is_special(connection) || !keeps_state || plain.len > mtu {
             return None;
         }
-        let way = match connection.forward {
-            ForwardMethod::Nat => Way::Translate(A::of(connection.real.address)?, connection.real.port),
-            ForwardMethod::DirectRouting => Way::Route,
+        let (len, real_address) = (plain.len.into(), connection.real.address);
+        // All checks before the first write: where the steady path ends here, the packet is as it came.
+        match connection.forward {
+            ForwardMethod::Nat => {
+                let address = A::of(connection.real.address)?;
+                plain.pass_on(packet, [(End::Destination, address, connection.real.port)]);
+            }
+            ForwardMethod::DirectRouting => plain.pass_on(packet, []),
             ForwardMethod::Tunnel => {
-                let path = tunnel_path(&self.config, self.seed, connection, server);
+                let source_port = || kept_source_port(self.seed, connection);
+                let path = tunnel_path(&self.config, source_port, real_address, server);
                 let number = identification(self.answers, self.identification_secret);
-                let tunnel = path.towards(connection.real.address, mtu, number)?;
-                let inner = inner(packet, plain, &tunnel)?;
-                Way::Tunnel(tunnel, inner)
+                let tunnel = path.towards(real_address, mtu, number)?;
+                enter(packet, plain, &tunnel)?;
+                self.answers += 1;
+                server.route = Some(UsedRoute { at: now, mtu });
             }
             ForwardMethod::FullNat => {
                 let translation = self.full_nat.translation(id);
-                Way::TranslateBoth(both_ends(packet, plain, connection, translation, Direction::Request)?)
+                translate(packet, plain, connection, translation, Direction::Request)?;
             }
             ForwardMethod::Local | ForwardMethod::Bypass => return None,
-        };
+        }
 
         for meter in [&mut server.meter, &mut service.meter, &mut self.totals] {
-            meter.live.count_in(1, plain.len.into());
-        }
-        if let Way::Tunnel(..) = way {
-            self.answers += 1;
-            server.route = Some(UsedRoute { at: now, mtu });
+            meter.live.count_in(1, len);
         }
         connection.in_packets += 1;
-        let next_hop = connection.real.address;
+        let next_hop = real_address;
         let timeout = timeout_in(Some(service), &self.timeouts, connection.state);
         if !tenant.put_off(now, timeout) {
             self.connections.rearm(id, now, timeout);
         }
-        way.send(packet, plain, End::Destination);
         Some(Verdict::Forward { next_hop, direction: Direction::Request, mtu })
     }
 
@@ -132,18 +137,19 @@ impl Director {
             return None;
         }
         let from = connection.virtual_endpoint;
-        let way = match connection.forward {
-            ForwardMethod::Nat => Way::Translate(A::of(from.address)?, from.port),
-            ForwardMethod::DirectRouting | ForwardMethod::Tunnel => Way::Route,
+        let len = plain.len.into();
+        match connection.forward {
+            ForwardMethod::Nat => plain.pass_on(packet, [(End::Source, A::of(from.address)?, from.port)]),
+            ForwardMethod::DirectRouting | ForwardMethod::Tunnel => plain.pass_on(packet, []),
             ForwardMethod::FullNat => {
                 let translation = self.full_nat.translation(id);
-                Way::TranslateBoth(both_ends(packet, plain, connection, translation, Direction::Reply)?)
+                translate(packet, plain, connection, translation, Direction::Reply)?;
             }
             ForwardMethod::Local | ForwardMethod::Bypass => return None,
-        };
+        }
 
         for meter in [&mut server.meter, &mut service.meter, &mut self.totals] {
-            meter.live.count_out(1, plain.len.into());
+            meter.live.count_out(1, len);
         }
         // A datagram from the server assures the template.
         let template = connection.template.filter(|_| connection.state == State::Udp);
@@ -155,7 +161,6 @@ impl Director {
         if !tenant.put_off(now, timeout) {
             self.connections.rearm(id, now, timeout);
         }
-        way.send(packet, plain, End::Source);
         Some(Verdict::Forward { next_hop, direction: Direction::Reply, mtu })
     }
 
@@ -204,68 +209,41 @@ impl Director {
     }
 }
 
-/// How a steady packet leaves.
-enum Way<A> {
-    Route,
-    /// The server's end, as the client's side knows it or the director does, is another one.
-    Translate(A, u16),
-    TranslateBoth(BothEnds<A>),
-    /// Into this tunnel; the rest is what the tunnel's outside depends on.
-    Tunnel(Tunnel, Inner),
-}
-
-/// The ends of a FullNAT packet on its way out, and which of its two numbers becomes what.
-struct BothEnds<A> {
-    source: (A, u16),
-    destination: (A, u16),
-    number: Option<(usize, u32)>,
-}
-
-impl<A: Address> Way<A> {
-    #[inline(always)]
-    fn send(&self, packet: &mut PacketBuf<'_>, plain: &Plain<A>, end: End) {
-        match self {
-            Self::Route => plain.pass_on(packet, []),
-            Self::Translate(address, port) => plain.pass_on(packet, [(end, *address, *port)]),
-            Self::TranslateBoth(ends) => ends.write(packet, plain),
-            Self::Tunnel(tunnel, inner) => {
-                plain.pass_on(packet, []);
-                encapsulate_inner(packet, inner, tunnel).expect("it was found to fit");
-            }
+/// The UDP source port of a connection's GUE packets, computed once.
+#[inline]
+fn kept_source_port(seed: Seed, connection: &mut Connection) -> u16 {
+    match connection.gue_source_port {
+        Some(port) => port.get(),
+        None => {
+            let port = gue_source_port(seed, connection);
+            connection.gue_source_port = NonZeroU16::new(port);
+            port
         }
     }
 }
 
-impl<A: Address> BothEnds<A> {
-    #[inline(never)]
-    fn write(&self, packet: &mut PacketBuf<'_>, plain: &Plain<A>) {
-        if let Some((index, number)) = self.number {
-            plain.renumber(packet, index, number);
-        }
-        let (source, destination) = (self.source, self.destination);
-        plain.pass_on(packet, [(End::Source, source.0, source.1), (End::Destination, destination.0, destination.1)]);
-    }
-}
-
-/// What goes into the tunnel, of a packet that fits in as it is.
+/// Sends a packet into a tunnel that it fits into as it is. On `None` it has not changed.
 #[inline(never)]
-fn inner<A: Address>(packet: &PacketBuf<'_>, plain: &Plain<A>, tunnel: &Tunnel) -> Option<Inner> {
-    let has_one_family = AddressFamily::of(tunnel.source) == AddressFamily::of(tunnel.destination);
-    let has_room = packet.headroom() >= tunnel.overhead(ChecksumOffload::Full);
-    let fits = has_one_family && has_room && plain.len <= inner_mtu(Offload::default(), tunnel)?;
+fn enter<A: Address>(packet: &mut PacketBuf<'_>, plain: &Plain<A>, tunnel: &Tunnel) -> Option<()> {
     let (traffic_class, dont_fragment) = plain.class(packet)?;
-    fits.then_some(Inner { family: A::FAMILY, traffic_class, dont_fragment, len: plain.len.into() })
+    let inner = Inner { family: A::FAMILY, traffic_class, dont_fragment, len: plain.len.into() };
+    let plan = Plan::new(Offload::default(), &inner, tunnel).ok()?;
+    if packet.headroom() < plan.overhead() || plain.len > inner_mtu(Offload::default(), tunnel)? {
+        return None;
+    }
+    plain.pass_on(packet, []);
+    plan.carry_out(packet, &inner, tunnel).ok()
 }
 
-/// What becomes of a FullNAT packet into which nothing is put.
+/// Gives a FullNAT packet into which nothing is put both its ends, and its number. On `None` it has not changed.
 #[inline(never)]
-fn both_ends<A: Address>(
-    packet: &PacketBuf<'_>,
+fn translate<A: Address>(
+    packet: &mut PacketBuf<'_>,
     plain: &Plain<A>,
     connection: &Connection,
     translation: Option<Translation>,
     direction: Direction,
-) -> Option<BothEnds<A>> {
+) -> Option<()> {
     let number = match translation {
         None => None,
         Some(_) if plain.protocol != Protocol::Tcp => return None,
@@ -283,8 +261,11 @@ fn both_ends<A: Address>(
         Direction::Request => (connection.local?, connection.real),
         Direction::Reply => (connection.virtual_endpoint, connection.client),
     };
-    let end = |end: Endpoint| Some((A::of(end.address)?, end.port));
-    Some(BothEnds { source: end(source)?, destination: end(destination)?, number })
+    let change = |end, to: Endpoint| Some((end, A::of(to.address)?, to.port));
+    let changes = [change(End::Source, source)?, change(End::Destination, destination)?];
+    let numbers = number.map_or_else(Delta::new, |(index, number)| plain.renumber(packet, index, number));
+    plain.pass_on_changed(packet, changes, numbers);
+    Some(())
 }
 
 /// A server in its service's list that is to stay there, and the service.

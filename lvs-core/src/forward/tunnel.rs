@@ -30,6 +30,7 @@ pub(crate) struct TunnelPath {
 
 impl TunnelPath {
     /// The tunnel to a real server, over a way that takes packets of `mtu` bytes.
+    #[inline(always)]
     pub fn towards(&self, destination: IpAddr, mtu: u16, identification: u32) -> Option<Tunnel> {
         Some(Tunnel {
             config: self.config,
@@ -95,6 +96,7 @@ const LAST_PORT: u16 = 60_999;
 
 /// Longest packet that fits inside; `None` if that is less than every link must take (68 bytes for a way over IPv4,
 /// RFC 791; 1280 over IPv6, RFC 8200 §5).
+#[inline]
 pub(crate) fn inner_mtu(offload: Offload, tunnel: &Tunnel) -> Option<u16> {
     let overhead = tunnel.overhead(offload.checksum) as u16;
     let least = if tunnel.destination.is_ipv4() { 68 } else { 1280 };

@@ -24,20 +24,8 @@ use crate::wire::{ipv4, ipv6};
 /// ([`crate::wire::segment`]).
 /// [`DropReason::BadOffload`]: the offload context points outside the packet.
 pub fn encapsulate(packet: &mut PacketBuf<'_>, headers: &Headers, tunnel: &Tunnel) -> Result<(), DropReason> {
-    encapsulate_inner(packet, &headers.into(), tunnel)
-}
-
-/// The same for a packet of which this is known.
-pub(crate) fn encapsulate_inner(packet: &mut PacketBuf<'_>, inner: &Inner, tunnel: &Tunnel) -> Result<(), DropReason> {
-    let plan = Plan::new(packet.offload, inner, tunnel)?;
-    packet.grow_front(plan.overhead()).ok_or(DropReason::NoHeadroom)?;
-    packet.set_len(plan.overhead() + inner.len);
-    packet.offload.checksum = plan.offload;
-
-    let bytes = packet.bytes_mut();
-    plan.write_tunnel_header(&mut bytes[plan.ip_len..], inner, tunnel);
-    plan.write_ip_header(bytes, inner, tunnel);
-    Ok(())
+    let inner = headers.into();
+    Plan::new(packet.offload, &inner, tunnel)?.carry_out(packet, &inner, tunnel)
 }
 
 /// What the outside of a tunnel depends on of the packet inside.
@@ -67,8 +55,8 @@ pub(crate) fn check(
     if packet.headroom() < plan.overhead() { Err(DropReason::NoHeadroom) } else { Ok(()) }
 }
 
-/// The outside of one packet, once every check has passed.
-struct Plan {
+/// The outside of one packet, once every check but that of the headroom has passed.
+pub(crate) struct Plan {
     /// Length of the outer IP header, with a fragment header where there is one.
     ip_len: usize,
     /// Length of the GRE, or the UDP and GUE headers.
@@ -83,7 +71,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(offload: Offload, inner: &Inner, tunnel: &Tunnel) -> Result<Self, DropReason> {
+    /// What [`encapsulate`] makes of a packet with this offload context. Inlined, so that where the context is known,
+    /// nothing is asked about it.
+    #[inline(always)]
+    pub fn new(offload: Offload, inner: &Inner, tunnel: &Tunnel) -> Result<Self, DropReason> {
         let is_one_family = AddressFamily::of(tunnel.source) == AddressFamily::of(tunnel.destination);
         if !is_one_family || offload.gso.is_some() {
             return Err(DropReason::NotForwardable);
@@ -115,11 +106,27 @@ impl Plan {
         Ok(Self { ip_len, tunnel_len, has_fragment_header, partial, is_remote, offload: outer })
     }
 
-    fn overhead(&self) -> usize {
+    /// Bytes the packet grows by.
+    #[inline]
+    pub fn overhead(&self) -> usize {
         self.ip_len + self.tunnel_len
     }
 
+    /// Writes the outside around the packet it was made for. On `Err` ([`DropReason::NoHeadroom`]) nothing has changed.
+    #[inline(always)]
+    pub fn carry_out(&self, packet: &mut PacketBuf<'_>, inner: &Inner, tunnel: &Tunnel) -> Result<(), DropReason> {
+        packet.grow_front(self.overhead()).ok_or(DropReason::NoHeadroom)?;
+        packet.set_len(self.overhead() + inner.len);
+        packet.offload.checksum = self.offload;
+
+        let bytes = packet.bytes_mut();
+        self.write_tunnel_header(&mut bytes[self.ip_len..], inner, tunnel);
+        self.write_ip_header(bytes, inner, tunnel);
+        Ok(())
+    }
+
     /// Writes what comes behind the outer IP header; `bytes` starts there.
+    #[inline(always)]
     fn write_tunnel_header(&self, bytes: &mut [u8], inner: &Inner, tunnel: &Tunnel) {
         let partial = self.partial.map(|partial| partial.moved_by(self.tunnel_len));
         let has_checksum = tunnel.config.checksum != TunnelChecksum::None;
@@ -141,6 +148,7 @@ impl Plan {
         }
     }
 
+    #[inline(always)]
     fn write_ip_header(&self, bytes: &mut [u8], inner: &Inner, tunnel: &Tunnel) {
         let len = bytes.len();
         let hop_limit_at = if inner.family == AddressFamily::Ipv4 { 8 } else { 7 };

@@ -24,6 +24,7 @@ pub(super) const fn header_len(has_checksum: bool) -> usize {
 }
 
 /// Writes the header at the start of `bytes`, which reach to the packet's end.
+#[inline]
 pub(super) fn write(bytes: &mut [u8], inner: AddressFamily, has_checksum: bool, partial: Option<Partial>) {
     let protocol = match inner {
         AddressFamily::Ipv4 => IPV4,

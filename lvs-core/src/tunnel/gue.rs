@@ -27,6 +27,7 @@ pub(super) const fn header_len(is_remote: bool) -> usize {
 
 /// Writes both headers at the start of `bytes`, which reach to the packet's end; UDP checksum zero. `ports` are source
 /// and destination; `remote` counts from the inner packet.
+#[inline]
 pub(super) fn write(bytes: &mut [u8], inner: AddressFamily, ports: (u16, u16), remote: Option<Partial>) {
     let len = bytes.len() as u16;
     if let Some(header) = bytes.first_chunk_mut() {

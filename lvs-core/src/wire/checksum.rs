@@ -28,6 +28,7 @@ pub fn sum(bytes: &[u8]) -> u32 {
 /// // RFC 1071 §3: the words 0001 f203 f4f5 f6f7 sum to ddf2.
 /// assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
 /// ```
+#[inline]
 pub fn checksum(bytes: &[u8]) -> u16 {
     !fold(sum(bytes))
 }
@@ -126,6 +127,7 @@ impl core::ops::Add for Delta {
     type Output = Self;
 
     /// Both changes.
+    #[inline]
     fn add(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }

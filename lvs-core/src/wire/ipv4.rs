@@ -62,6 +62,7 @@ pub struct Header {
 }
 
 /// Writes a header, checksum included.
+#[inline]
 pub fn write_header(bytes: &mut [u8; HEADER_LEN], header: &Header) {
     bytes[0] = 0x45;
     bytes[1] = header.traffic_class;

@@ -66,6 +66,7 @@ pub struct Header {
 }
 
 /// Writes a header.
+#[inline]
 pub fn write_header(bytes: &mut [u8; HEADER_LEN], header: &Header) {
     bytes[..4].copy_from_slice(&(6 << 28 | u32::from(header.traffic_class) << 20).to_be_bytes());
     bytes[4..6].copy_from_slice(&header.payload_len.to_be_bytes());

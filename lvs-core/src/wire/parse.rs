@@ -173,12 +173,16 @@ impl Headers {
         self.transport_header::<{ udp::HEADER_LEN }>(bytes).is_some()
     }
 
+    /// How much of its datagram this part is. Headers behind an IPv6 fragment header belong to it (RFC 8200 §4.5).
+    pub(crate) fn part_len(&self, part: &FragmentPart) -> usize {
+        let data = if part.header == 0 { self.transport } else { part.header + ipv6::FRAGMENT_HEADER_LEN };
+        self.packet_len - data
+    }
+
     /// Whether this cannot be a part of any datagram.
     fn is_impossible_fragment(&self) -> bool {
         self.fragment.is_some_and(|part| {
-            // Headers behind an IPv6 fragment header are part of the data.
-            let data = if part.header == 0 { self.transport } else { part.header + ipv6::FRAGMENT_HEADER_LEN };
-            let len = self.packet_len - data;
+            let len = self.part_len(&part);
             let unaligned = part.more && len % 8 != 0;
             let empty = part.offset != 0 && len == 0;
             unaligned || empty || usize::from(part.offset) + len > DATAGRAM_LEN_MAX

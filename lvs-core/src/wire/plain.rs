@@ -104,22 +104,34 @@ impl<A: Address> Plain<A> {
         is_plain.then_some((u32::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([a0, a1, a2, a3])))
     }
 
-    /// Replaces the sequence number (an `index` of 0) or the acknowledgment number (1) of the segment that was read.
-    pub fn renumber(&self, packet: &mut PacketBuf<'_>, index: usize, new: u32) {
-        let segment = packet.bytes_mut().get_mut(A::HEADER_LEN..).and_then(|rest| rest.first_chunk_mut());
-        let Some(header): Option<&mut [u8; tcp::HEADER_LEN]> = segment else { return };
-        let at = 4 + 4 * index;
+    /// Replaces the sequence number (an `index` of 0) or the acknowledgment number (1) of the segment that was read, and
+    /// returns what its checksum is to change by ([`Plain::pass_on_changed`]).
+    #[inline]
+    pub fn renumber(&self, packet: &mut PacketBuf<'_>, index: usize, new: u32) -> Delta {
         let mut delta = Delta::new();
-        delta.replace_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]], new.to_be_bytes());
-        header[at..at + 4].copy_from_slice(&new.to_be_bytes());
-        let field = u16::from_be_bytes([header[tcp::CHECKSUM], header[tcp::CHECKSUM + 1]]);
-        header[tcp::CHECKSUM..tcp::CHECKSUM + 2].copy_from_slice(&delta.apply(field).to_be_bytes());
+        let field = packet.bytes_mut().get_mut(A::HEADER_LEN + 4 + 4 * index..).and_then(|rest| rest.first_chunk_mut());
+        if let Some(field) = field {
+            delta.replace_bytes(*field, new.to_be_bytes());
+            *field = new.to_be_bytes();
+        }
+        delta
     }
 
     /// Cuts off link padding, gives these ends of the packet that was read new addresses and ports, and takes one from its
     /// hop limit.
     #[inline(always)]
     pub fn pass_on<const N: usize>(&self, packet: &mut PacketBuf<'_>, changes: [(End, A, u16); N]) {
+        self.pass_on_changed(packet, changes, Delta::new());
+    }
+
+    /// The same, where the transport header has changed by `transport_delta` besides.
+    #[inline(always)]
+    pub fn pass_on_changed<const N: usize>(
+        &self,
+        packet: &mut PacketBuf<'_>,
+        changes: [(End, A, u16); N],
+        transport_delta: Delta,
+    ) {
         packet.set_len(usize::from(self.len));
         let Some((header, transport)) = packet.bytes_mut().split_at_mut_checked(A::HEADER_LEN) else { return };
         let mut delta = Delta::new();
@@ -127,7 +139,7 @@ impl<A: Address> Plain<A> {
             address.replace(&mut header[A::ADDRESSES + end as usize * size_of::<A>()..], &mut delta);
         }
         if N > 0 {
-            self.replace_ports(transport, changes, delta);
+            self.replace_ports(transport, changes, delta + transport_delta);
         }
         A::count_down(header, delta);
     }

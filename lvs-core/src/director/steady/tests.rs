@@ -201,9 +201,11 @@ impl Pair {
         let (protocol, at, server, forward) = SERVICES[service];
         let (key, at) = (key(protocol, at), server.parse().unwrap());
         let mut config = ServerConfig::new(at, forward);
-        if service % 2 == 1 {
-            config.tunnel.kind = TunnelKind::Gre;
-        }
+        (config.tunnel.kind, config.tunnel.port) = match service {
+            3 => (TunnelKind::Gre, 0),
+            9 => (TunnelKind::Gue, 6080),
+            _ => (TunnelKind::Ipip, 0),
+        };
         let mut settings = Settings { ..self.steady.settings().clone() };
         let command = match change {
             Change::Weight(weight) => Command::EditServer(key, config.weight(weight)),
