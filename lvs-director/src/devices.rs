@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lvs_core::{Direction, Side};
 use lvs_io::{Arm, Steering, share};
-use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, Delivery, check};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, Delivery, SourceCountersHandle, check};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 
 use crate::denied::Denied;
@@ -17,6 +17,14 @@ pub enum Devices {
     Tun(Vec<String>),
     /// Ethernet devices, beside the host's own stack, and how the kernel hands over what they receive.
     AfPacket(Vec<String>, Delivery),
+}
+
+/// Devices, opened.
+pub struct Opened {
+    /// What each worker gets: the servers' device too where there are two.
+    pub arms: Vec<(Arm, Option<Arm>)>,
+    /// What every queue counts of what it could not hand on. None for TUN.
+    pub counters: Vec<SourceCountersHandle>,
 }
 
 impl Devices {
@@ -53,9 +61,8 @@ impl Devices {
         matches!(self, Self::AfPacket(..))
     }
 
-    /// Opens them, with a queue for each shard of `steering`: what each worker gets, the servers' device too where there are
-    /// two. On Ethernet the clients' answers for `virtual_addresses` and the servers' for `local_addresses`, if the host
-    /// leaves them to it.
+    /// Opens them, with a queue for each shard of `steering`. On Ethernet the clients' answers for `virtual_addresses` and
+    /// the servers' for `local_addresses`, if the host leaves them to it.
     ///
     /// # Errors
     /// A device is denied, or the host owns such an address.
@@ -64,33 +71,42 @@ impl Devices {
         virtual_addresses: &[IpAddr],
         local_addresses: &[IpAddr],
         steering: &Steering,
-    ) -> Result<Vec<(Arm, Option<Arm>)>, Denied> {
-        let one = |name, answers_for: &[IpAddr], direction| self.open_one(name, answers_for, steering, direction);
-        match self.names() {
+    ) -> Result<Opened, Denied> {
+        let mut counters = Vec::new();
+        let mut one = |name, answers_for: &[IpAddr], direction| {
+            self.open_one(name, answers_for, steering, direction, &mut counters)
+        };
+        let arms = match self.names() {
             [clients, servers] => {
                 let clients = one(clients, virtual_addresses, Some(Direction::Request))?;
                 let servers = one(servers, local_addresses, Some(Direction::Reply))?;
-                Ok(clients.into_iter().zip(servers.into_iter().map(Some)).collect())
+                clients.into_iter().zip(servers.into_iter().map(Some)).collect()
             }
             [both, ..] => {
                 let arms = one(both, &[virtual_addresses, local_addresses].concat(), None)?;
-                Ok(arms.into_iter().map(|arm| (arm, None)).collect())
+                arms.into_iter().map(|arm| (arm, None)).collect()
             }
-            [] => Ok(Vec::new()),
-        }
+            [] => Vec::new(),
+        };
+        Ok(Opened { arms, counters })
     }
 
-    /// One arm for each shard.
+    /// One arm for each shard. Their counters, if they have some, are added to `counters`.
     fn open_one(
         &self,
         name: &str,
         answers_for: &[IpAddr],
         steering: &Steering,
         direction: Option<Direction>,
+        counters: &mut Vec<SourceCountersHandle>,
     ) -> Result<Vec<Arm>, Denied> {
         let arms = match self {
             Self::Tun(_) => tun(name, steering.shards())?,
-            Self::AfPacket(_, delivery) => ethernet(name, answers_for, steering, direction, *delivery)?,
+            Self::AfPacket(_, delivery) => {
+                let queues = ethernet(name, answers_for, steering, direction, *delivery)?;
+                counters.extend(queues.iter().map(AfPacketDevice::receive_counters));
+                queues.into_iter().map(AfPacketDevice::into_arm).collect()
+            }
         };
         if steering.shards() == 1 {
             return Ok(arms);
@@ -117,7 +133,7 @@ fn ethernet(
     steering: &Steering,
     direction: Option<Direction>,
     delivery: Delivery,
-) -> Result<Vec<Arm>, Denied> {
+) -> Result<Vec<AfPacketDevice>, Denied> {
     for finding in check::host(name, answers_for) {
         match finding {
             check::Finding::HostOwnsAddress(_) => return Err(Denied::said(&finding)),
@@ -127,9 +143,8 @@ fn ethernet(
         }
     }
     let options = AfPacketOptions { answers_for: answers_for.to_vec(), delivery, ..AfPacketOptions::of_host(name)? };
-    let queues = match steering.shards() {
+    Ok(match steering.shards() {
         1 => vec![AfPacketDevice::open(name, &options)?],
         _ => AfPacketDevice::open_all(name, &options, steering, direction)?,
-    };
-    Ok(queues.into_iter().map(AfPacketDevice::into_arm).collect())
+    })
 }

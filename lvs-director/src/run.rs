@@ -13,10 +13,12 @@ use std::process::ExitCode;
 use lvs_core::local_address::LocalPorts;
 use lvs_core::{Director, DirectorConfig, DropReason, Instant, Seed, ServiceKey, Side};
 use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
+use lvs_io_afpacket::{SourceCounters, SourceCountersHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::denied::Denied;
 pub use crate::devices::Devices;
+use crate::devices::Opened;
 use crate::{listing, rules, warnings};
 
 /// Runs `workers` directors with the rules in the file `rules` on `devices` until SIGINT or SIGTERM; then prints their
@@ -65,7 +67,8 @@ fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, Stri
     let local_addresses = local_addresses(director);
     let steering = Steering::new(u32::from(workers), networks(server_addresses(director)), seed)
         .with_local_addresses(networks(local_addresses.iter().copied()));
-    let arms = devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
+    let Opened { arms, counters } =
+        devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
     warnings::about_devices(director, devices).iter().for_each(warn);
     let clock = MonotonicClock::new();
     let mut workers = directors
@@ -85,7 +88,8 @@ fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, Stri
 
     eprintln!("lvsd: forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and "));
     run_all(&mut workers).map_err(|error| format!("stopped: {error}"))?;
-    Ok(last_words(&mut workers, clock))
+    let received: Vec<SourceCounters> = counters.iter().map(SourceCountersHandle::get).collect();
+    Ok(last_words(&mut workers, clock) + &not_received(&received))
 }
 
 /// Runs every worker on a thread of its own until they are stopped. Where one fails, all end.
@@ -201,4 +205,20 @@ fn last_words(workers: &mut [Worker], clock: MonotonicClock) -> String {
         }
     }
     text
+}
+
+/// What came to Ethernet devices and did not become a packet, and why.
+fn not_received(queues: &[SourceCounters]) -> String {
+    let sum = |count: fn(&SourceCounters) -> u64| queues.iter().map(count).sum::<u64>();
+    let sums = [
+        (sum(|queue| queue.ring_full), "frames lost: the receive ring was full"),
+        (sum(|queue| queue.stops), "times the kernel stopped for want of a free block in the receive ring"),
+        (sum(|queue| queue.unreadable), "frames lost: cut, or super-packets of an unknown kind"),
+        (sum(|queue| queue.ignored.for_others), "frames ignored: for other stations, or for groups"),
+        (sum(|queue| queue.ignored.other_vlan), "frames ignored: of another VLAN"),
+        (sum(|queue| queue.ignored.service_tagged), "frames ignored: with a tag of 802.1ad"),
+        (sum(|queue| queue.ignored.other_protocol), "frames ignored: neither IPv4, IPv6 nor ARP"),
+        (sum(|queue| queue.ignored.malformed), "frames ignored: malformed, or about routers"),
+    ];
+    sums.iter().filter(|(sum, _)| *sum > 0).map(|(sum, what)| format!("{sum} {what}\n")).collect()
 }

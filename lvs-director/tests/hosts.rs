@@ -1,5 +1,5 @@
-//! What `lvsd` finds, says and changes on the host it runs on: settings, addresses, devices. In network namespaces of the
-//! test's own; see `namespaces.rs` for why each case has a process to itself.
+//! What `lvsd` finds, says and changes on the host it runs on: settings, addresses, devices. In network namespaces of
+//! the test's own; see `namespaces.rs` for why each case has a process to itself.
 
 mod cases;
 
@@ -25,7 +25,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// What a case does.
 type Run = fn() -> Result<(), Denied>;
 
-const CASES: [(&str, Run); 14] = [
+const CASES: [(&str, Run); 15] = [
     ("ipv6_forwarding_is_found_where_the_kernel_looks_for_it", ipv6_forwarding_is_found_where_the_kernel_looks_for_it),
     (
         "a_device_that_is_down_is_named_and_serves_once_it_is_up",
@@ -33,6 +33,7 @@ const CASES: [(&str, Run); 14] = [
     ),
     ("an_address_is_taken_over_and_given_up_while_the_device_is_open", an_address_is_taken_over_and_given_up),
     ("a_missing_device_is_named_with_a_remedy", a_missing_device_is_named_with_a_remedy),
+    ("what_came_and_was_no_packet_is_told_at_the_end", what_came_and_was_no_packet_is_told_at_the_end),
     ("settings_of_devices_that_speak_of_the_address_are_changed_too", settings_of_devices_are_changed_too),
     ("a_tunnel_end_leaves_what_the_machine_needs", a_tunnel_end_leaves_what_the_machine_needs),
     ("stop_leaves_what_a_running_tunnel_end_needs", stop_leaves_what_a_running_tunnel_end_needs),
@@ -169,6 +170,53 @@ fn a_missing_device_is_named_with_a_remedy() -> Result<(), Denied> {
     let line = next_line(&mut said);
     assert!(line.contains("eth9: No such device") && line.contains("see 'ip link'"), "{line}");
     assert!(lvsd.0.wait().is_ok_and(|status| status.code() == Some(1)));
+    Ok(())
+}
+
+fn what_came_and_was_no_packet_is_told_at_the_end() -> Result<(), Denied> {
+    lonely_host()?;
+    let rules = rules("counted", "-A -t 10.0.0.80:80 -s rr\n-a -t 10.0.0.80:80 -r 10.0.0.11:80 -g\n");
+    let mut listener = AfPacketDevice::open("eth0", &AfPacketOptions::default())?.into_arm();
+    let (lvsd, mut said) = Lvsd::spawn(&["run", &rules, "--afpacket", "eth0"]);
+    loop {
+        let line = next_line(&mut said);
+        assert!(line.starts_with("lvsd: "), "{line:?}");
+        if line.starts_with("lvsd: forwarding on eth0") {
+            break;
+        }
+    }
+    let peer = |vlan: Option<u16>| {
+        let static_neighbours = if vlan.is_none() { Vec::new() } else { vec![(ip("10.0.0.80"), mac_of("eth0"))] };
+        let source_ipv4 = Some([10, 0, 0, 1].into());
+        let options = AfPacketOptions { vlan, static_neighbours, source_ipv4, ..AfPacketOptions::default() };
+        AfPacketDevice::open("far0", &options).map(AfPacketDevice::into_arm)
+    };
+    let send = |arm: &mut lvs_io::Arm| {
+        let mut storage = [0; lvs_core::HEADROOM + 20];
+        let header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 50, 0, 0, 10, 0, 0, 1, 10, 0, 0, 80];
+        storage[lvs_core::HEADROOM..].copy_from_slice(&header);
+        let mut packet = lvs_core::PacketBuf::new(&mut storage, lvs_core::HEADROOM, 20);
+        arm.sink.send(&mut packet, ip("10.0.0.80")).and_then(|()| arm.sink.flush()).expect("it leaves, or waits");
+    };
+    let (mut tagged, mut untagged) = (peer(Some(7))?, peer(None)?);
+    (0..3).for_each(|_| send(&mut tagged));
+    // It leaves when lvsd has said who has the address: by then it has seen what came before the question.
+    send(&mut untagged);
+    let mut has_left = false;
+    while !has_left {
+        let fds = [&untagged, &listener].map(|arm| arm.source.poll_fd().expect("a socket"));
+        let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert!(poll(&mut fds, Some(&patience)).expect("two descriptors") > 0, "no answer came");
+        untagged.source.receive(&mut |_| {}).and_then(|_| untagged.sink.flush()).expect("it is up");
+        listener
+            .source
+            .receive(&mut |packets| has_left |= packets.iter().any(|packet| packet.bytes()[9] == 50))
+            .expect("it is up");
+    }
+    let tables = lvsd.interrupt();
+    let line = "3 frames ignored: of another VLAN";
+    assert!(tables.lines().any(|found| found == line), "{tables}");
     Ok(())
 }
 
@@ -460,13 +508,14 @@ impl Lvsd {
         (Self(child), said)
     }
 
-    /// Ctrl-C, and waits until it has undone everything.
-    fn interrupt(mut self) {
+    /// Ctrl-C, and waits until it has undone everything. Returns what it printed.
+    fn interrupt(mut self) -> String {
         let id = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
         let mut said = String::new();
         self.0.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
         assert!(self.0.wait().is_ok_and(|status| status.success()), "{said}");
+        said
     }
 }
 

@@ -1,10 +1,11 @@
 //! Taking over addresses, and giving them up, while a worker has the device: orders from other threads, and the groups
 //! that the device must hear for them.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lvs_core::Instant;
 use lvs_io::l2::{Edge, MacAddress};
@@ -24,7 +25,10 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Orders {
     waiting: Mutex<Waiting>,
-    /// Whose memberships the groups are: they end with the device.
+    /// Added and not removed since; the groups hold for these. Locked from the change of the groups until the order is
+    /// given, so that both come in the same order; a worker that carries out orders does not wait for it.
+    added: Mutex<BTreeSet<IpAddr>>,
+    /// Whose memberships the groups are: they end with the device. A group that was joined twice is to be left twice.
     groups: OwnedFd,
     index: u32,
 }
@@ -32,7 +36,7 @@ pub(crate) struct Orders {
 impl Orders {
     /// `groups` is a packet socket that receives nothing; `index` the device's number.
     pub(crate) fn new(groups: OwnedFd, index: u32) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), groups, index })
+        Arc::new(Self { waiting: Mutex::default(), added: Mutex::default(), groups, index })
     }
 
     /// Carries out what waits.
@@ -65,17 +69,24 @@ impl AddressesHandle {
     /// ([`crate::check`]), and whoever had it before should have stopped.
     ///
     /// # Errors
-    /// The device cannot be told to hear the group by which an IPv6 address is found; nothing has changed.
+    /// The device cannot be told to hear the groups an IPv6 address needs; nothing has changed.
     pub fn add(&self, address: IpAddr) -> Result<(), AfPacketError> {
-        self.change_group(libc::PACKET_ADD_MEMBERSHIP, address)?;
+        let mut added = self.added();
+        if !added.contains(&address) {
+            self.join_groups(address).map_err(|source| AfPacketError::new(&self.device, Step::Options, source))?;
+            added.insert(address);
+        }
         self.give(|waiting| _ = waiting.addresses.insert(address, true));
         Ok(())
     }
 
     /// No longer answers for the address.
     pub fn remove(&self, address: IpAddr) {
-        // Where it was there from the start, another socket has the membership.
-        let _ = self.change_group(libc::PACKET_DROP_MEMBERSHIP, address);
+        let mut added = self.added();
+        // Where it was there from the start, another socket has the memberships.
+        if added.remove(&address) {
+            self.leave_groups(groups(address));
+        }
         self.give(|waiting| _ = waiting.addresses.insert(address, false));
     }
 
@@ -89,15 +100,40 @@ impl AddressesHandle {
         self.bell.ring();
     }
 
-    fn change_group(&self, option: i32, address: IpAddr) -> Result<(), AfPacketError> {
-        if address.is_ipv4() {
-            return Ok(());
+    fn added(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+        self.orders.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of the address's groups, or none.
+    fn join_groups(&self, address: IpAddr) -> io::Result<()> {
+        for (index, group) in groups(address).enumerate() {
+            if let Err(error) = self.change_group(libc::PACKET_ADD_MEMBERSHIP, group) {
+                self.leave_groups(groups(address).take(index));
+                return Err(error);
+            }
         }
-        let mut group = [0; 8];
-        group[..6].copy_from_slice(&MacAddress::to_be_heard_for(address).0);
-        let (index, kind) = (self.orders.index as i32, libc::PACKET_MR_MULTICAST as u16);
-        let membership = Membership { index, kind, address_len: 6, address: group };
+        Ok(())
+    }
+
+    fn leave_groups(&self, groups: impl Iterator<Item = MacAddress>) {
+        for group in groups {
+            // The kernel refuses nobody who leaves; where the device is gone, so is the membership.
+            let _ = self.change_group(libc::PACKET_DROP_MEMBERSHIP, group);
+        }
+    }
+
+    fn change_group(&self, option: i32, group: MacAddress) -> io::Result<()> {
+        let membership = Membership::new(self.orders.index, libc::PACKET_MR_MULTICAST, Some(group));
         socket::set_option(self.orders.groups.as_fd(), option, membership)
-            .map_err(|source| AfPacketError::new(&self.device, Step::Options, source))
     }
 }
+
+/// The groups a device must hear for the address: for IPv6 its solicited-node group, by which it is found, and all
+/// nodes', where switches and routers ask who hears which group (RFC 3810 §5.1.15).
+pub(crate) fn groups(address: IpAddr) -> impl Iterator<Item = MacAddress> {
+    let groups = [MacAddress::of_group(ALL_NODES), MacAddress::to_be_heard_for(address)];
+    groups.into_iter().filter(move |_| address.is_ipv6())
+}
+
+/// ff02::1.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

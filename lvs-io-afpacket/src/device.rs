@@ -14,7 +14,7 @@ use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
-use crate::addresses::{AddressesHandle, Orders};
+use crate::addresses::{AddressesHandle, Orders, groups};
 use crate::bell::{Bell, Post};
 use crate::error::{AfPacketError, Step};
 use crate::fanout;
@@ -272,9 +272,7 @@ impl<'a> Hardware<'a> {
         set(libc::PACKET_IGNORE_OUTGOING, 1)?;
         socket::set_receive_buffer(receiver.as_fd(), RECEIVE_BUFFER)?;
         let join = |kind: i32, group: Option<MacAddress>| {
-            let mut address = [0; 8];
-            address[..6].copy_from_slice(&group.map_or([0; 6], |group| group.0));
-            let membership = Membership { index: self.index as i32, kind: kind as u16, address_len: 6, address };
+            let membership = Membership::new(self.index, kind, group);
             socket::set_option(receiver.as_fd(), libc::PACKET_ADD_MEMBERSHIP, membership)
         };
         if options.is_promiscuous {
@@ -283,13 +281,8 @@ impl<'a> Hardware<'a> {
         if self.is_own_mac {
             join(libc::PACKET_MR_UNICAST, Some(self.mac))?;
         }
-        let mut addresses = options.answers_for.iter().filter(|address| address.is_ipv6()).peekable();
-        if addresses.peek().is_some() {
-            // Where switches and routers ask who hears which group (RFC 3810 §5.1.15).
-            join(libc::PACKET_MR_MULTICAST, Some(MacAddress::of_group(ALL_NODES)))?;
-        }
-        for address in addresses {
-            join(libc::PACKET_MR_MULTICAST, Some(MacAddress::to_be_heard_for(*address)))?;
+        for group in options.answers_for.iter().copied().flat_map(groups) {
+            join(libc::PACKET_MR_MULTICAST, Some(group))?;
         }
         Ok(())
     }
@@ -340,9 +333,6 @@ fn post(name: &str) -> Result<(Post, Receiver<LinkMessage>), AfPacketError> {
     let (messages, heard) = sync_channel(MESSAGES_MAX);
     Ok((Post { messages, bell }, heard))
 }
-
-/// ff02::1.
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// Most messages about the link that wait between the halves; more are lost, and come again.
 const MESSAGES_MAX: usize = 256;

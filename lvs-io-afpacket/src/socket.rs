@@ -30,10 +30,19 @@ unsafe impl OptionValue for Membership {}
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Membership {
-    pub index: c_int,
-    pub kind: u16,
-    pub address_len: u16,
-    pub address: [u8; 8],
+    index: c_int,
+    kind: u16,
+    address_len: u16,
+    address: [u8; 8],
+}
+
+impl Membership {
+    /// Of the device `index`, in frames of a kind (`PACKET_MR_…`): those to `address`, if the kind has addresses.
+    pub(crate) fn new(index: u32, kind: c_int, address: Option<MacAddress>) -> Self {
+        let mut padded = [0; 8];
+        padded[..6].copy_from_slice(&address.map_or([0; 6], |address| address.0));
+        Self { index: index as c_int, kind: kind as u16, address_len: 6, address: padded }
+    }
 }
 
 /// Sets an option of level SOL_PACKET.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lvs_core::{HEADROOM, PacketBuf};
 use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, Read, ReaderCounters};
 use lvs_io::{BATCH, PacketSource, vnet};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
 use crate::bell::Post;
@@ -146,7 +147,13 @@ fn in_place(frame: Frame<'_>) -> Option<PacketBuf<'_>> {
 fn from_queue<'b>(socket: &OwnedFd, storage: &'b mut [u8]) -> Option<PacketBuf<'b>> {
     let mut header = [0; vnet::HEADER_LEN];
     let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(&mut storage[FRAME_HEADROOM..])];
-    let len = rustix::io::readv(socket, &mut parts).ok()?.checked_sub(vnet::HEADER_LEN)?;
+    let read = match rustix::io::readv(socket, &mut parts) {
+        // The device went down, say: an error that waits is told first, once, and leaves the frame in the queue. There it
+        // would be taken for the next slot's.
+        Err(errno) if errno != Errno::AGAIN => rustix::io::readv(socket, &mut parts),
+        read => read,
+    };
+    let len = read.ok()?.checked_sub(vnet::HEADER_LEN)?;
     // What is longer than any packet is cut, and seen to be so by its own length.
     let mut packet = PacketBuf::new(storage, FRAME_HEADROOM, len);
     packet.offload = vnet::decode(&header)?;

@@ -16,6 +16,7 @@ use lvs_io::{Arm, Steering, netdev};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, Delivery};
 use lvs_io_tun::netns::{Rerun, rerun_test_isolated};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, socket_with};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -149,6 +150,51 @@ fn a_super_packet_keeps_its_offload_context() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_super_packet_that_waits_is_received_though_the_device_went_down() {
+    check("a_super_packet_that_waits_is_received_though_the_device_went_down", |delivery| {
+        // Blocks hold super-packets themselves; nothing is read from the socket.
+        if delivery != Delivery::AtOnce {
+            return Ok(());
+        }
+        let (sender, receiver) = pair(delivery)?;
+        let counters = receiver.receive_counters();
+        let (mut sender, mut receiver) = (sender.into_arm(), receiver.into_arm());
+        let checksum = ChecksumOffload::Partial { start: 20, offset: 6 };
+        let offload = Offload { checksum, gso: Some(Gso { kind: GsoKind::Udp, size: 1400, ecn: false }) };
+        send(&mut sender, &packet(1, 60_028), offload)?;
+        sender.sink.flush()?;
+        assert!(wait(&receiver), "nothing came");
+        set_down("right")?;
+        let mut received = Vec::new();
+        receiver
+            .source
+            .receive(&mut |packets| received.extend(packets.iter().map(|packet| packet.bytes().to_vec())))?;
+        assert_eq!(counters.get().unreadable, 0);
+        assert!(received == [packet(1, 60_028)], "{} came", received.len());
+        Ok(())
+    });
+}
+
+/// Takes the device down, by a message about a link (RFC 3549 §2.3.3.1).
+fn set_down(device: &str) -> Result<(), Failure> {
+    // Protocol 0 of this family is NETLINK_ROUTE.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let index = netdevice::name_to_index(&socket, device)?;
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+    // `struct nlmsghdr`, then `struct ifinfomsg`: no flags, of those that change.
+    let header = [&32u32.to_ne_bytes()[..], &libc::RTM_NEWLINK.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 8]].concat();
+    let link = [[0; 4], index.to_ne_bytes(), [0; 4], libc::IFF_UP.to_ne_bytes()].concat();
+    net::send(&socket, &[header, link].concat(), SendFlags::empty())?;
+    let mut answer = [0; 256];
+    let (_, _) = net::recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    // `struct nlmsgerr`: a negated error number.
+    match answer[16..].first_chunk().copied().map(i32::from_ne_bytes) {
+        Some(0) => Ok(()),
+        error => Err(format!("{device} stays up: {error:?}").into()),
+    }
 }
 
 #[test]
