@@ -1,4 +1,5 @@
-//! Packets for human eyes: one line that says where a packet went and what it is, and a dump that shows where two differ.
+//! Packets for human eyes: one line that says where a packet went and what it is, and a dump that shows where two
+//! differ.
 
 use lvs_testkit::describe;
 

@@ -1,5 +1,6 @@
-//! The recorder's laboratory, rebuilt around `lvs-core`: a director with a virtual clock, the host it stands in, clients
-//! on one link and real servers on the other. Does one thing at a time and says what came out; compares nothing.
+//! The recorder's laboratory, rebuilt around `lvs-core`: a director with a virtual clock, the host it stands in,
+//! clients on one link and real servers on the other. Does one thing at a time and says what came out; compares
+//! nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;

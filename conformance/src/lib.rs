@@ -1,8 +1,8 @@
 //! Recorded behaviour of Linux IPVS, and the runner that replays it through `lvs-core`.
 //!
 //! A recording ("golden", `goldens/*.json`) holds the packets and commands a Linux director was given, when, and
-//! everything it emitted and printed. [`replay::replay`] builds the same laboratory around a [`lvs_core::Director`], does the
-//! same things at the same (virtual) times and reports each step at which the outcome differs.
+//! everything it emitted and printed. [`replay::replay`] builds the same laboratory around a [`lvs_core::Director`],
+//! does the same things at the same (virtual) times and reports each step at which the outcome differs.
 //!
 //! ```
 //! use lvs_conformance::golden::Golden;

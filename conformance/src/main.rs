@@ -1,5 +1,6 @@
 //! `lvs-conformance [--topic T] [--all] [--dir FOLDER] [FILE.json…]`: replays recordings, one line a file, differences
-//! below it. Without files or a folder: the whole corpus. Exit status 1 if any failed, 2 for a wrong command line or an unreadable corpus.
+//! below it. Without files or a folder: the whole corpus. Exit status 1 if any failed, 2 for a wrong command line or an
+//! unreadable corpus.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -25,8 +25,8 @@ pub struct Failure {
 /// Replays a recording. An empty list means that the director behaves as Linux did; the error says why the recording
 /// could not be set up at all.
 ///
-/// Linux publishes statistics every 2 s, and a recording does not say when it last did. It passes if there is one moment
-/// (to 1/8 s) from which publishing every 2 s explains all its texts together; the setup is done so long before.
+/// Linux publishes statistics every 2 s, and a recording does not say when it last did. It passes if there is one
+/// moment (to 1/8 s) from which publishing every 2 s explains all its texts together; the setup is done so long before.
 pub fn replay(golden: &Golden) -> Result<Vec<Failure>, String> {
     let mut best = replay_at(golden, Duration::ZERO)?;
     for eighth in 1..16 {

@@ -1,6 +1,6 @@
-//! The order of listings, which is ipvsadm's: services by mark, family, protocol, address and port, servers by address and
-//! port. Each is compared as ipvsadm compares it, by the sign of a 32-bit difference, so that 192.168.0.1 comes before
-//! 10.0.0.1: half the numbers are less than any one. Never the order of a table in memory.
+//! The order of listings, which is ipvsadm's: services by mark, family, protocol, address and port, servers by address
+//! and port. Each is compared as ipvsadm compares it, by the sign of a 32-bit difference, so that 192.168.0.1 comes
+//! before 10.0.0.1: half the numbers are less than any one. Never the order of a table in memory.
 //! Source: recording `ctl_sort_addresses`.
 
 use core::cmp::Ordering;
@@ -72,8 +72,8 @@ fn by_difference(one: u32, other: u32) -> Ordering {
     (one.wrapping_sub(other) as i32).cmp(&0)
 }
 
-/// Sorts by a comparison that is no order: a may come before b, b before c and c before a. What comes out then depends on
-/// how it is sorted; this is how the C library that ipvsadm is linked with does it.
+/// Sorts by a comparison that is no order: a may come before b, b before c and c before a. What comes out then depends
+/// on how it is sorted; this is how the C library that ipvsadm is linked with does it.
 fn merge_sort<T: Clone>(items: &[T], compare: &impl Fn(&T, &T) -> Ordering) -> Vec<T> {
     if items.len() < 2 {
         return items.to_vec();

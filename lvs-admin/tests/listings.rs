@@ -516,7 +516,8 @@ fn connections_have_their_time_left_in_minutes() {
         connection(None, "172.20.33.210:0", "0.0.212.133:0", "10.1.176.182:0", "ASSURED", 6000),
     ];
     let Ok(Request::List(options)) = parse(&["-Lcn"]) else { panic!("a listing") };
-    // Rows of ctl_conns_list and ctl6_conns_list; the last one as ipvsadm 1.31 prints that template's line of ip_vs_conn.
+    // Rows of ctl_conns_list and ctl6_conns_list; the last one as ipvsadm 1.31 prints that template's line of
+    // ip_vs_conn.
     let expected = concat!(
         "IPVS connection entries\n",
         "pro expire state       source             virtual            destination\n",

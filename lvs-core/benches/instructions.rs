@@ -1,5 +1,5 @@
-//! How many instructions the steps of a packet's way take, counted by valgrind: numbers that do not depend on how busy the
-//! machine is. The benches in `packets.rs` say what they cost in time, caches included.
+//! How many instructions the steps of a packet's way take, counted by valgrind: numbers that do not depend on how busy
+//! the machine is. The benches in `packets.rs` say what they cost in time, caches included.
 //!
 //! Needs valgrind and, in the version of the `gungraun` dependency, its runner:
 //! `cargo install gungraun-runner --version 0.20.0`, then `cargo bench -p lvs-core --bench instructions`.

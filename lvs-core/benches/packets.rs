@@ -1,8 +1,9 @@
 //! What a packet of a known connection costs in the core: random flows through every forwarding method, requests and
-//! replies, over IPv4 and IPv6, one by one and in batches, beside a bare hashbrown lookup of the same keys in the same run.
+//! replies, over IPv4 and IPv6, one by one and in batches, beside a bare hashbrown lookup of the same keys in the same
+//! run.
 //!
-//! `cargo bench -p lvs-core --bench packets`; `LVS_BENCH_FLOWS=1000000` for one size only, `-- known_nat4` for some rows.
-//! `refill_only` is what the bench itself takes to write the packets: to be subtracted from the others.
+//! `cargo bench -p lvs-core --bench packets`; `LVS_BENCH_FLOWS=1000000` for one size only, `-- known_nat4` for some
+//! rows. `refill_only` is what the bench itself takes to write the packets: to be subtracted from the others.
 //! The figures it gave are in `benches/README.md`.
 
 use std::collections::HashMap;

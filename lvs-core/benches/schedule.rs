@@ -1,6 +1,7 @@
 //! What one choice costs, for every scheduler at 10 to 10,000 servers, beside the plain linear scan in the same run;
 //! and what adding, editing and deleting a server costs.
-//! One `choose` is a whole connection as a scheduler sees it: the choice and the counts that move: opened, active, closed.
+//! One `choose` is a whole connection as a scheduler sees it: the choice and the counts that move: opened, active,
+//! closed.
 
 use std::hint::black_box;
 use std::time::Duration;

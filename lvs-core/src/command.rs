@@ -38,7 +38,8 @@ pub enum Command {
     /// Deletes a real server. Its connections stay. ipvsadm: `-d`.
     DeleteServer(ServiceKey, ServerKey),
     /// Adds one of the director's own addresses for FullNAT towards a service's servers of that family: requests leave
-    /// with it as their source. At most [`crate::local_address::LOCAL_ADDRESSES_MAX`]. An addition to IPVS: `--add-laddr`, as DPVS.
+    /// with it as their source. At most [`crate::local_address::LOCAL_ADDRESSES_MAX`]. An addition to IPVS:
+    /// `--add-laddr`, as DPVS.
     AddLocalAddress(ServiceKey, IpAddr),
     /// Takes a local address from a service. Its connections keep it. An addition to IPVS: `--del-laddr`.
     DeleteLocalAddress(ServiceKey, IpAddr),
@@ -65,10 +66,11 @@ pub enum Command {
         /// The factor in 1/1024ths, 0 to 1024 × 1024.
         factor: u32,
     },
-    /// Takes a server out of service with an end: from now on it gets no new connections, neither by its scheduler nor by
-    /// persistence. [`crate::Event::Drained`] tells when its last connection is gone, or when the deadline has passed;
-    /// what remains then is closed. Until it is edited or deleted the server gets nothing more. Editing it (also to the
-    /// same weight) puts it back into service and calls the drain off. Repeating the command sets a new deadline.
+    /// Takes a server out of service with an end: from now on it gets no new connections, neither by its scheduler nor
+    /// by persistence. [`crate::Event::Drained`] tells when its last connection is gone, or when the deadline has
+    /// passed; what remains then is closed. Until it is edited or deleted the server gets nothing more. Editing it
+    /// (also to the same weight) puts it back into service and calls the drain off. Repeating the command sets a new
+    /// deadline.
     Drain {
         /// The service.
         service: ServiceKey,
@@ -84,9 +86,9 @@ pub enum Command {
 /// What happens to the connections a drained server still has at its deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AfterDrain {
-    /// TCP: the next segment of either side is answered with a RST, and the other side gets one too. Both are made to send
-    /// one: they get acknowledgments they cannot have expected ([`crate::Director::poll_transmit`]), and answer with the
-    /// numbers a RST needs. SCTP: silence. UDP: the next datagram goes to another server.
+    /// TCP: the next segment of either side is answered with a RST, and the other side gets one too. Both are made to
+    /// send one: they get acknowledgments they cannot have expected ([`crate::Director::poll_transmit`]), and answer
+    /// with the numbers a RST needs. SCTP: silence. UDP: the next datagram goes to another server.
     Reset,
     /// TCP and SCTP: packets are dropped ([`crate::DropReason::ServerDrained`]) until the connection times out.
     /// UDP: the next datagram goes to another server.

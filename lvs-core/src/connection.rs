@@ -57,8 +57,8 @@ pub(crate) struct Connection {
     /// Its server is the director's own host.
     pub is_local: bool,
     pub state: State,
-    /// UDP source port of its GUE packets, once one has gone the steady way, which none does before the client's port is
-    /// known.
+    /// UDP source port of its GUE packets, once one has gone the steady way, which none does before the client's port
+    /// is known.
     pub gue_source_port: Option<NonZeroU16>,
 
     /// Who answers.
@@ -199,7 +199,8 @@ pub enum Role {
     Input,
     /// From the server.
     Output,
-    /// From the client, of a connection whose replies bypass the director (direct routing, tunnels), until one does not.
+    /// From the client, of a connection whose replies bypass the director (direct routing, tunnels), until one does
+    /// not.
     InputOnly,
 }
 

@@ -1,4 +1,5 @@
-//! The director: one struct, owned by one thread. Packets, commands and the time go in; verdicts, events and views come out.
+//! The director: one struct, owned by one thread. Packets, commands and the time go in; verdicts, events and views come
+//! out.
 
 mod accounting;
 mod choose;
@@ -189,7 +190,8 @@ impl Director {
 
     /// Reads the memory that the lookups of a chunk will need, so that by the time each packet is handled it is in the
     /// cache. Each loop only does what can be under way for all packets at once: none waits for another's memory, and
-    /// a record is not asked for before its index entry has had time to come. Returns the hashes there were to be computed.
+    /// a record is not asked for before its index entry has had time to come. Returns the hashes there were to be
+    /// computed.
     fn prepare(&self, chunk: &[PacketBuf<'_>]) -> [FlowHashes; BATCH] {
         let mut all = [FlowHashes::default(); BATCH];
         for (hashes, packet) in all.iter_mut().zip(chunk) {
@@ -220,8 +222,8 @@ impl Director {
         self.next_due()
     }
 
-    /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates, fragments, samples of counters and
-    /// deleted servers in each call; call again while `poll_timeout` is not after `now`.
+    /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates, fragments, samples of counters
+    /// and deleted servers in each call; call again while `poll_timeout` is not after `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.advance(now);
         self.do_due(now);
@@ -253,8 +255,8 @@ impl Director {
 
     /// What would happen to this packet now, and why, step by step. Changes nothing.
     ///
-    /// A new connection first clears some ended ones away, which this does not: call [`Director::handle_timeout`] before
-    /// it for counts that are exact to the moment.
+    /// A new connection first clears some ended ones away, which this does not: call [`Director::handle_timeout`]
+    /// before it for counts that are exact to the moment.
     pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
         self.explain_packet(now.max(self.now), packet)
     }
@@ -279,7 +281,8 @@ impl Director {
         }
     }
 
-    /// The settings in force. A mode that switches itself (`drop_entry`, `drop_packet`, `secure_tcp`) reads as it is now.
+    /// The settings in force. A mode that switches itself (`drop_entry`, `drop_packet`, `secure_tcp`) reads as it is
+    /// now.
     pub fn settings(&self) -> &Settings {
         &self.config.settings
     }

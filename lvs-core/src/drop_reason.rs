@@ -88,8 +88,8 @@ drop_reasons! {
     BadTunnelChecksum => "bad_tunnel_checksum", "the checksum of a tunnel packet is wrong: it was damaged on its way";
     /// Congestion was marked on the outside of a tunnel packet whose inside cannot carry the mark (RFC 6040 §4.2).
     CongestionLost => "congestion_lost", "a router marked congestion on a tunnel packet whose sender does not know ECN";
-    /// A router told the path MTU of a tunnel: it was remembered, and the client, whose packets may be fragmented, is told
-    /// nothing.
+    /// A router told the path MTU of a tunnel: it was remembered, and the client, whose packets may be fragmented, is
+    /// told nothing.
     PathMtuLearned => "path_mtu_learned", "an ICMP error told the path MTU of a tunnel, which is remembered for 10 minutes";
     /// Too many bytes wait for [`crate::Director::poll_transmit`].
     TransmitQueueFull => "transmit_queue_full", "packets wait for poll_transmit; poll it more often, or raise fragment_bytes_max";

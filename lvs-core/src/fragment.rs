@@ -33,8 +33,8 @@ pub(crate) struct DatagramKey {
 
 impl DatagramKey {
     pub fn of(headers: &Headers, part: &FragmentPart) -> Self {
-        // RFC 8200 §4.5: in IPv6 the protocol is not part of the key. Only the first part tells it where headers follow the
-        // fragment header.
+        // RFC 8200 §4.5: in IPv6 the protocol is not part of the key. Only the first part tells it where headers follow
+        // the fragment header.
         let protocol = if headers.family == AddressFamily::Ipv4 { headers.protocol } else { 0 };
         Self { source: headers.source, destination: headers.destination, protocol, id: part.id }
     }

@@ -38,8 +38,8 @@ pub const fn sip_hash_1_3(key: (u64, u64), value: u32) -> u64 {
     v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
-/// SipHash-2-4 (Aumasson, Bernstein 2012) of `message` under the 128-bit key `(k0, k1)`: a keyed hash that is the same on
-/// every machine and that strangers cannot compute, for what is seen on the wire (RFC 6528).
+/// SipHash-2-4 (Aumasson, Bernstein 2012) of `message` under the 128-bit key `(k0, k1)`: a keyed hash that is the same
+/// on every machine and that strangers cannot compute, for what is seen on the wire (RFC 6528).
 pub fn sip_hash_2_4(key: (u64, u64), message: &[u8]) -> u64 {
     let mut v = [
         key.0 ^ 0x736f_6d65_7073_6575,

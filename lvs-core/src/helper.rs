@@ -100,8 +100,8 @@ impl Findings {
     }
 }
 
-/// A connection that will be opened. It goes to the same server, lives in state LISTEN until its first packet, and keeps
-/// the connection it belongs to alive.
+/// A connection that will be opened. It goes to the same server, lives in state LISTEN until its first packet, and
+/// keeps the connection it belongs to alive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {
     /// The client's end. Port 0: not known yet; the first packet tells. IPVS: `NO_CPORT`.
@@ -112,7 +112,8 @@ pub struct Expected {
     pub real: Endpoint,
 }
 
-/// Text that replaces a part of a payload, of the same length or not. Nothing is done if `range` is not inside the payload.
+/// Text that replaces a part of a payload, of the same length or not. Nothing is done if `range` is not inside the
+/// payload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Edit {
     /// Which bytes of the payload go.

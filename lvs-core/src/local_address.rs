@@ -2,9 +2,9 @@
 //! The one promise: no two connections of a protocol have the same pair of real and local endpoint at once, and a pair
 //! that was used rests for a while. The same local endpoint serves different real servers at once.
 //!
-//! Each pair of real server and local address has its own ports (a *lane*), made when it is first used. A lane hands out
-//! ports that have rested, oldest first, then ports it does not remember, in an order drawn from the seed. Both take
-//! constant work. When the memory for ports is full, lanes give back what has rested.
+//! Each pair of real server and local address has its own ports (a *lane*), made when it is first used. A lane hands
+//! out ports that have rested, oldest first, then ports it does not remember, in an order drawn from the seed. Both
+//! take constant work. When the memory for ports is full, lanes give back what has rested.
 //! Source: the published behaviour of DPVS and Alibaba LVS.
 //!
 //! A service needs local addresses of its servers' family. Whoever carries the packets sees to it that the servers'
@@ -65,8 +65,8 @@ pub struct LocalPorts {
     pub shards: u16,
     /// How long a port rests after its connection before it may be used towards the same server again. Default 5 s:
     /// late segments of the old connection are gone by then; that a server still in TIME_WAIT takes the new one is seen
-    /// to by rewritten sequence numbers ([`crate::service::FullNatOptions::rewrite_sequence`]). Where those are off, set
-    /// at least the servers' TIME_WAIT, 60 s on Linux.
+    /// to by rewritten sequence numbers ([`crate::service::FullNatOptions::rewrite_sequence`]). Where those are off,
+    /// set at least the servers' TIME_WAIT, 60 s on Linux.
     pub quarantine: Duration,
     /// Most ports in use or remembered for having been in use, over all servers; 16 bytes each, allocated as needed.
     /// Default 262,144. A server that needs more makes others give back ports that have rested, as long as those are an
@@ -187,8 +187,8 @@ enum Next {
     },
 }
 
-/// Every number below `count` once, in an order drawn from a seed, without memory: `offset + index · step`, where `step`
-/// and `count` have no common divisor.
+/// Every number below `count` once, in an order drawn from a seed, without memory: `offset + index · step`, where
+/// `step` and `count` have no common divisor.
 #[derive(Clone, Copy, Debug)]
 struct Order {
     offset: u32,

@@ -71,8 +71,9 @@ pub struct PacketBuf<'a> {
     pub offload: Offload,
     /// The firewall mark that arrived with the packet; 0 is none. ipvsadm: `-f`.
     pub mark: u32,
-    /// The priority that arrived with the packet's frame, 0 to 15, for the frame it leaves in: the upper four bits of an
-    /// 802.1Q tag (three of priority, and whether it may be dropped first). Never looked at; what is kept back loses it.
+    /// The priority that arrived with the packet's frame, 0 to 15, for the frame it leaves in: the upper four bits of
+    /// an 802.1Q tag (three of priority, and whether it may be dropped first). Never looked at; what is kept back loses
+    /// it.
     pub link_priority: u8,
 }
 

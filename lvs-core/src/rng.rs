@@ -1,5 +1,6 @@
 //! Randomness, as the caller seeds it. One seed gives one sequence, on every machine and in every release.
-//! Used where Linux draws random numbers (`twos`, `drop_entry`) and for IP identifications of packets the director makes.
+//! Used where Linux draws random numbers (`twos`, `drop_entry`) and for IP identifications of packets the director
+//! makes.
 
 /// The secret a director starts from. There is no default: the embedder chooses it
 /// (from the system's random source in production, a constant in tests).

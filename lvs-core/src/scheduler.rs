@@ -28,9 +28,10 @@
 //! * The list of servers is **newest first**, and ties go to the first in the list: the server added last.
 //! * Weight 0 (quiesced) and a passed upper threshold (overloaded) end new connections; existing ones go on.
 //! * If no server can be had, Linux does not look for another scheduler, it refuses the client.
-//!   The hashing ones (`sh`, `dh`, `mh`) refuse clients of a dead server although others are alive, unless told to fall back.
-//! * A server that was just added has no connections, so the least-connection ones send it everything until it has caught
-//!   up: see [slow start](crate::service::effective_weight).
+//!   The hashing ones (`sh`, `dh`, `mh`) refuse clients of a dead server although others are alive, unless told to fall
+//!   back.
+//! * A server that was just added has no connections, so the least-connection ones send it everything until it has
+//!   caught up: see [slow start](crate::service::effective_weight).
 //! * Persistence comes before the scheduler: a client with a template is not scheduled.
 //!
 //! # What a choice costs
@@ -76,20 +77,21 @@
 //! | `lblcr` | 0.13 / 0.020 | 8.83 / 0.155 | 72.67 / 0.233 | 947.79 / 0.262 |
 //! | `twos` | 0.04 / 0.005 | 1.18 / 0.029 | 11.85 / 0.030 | 176.29 / 0.056 |
 //!
-//! Made by `cargo bench -p lvs-core --bench schedule`, on a busy two-core virtual machine (AMD EPYC): single figures are
-//! good to a third or so, the growth along a row and the ratio to the scan beside it are what counts. A dash: more servers
-//! than `mh` has slots.
+//! Made by `cargo bench -p lvs-core --bench schedule`, on a busy two-core virtual machine (AMD EPYC): single figures
+//! are good to a third or so, the growth along a row and the ratio to the scan beside it are what counts. A dash: more
+//! servers than `mh` has slots.
 //!
 //! * `rr`, `sh`, `dh`, `mh` take constant time; `rr` is logarithmic where it has to pass over a run of servers that are
 //!   quiesced or overloaded.
 //! * `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf` and the general choice of `lblc` and `lblcr` keep a tournament tree from 64
 //!   servers on: a choice reads the root, a count that moves replays one path. The plain scan stays their oracle in
 //!   `tests/schedulers.rs`.
-//! * `rr`, `wrr` and `twos` search a tree of weights from 64 servers on. Where Linux's walk for `wrr` is short anyway (weights
-//!   1 to 5) the tree costs some 20 ns; it bounds the long walks.
-//! * `mh` builds its 4,093 slots anew when a server is added or deleted, or an edit changes somebody's number of turns. This
-//!   is done in the caller's [`Scheduler::servers_changed`], where configuration is changed, never in a packet's
-//!   [`Scheduler::schedule`]; on a shard it delays the packets behind that one command by as much as the table above says.
+//! * `rr`, `wrr` and `twos` search a tree of weights from 64 servers on. Where Linux's walk for `wrr` is short anyway
+//!   (weights 1 to 5) the tree costs some 20 ns; it bounds the long walks.
+//! * `mh` builds its 4,093 slots anew when a server is added or deleted, or an edit changes somebody's number of turns.
+//!   This is done in the caller's [`Scheduler::servers_changed`], where configuration is changed, never in a packet's
+//!   [`Scheduler::schedule`]; on a shard it delays the packets behind that one command by as much as the table above
+//!   says.
 
 pub mod dh;
 pub mod fo;
@@ -170,8 +172,8 @@ pub enum Change {
 /// Picks a real server for each new connection.
 ///
 /// `servers` is always in list order, newest first, and is the same list in every call between two `servers_changed`.
-/// Keep [`ServerId`]s in your state rather than indexes: indexes shift when servers come and go, and only a scheduler that
-/// follows every [`Change`] may keep them. The director tells of every change before it asks for the next choice.
+/// Keep [`ServerId`]s in your state rather than indexes: indexes shift when servers come and go, and only a scheduler
+/// that follows every [`Change`] may keep them. The director tells of every change before it asks for the next choice.
 ///
 /// ```
 /// use lvs_core::scheduler::{Request, Scheduler};

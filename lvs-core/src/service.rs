@@ -16,7 +16,8 @@ pub use real_server::{RealServer, ServerId};
 /// What makes a virtual service: an address, or a firewall mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum ServiceKey {
-    /// Protocol, virtual address and port; port 0 is any port (persistent services only). ipvsadm: `-t -u --sctp-service`.
+    /// Protocol, virtual address and port; port 0 is any port (persistent services only). ipvsadm: `-t -u
+    /// --sctp-service`.
     Address {
         /// The protocol.
         protocol: Protocol,
@@ -25,7 +26,8 @@ pub enum ServiceKey {
         /// The virtual port; 0 is any port.
         port: u16,
     },
-    /// Every packet with this firewall mark, whatever its protocol, address and port. ipvsadm: `-f`, with `-6` for IPv6.
+    /// Every packet with this firewall mark, whatever its protocol, address and port. ipvsadm: `-f`, with `-6` for
+    /// IPv6.
     FwMark {
         /// The family the service balances.
         family: AddressFamily,
@@ -95,7 +97,8 @@ impl Netmask {
 pub struct SchedulerFlags(pub u8);
 
 impl SchedulerFlags {
-    /// `flag-1`; for sh and mh: look for another server when the chosen one cannot be used (`sh-fallback`, `mh-fallback`).
+    /// `flag-1`; for sh and mh: look for another server when the chosen one cannot be used (`sh-fallback`,
+    /// `mh-fallback`).
     pub const FALLBACK: u8 = 1;
     /// `flag-2`; for sh and mh: the client's port counts too (`sh-port`, `mh-port`).
     pub const PORT: u8 = 2;
@@ -130,11 +133,11 @@ pub struct ServiceConfig {
     pub one_packet: bool,
     /// Persistence engine; only `sip` exists. ipvsadm: `--pe`.
     pub persistence_engine: Option<String>,
-    /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. Each SYN
-    /// bounds what comes back to its sender: the clients' limits the servers' segments, the servers' the clients'. With
-    /// direct routing and tunnels the servers' SYNs pass the director only where their replies do; else clients learn
-    /// what fits into the tunnel by ICMP, or the servers announce less themselves (`ip route … advmss`). Not 0. An addition
-    /// to IPVS: `--mss-clamp`; default none.
+    /// Highest TCP maximum segment size that SYNs may announce through this service, in bytes; lower ones stay. Each
+    /// SYN bounds what comes back to its sender: the clients' limits the servers' segments, the servers' the clients'.
+    /// With direct routing and tunnels the servers' SYNs pass the director only where their replies do; else clients
+    /// learn what fits into the tunnel by ICMP, or the servers announce less themselves (`ip route … advmss`). Not 0.
+    /// An addition to IPVS: `--mss-clamp`; default none.
     pub mss_clamp: Option<u16>,
     /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
     /// configuration adds. `--helper`, default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on
@@ -151,9 +154,9 @@ pub struct ServiceConfig {
     /// What happens to connections whose server was deleted from this service. An addition to IPVS:
     /// `--on-server-gone`; default Linux's.
     pub on_server_gone: OnServerGone,
-    /// A SYN that reuses the port of a finished connection is scheduled anew also where the old connection was persistent,
-    /// and a SYN of any connection whose server was deleted is too: no SYN is lost on a server that is gone.
-    /// Linux's `conn_reuse_mode` leaves both out. An addition to IPVS: `--reuse-reschedules`; default off.
+    /// A SYN that reuses the port of a finished connection is scheduled anew also where the old connection was
+    /// persistent, and a SYN of any connection whose server was deleted is too: no SYN is lost on a server that is
+    /// gone. Linux's `conn_reuse_mode` leaves both out. An addition to IPVS: `--reuse-reschedules`; default off.
     pub reuse_reschedules: bool,
 }
 
@@ -228,8 +231,8 @@ pub enum OnServerGone {
     /// `expire_nodest_conn` the connection ends at once.
     #[default]
     Default,
-    /// The packet goes to another server, which knows nothing of the flow: right for datagrams that stand by themselves;
-    /// a TCP segment will be answered by that server's RST.
+    /// The packet goes to another server, which knows nothing of the flow: right for datagrams that stand by
+    /// themselves; a TCP segment will be answered by that server's RST.
     Reschedule,
     /// TCP: both sides get a RST, numbered by that packet. Others: as `IcmpUnreachable`.
     Reset,
@@ -293,16 +296,16 @@ pub enum ClientAddress {
     Toa,
     /// For UDP what TOA is for TCP: a header between IP and UDP (protocol 248, DPVS's default form) in the first three
     /// datagrams of a connection, for servers with a UOA kernel module; others refuse these datagrams. UDP only. A
-    /// datagram without room for it, a fragmented one or a super-packet leaves as it is; the header then travels with an
-    /// empty datagram beside it ([`crate::Director::poll_transmit`]). Where there is no room for that one either,
+    /// datagram without room for it, a fragmented one or a super-packet leaves as it is; the header then travels with
+    /// an empty datagram beside it ([`crate::Director::poll_transmit`]). Where there is no room for that one either,
     /// [`crate::Director::client_addresses_omitted`] counts it.
     Uoa,
     /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only. Until the server has it,
     /// nothing of the client passes that could take its place ([`crate::DropReason::OutOfSequence`]), neither do
     /// fragments nor data in a SYN ([`crate::DropReason::NotForwardable`]).
     ProxyV1,
-    /// The same in version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams that come in
-    /// fragments or as a super-packet are dropped ([`crate::DropReason::NotForwardable`]).
+    /// The same in version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams that come
+    /// in fragments or as a super-packet are dropped ([`crate::DropReason::NotForwardable`]).
     ProxyV2,
 }
 
@@ -400,7 +403,8 @@ pub struct ServerConfig {
     pub lower_threshold: u32,
     /// The tunnel, for [`ForwardMethod::Tunnel`].
     pub tunnel: TunnelConfig,
-    /// Longest packet the way to this server takes, not 0; `None` is the server side's MTU. An addition to IPVS: `--mtu`.
+    /// Longest packet the way to this server takes, not 0; `None` is the server side's MTU. An addition to IPVS:
+    /// `--mtu`.
     pub mtu: Option<u16>,
 }
 

@@ -1,7 +1,7 @@
 //! Tunnels to real servers, both ends: IP in IP, GRE and GUE in every combination of address families.
-//! This file says what a tunnel is; the way in is in `encapsulate`, the way out of one packet in `decapsulate`, of packets
-//! in parts in `end`, what stands between the two IP headers in `gre` and `gue`, the rules for congestion marks in `ecn`.
-//! Sources: RFC 2003, RFC 2473, RFC 2784, RFC 6040, draft-ietf-intarea-gue; recordings `tun_*`.
+//! This file says what a tunnel is; the way in is in `encapsulate`, the way out of one packet in `decapsulate`, of
+//! packets in parts in `end`, what stands between the two IP headers in `gre` and `gue`, the rules for congestion marks
+//! in `ecn`. Sources: RFC 2003, RFC 2473, RFC 2784, RFC 6040, draft-ietf-intarea-gue; recordings `tun_*`.
 
 mod decapsulate;
 mod ecn;

@@ -19,8 +19,8 @@ pub enum Direction {
 pub enum Verdict {
     /// Not ours: the bytes are untouched. The worker loop's `on_pass` says what happens (to the host, routed, dropped).
     Pass,
-    /// Rewritten in place; send it to `next_hop`. A packet longer than `mtu` may be fragmented (it is IPv4 without DF, or
-    /// IPv6 with a fragment header that gives its identification): the sink does so, see [`crate::wire::fragment`].
+    /// Rewritten in place; send it to `next_hop`. A packet longer than `mtu` may be fragmented (it is IPv4 without DF,
+    /// or IPv6 with a fragment header that gives its identification): the sink does so, see [`crate::wire::fragment`].
     Forward {
         /// Whom to hand the packet to on the link (not always the packet's own destination: direct routing).
         next_hop: IpAddr,

@@ -1,6 +1,6 @@
-//! FullNAT as clients, servers and routers see it, against packets built by hand. Vectors: the published behaviour of DPVS and Alibaba LVS; the tests
-//! that end in a number hold a known defect of DPVS that is not to be had here. What belongs to SYN proxy, rate
-//! limiting and passive checks of servers (48 to 50) has no counterpart, but for the first.
+//! FullNAT as clients, servers and routers see it, against packets built by hand. Vectors: the published behaviour of
+//! DPVS and Alibaba LVS; the tests that end in a number hold a known defect of DPVS that is not to be had here. What
+//! belongs to SYN proxy, rate limiting and passive checks of servers (48 to 50) has no counterpart, but for the first.
 
 use core::time::Duration;
 use std::net::SocketAddr;

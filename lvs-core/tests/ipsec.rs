@@ -1,5 +1,5 @@
-//! AH and ESP have no ports: they follow the key exchange (UDP 500) between the same addresses. In IPv6 AH is an extension
-//! header instead, and the ports are behind it.
+//! AH and ESP have no ports: they follow the key exchange (UDP 500) between the same addresses. In IPv6 AH is an
+//! extension header instead, and the ports are behind it.
 
 use std::time::Duration;
 

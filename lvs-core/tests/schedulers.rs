@@ -1,5 +1,5 @@
-//! What everybody may rely on in a scheduler, checked for every built-in one and for the example; and that the fast ones
-//! choose exactly as the plain rules do.
+//! What everybody may rely on in a scheduler, checked for every built-in one and for the example; and that the fast
+//! ones choose exactly as the plain rules do.
 
 use lvs_core::SchedulerRegistry;
 use lvs_core::rng::Rng;

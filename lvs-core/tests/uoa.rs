@@ -1,5 +1,5 @@
-//! UOA: a server's first datagrams from behind FullNAT say whose they are. Layouts: the published behaviour of DPVS, its
-//! default form (IP protocol 248).
+//! UOA: a server's first datagrams from behind FullNAT say whose they are. Layouts: the published behaviour of DPVS,
+//! its default form (IP protocol 248).
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! A week of random traffic, commands and defences in virtual time. Afterwards nothing is left: no connection, template,
-//! fragment or deleted server, and every count of every server back at zero.
+//! A week of random traffic, commands and defences in virtual time. Afterwards nothing is left: no connection,
+//! template, fragment or deleted server, and every count of every server back at zero.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -61,8 +61,8 @@ impl Devices {
         matches!(self, Self::AfPacket(..))
     }
 
-    /// Opens them, with a queue for each shard of `steering`. On Ethernet the clients' answers for `virtual_addresses` and
-    /// the servers' for `local_addresses`, if the host leaves them to it.
+    /// Opens them, with a queue for each shard of `steering`. On Ethernet the clients' answers for `virtual_addresses`
+    /// and the servers' for `local_addresses`, if the host leaves them to it.
     ///
     /// # Errors
     /// A device is denied, or the host owns such an address.

@@ -21,8 +21,8 @@ pub fn host(at: SocketAddr) -> String {
     }
 }
 
-/// The answer of the server called `name` to the bytes received so far; `None` while the request's head is not complete.
-/// Anything but `GET /` (a short greeting) and `GET /bytes/N` with N up to 1 MiB gets an error status.
+/// The answer of the server called `name` to the bytes received so far; `None` while the request's head is not
+/// complete. Anything but `GET /` (a short greeting) and `GET /bytes/N` with N up to 1 MiB gets an error status.
 ///
 /// ```
 /// use lvs_director::http;

@@ -1,6 +1,6 @@
-//! `lvsd realserver`: makes this machine a real server for direct routing or tunnels, and undoes it exactly. The virtual
-//! addresses go to `lo`, and ARP keeps quiet about them (`settings.rs`; IPv6 never speaks of addresses of `lo`). What was
-//! changed is remembered, and who needs it (`memory.rs`): it is undone when the last one goes.
+//! `lvsd realserver`: makes this machine a real server for direct routing or tunnels, and undoes it exactly. The
+//! virtual addresses go to `lo`, and ARP keeps quiet about them (`settings.rs`; IPv6 never speaks of addresses of
+//! `lo`). What was changed is remembered, and who needs it (`memory.rs`): it is undone when the last one goes.
 
 use std::fmt;
 use std::io;
@@ -36,8 +36,8 @@ pub enum Action {
 /// before the machine's start, does not count and is replaced. Fails, with a sentence on standard error, if something
 /// is denied or an address cannot be a virtual one; what had been done by then stays, and is remembered.
 ///
-/// With a `tunnel` end, `Start` stays in the foreground until SIGINT or SIGTERM and then undoes what it did. What somebody
-/// else needs too stays until nobody does: `Stop` leaves a running tunnel end what it needs.
+/// With a `tunnel` end, `Start` stays in the foreground until SIGINT or SIGTERM and then undoes what it did. What
+/// somebody else needs too stays until nobody does: `Stop` leaves a running tunnel end what it needs.
 pub fn realserver(action: Action, vips: &[IpAddr], tunnel: Option<&TunnelEnd>, memory: &Path) -> ExitCode {
     let mut done = String::new();
     let outcome = match action {

@@ -37,15 +37,15 @@ pub struct AfPacketOptions {
     pub source_ipv6: Option<Ipv6Addr>,
     /// Neighbours that are never asked and never forgotten.
     pub static_neighbours: Vec<(IpAddr, MacAddress)>,
-    /// The director's own Ethernet address on the link; `None`: the device's. With one of its own the host's stack takes
-    /// what is sent to the director for somebody else's and drops it at once, which spares it more than half of the work.
-    /// The director then is no longer where the host is: whom servers answer by way of it, they need an address of
-    /// `answers_for` as their gateway. The link must let frames from such an address pass (some virtual networks do not).
-    /// While it is open, the kernel makes a device that knows one address only (veth, TAP, a bridge) let everything in.
-    /// Default `None`.
+    /// The director's own Ethernet address on the link; `None`: the device's. With one of its own the host's stack
+    /// takes what is sent to the director for somebody else's and drops it at once, which spares it more than half of
+    /// the work. The director then is no longer where the host is: whom servers answer by way of it, they need an
+    /// address of `answers_for` as their gateway. The link must let frames from such an address pass (some virtual
+    /// networks do not). While it is open, the kernel makes a device that knows one address only (veth, TAP, a bridge)
+    /// let everything in. Default `None`.
     pub mac: Option<MacAddress>,
-    /// The VLAN to work in (802.1Q, 1 to 4094); `None` for untagged frames. Frames of other VLANs, and frames with a tag of
-    /// 802.1ad, are ignored and counted ([`crate::SourceCounters::ignored`]).
+    /// The VLAN to work in (802.1Q, 1 to 4094); `None` for untagged frames. Frames of other VLANs, and frames with a
+    /// tag of 802.1ad, are ignored and counted ([`crate::SourceCounters::ignored`]).
     pub vlan: Option<u16>,
     /// Whether `answers_for` is announced at the start: a take-over. Default true.
     pub announces: bool,
@@ -144,10 +144,10 @@ impl AfPacketDevice {
         device.assemble(receiver, options, vec![post.clone()], (post.bell, heard))
     }
 
-    /// Opens one queue of the device for each shard of `steering`. The kernel gives each queue the packets of its shard's
-    /// clients, as far as addresses tell; what is left to do is [`lvs_io::share()`]'s. `direction` is the one that packets
-    /// from this device travel in, `None` where one device serves both sides. Only the first queue answers questions and
-    /// announces addresses; all of them learn from what it hears.
+    /// Opens one queue of the device for each shard of `steering`. The kernel gives each queue the packets of its
+    /// shard's clients, as far as addresses tell; what is left to do is [`lvs_io::share()`]'s. `direction` is the one
+    /// that packets from this device travel in, `None` where one device serves both sides. Only the first queue answers
+    /// questions and announces addresses; all of them learn from what it hears.
     ///
     /// # Errors
     /// As [`Self::open`]; queues opened before the error are closed again.

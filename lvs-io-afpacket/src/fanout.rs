@@ -1,6 +1,7 @@
 //! The classic BPF program by which the kernel gives each frame to the queue of its client's shard: the arithmetic of
-//! [`lvs_io::Steering`], on addresses, and on ports where FullNAT's local addresses ask for it. What it cannot see, such as
-//! which packet an ICMP error is about, `lvs_io::share` makes up for; frames that are no packets go to the first queue.
+//! [`lvs_io::Steering`], on addresses, and on ports where FullNAT's local addresses ask for it. What it cannot see,
+//! such as which packet an ICMP error is about, `lvs_io::share` makes up for; frames that are no packets go to the
+//! first queue.
 //!
 //! A jump counts from the instruction behind it. The network header is at `SKF_NET_OFF`, whatever comes before it.
 

@@ -104,8 +104,8 @@ impl<'r> Iterator for Frames<'r> {
     }
 }
 
-/// Size of a slot in a ring of slots: a full-sized frame of 1514 bytes, headroom, and some hundred bytes for what grows.
-/// Not a power of two, by which frames' beginnings would compete for the same lines of the cache.
+/// Size of a slot in a ring of slots: a full-sized frame of 1514 bytes, headroom, and some hundred bytes for what
+/// grows. Not a power of two, by which frames' beginnings would compete for the same lines of the cache.
 const SLOT_LEN: usize = 2112;
 
 /// What the kernel allocates at once for slots.

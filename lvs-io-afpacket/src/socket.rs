@@ -71,8 +71,8 @@ pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter
     set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
 }
 
-/// Lets a socket of any kind receive nothing: what comes for it counts as received, so that the kernel sends no error back,
-/// and is thrown away. A socket that merely is not read would do so until its buffer is full.
+/// Lets a socket of any kind receive nothing: what comes for it counts as received, so that the kernel sends no error
+/// back, and is thrown away. A socket that merely is not read would do so until its buffer is full.
 ///
 /// # Errors
 /// What the kernel says.
@@ -133,8 +133,8 @@ fn set_program(socket: BorrowedFd<'_>, level: c_int, option: c_int, program: &[l
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     let pointer = (&raw const program).cast::<c_void>();
-    // SAFETY: `pointer` is good for reading one `sock_fprog`, and its own pointer for reading `len` instructions, during
-    // the call; the kernel copies them.
+    // SAFETY: `pointer` is good for reading one `sock_fprog`, and its own pointer for reading `len` instructions,
+    // during the call; the kernel copies them.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, size_of_val(&program) as socklen_t) })
 }
 

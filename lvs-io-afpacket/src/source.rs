@@ -148,8 +148,8 @@ fn from_queue<'b>(socket: &OwnedFd, storage: &'b mut [u8]) -> Option<PacketBuf<'
     let mut header = [0; vnet::HEADER_LEN];
     let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(&mut storage[FRAME_HEADROOM..])];
     let read = match rustix::io::readv(socket, &mut parts) {
-        // The device went down, say: an error that waits is told first, once, and leaves the frame in the queue. There it
-        // would be taken for the next slot's.
+        // The device went down, say: an error that waits is told first, once, and leaves the frame in the queue. There
+        // it would be taken for the next slot's.
         Err(errno) if errno != Errno::AGAIN => rustix::io::readv(socket, &mut parts),
         read => read,
     };
@@ -165,8 +165,8 @@ impl PacketSource for Source {
         for _ in 0..BATCHES_PER_CALL {
             match self.receive_batch(handle) {
                 None => {
-                    // Whoever waits for packets is woken by an error too, again and again until it is read: the device was
-                    // or went down. It is read here and nothing else follows: packets come again when it is up.
+                    // Whoever waits for packets is woken by an error too, again and again until it is read: the device
+                    // was or went down. It is read here and nothing else follows: packets come again when it is up.
                     let _ = socket_error(&self.socket);
                     return Ok(0);
                 }

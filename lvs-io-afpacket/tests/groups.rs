@@ -1,5 +1,6 @@
-//! Which groups a device hears for the addresses added to it while it is open, as the kernel tells (`dev_mcast`). The host
-//! has IPv6 switched off, so that it joins none meanwhile. Where namespaces cannot be had, the tests say why and return.
+//! Which groups a device hears for the addresses added to it while it is open, as the kernel tells (`dev_mcast`). The
+//! host has IPv6 switched off, so that it joins none meanwhile. Where namespaces cannot be had, the tests say why and
+//! return.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,6 +1,6 @@
-//! What a device is told to let in: as little as will do, and for no longer than it is open. How often it has been asked
-//! for the frames of all stations is what the kernel says of it (IFLA_PROMISCUITY). Where namespaces cannot be had, the
-//! tests say why and return.
+//! What a device is told to let in: as little as will do, and for no longer than it is open. How often it has been
+//! asked for the frames of all stations is what the kernel says of it (IFLA_PROMISCUITY). Where namespaces cannot be
+//! had, the tests say why and return.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
 /// Opens the device that `make` makes, with each kind of ring. It is asked for everything as often as `expected` says
-/// when a director on it shares its Ethernet address, and when it has one of its own. `test` is the calling test's name.
+/// when a director on it shares its Ethernet address, and when it has one of its own. `test` is the calling test's
+/// name.
 fn check(test: &str, device: &str, make: impl Fn() -> Result<(), Failure>, expected: [u32; 2]) {
     network::isolated(test, make, || {
         for delivery in [Delivery::AtOnce, Delivery::BLOCKS] {

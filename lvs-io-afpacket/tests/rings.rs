@@ -1,5 +1,5 @@
-//! Receive rings of both kinds and the transmit ring, between two devices joined by a cable in a namespace of their own.
-//! Whatever the ring, frames come whole and in order, with room around them, and what is lost is counted. Where
+//! Receive rings of both kinds and the transmit ring, between two devices joined by a cable in a namespace of their
+//! own. Whatever the ring, frames come whole and in order, with room around them, and what is lost is counted. Where
 //! namespaces cannot be had, the tests say why and return.
 
 use std::collections::BTreeSet;

@@ -54,8 +54,8 @@ fn fragments_of_an_answer_to_a_local_address_find_the_director_that_asked() {
     });
 }
 
-/// Sixteen clients ask a question of this length through two workers on two queues of one device, one question each: for
-/// each worker, how many clients its director knew, and how many packets its queue received.
+/// Sixteen clients ask a question of this length through two workers on two queues of one device, one question each:
+/// for each worker, how many clients its director knew, and how many packets its queue received.
 fn through_two_queues(forward: ForwardMethod, shares: bool, question_len: usize) -> Result<Vec<(usize, u64)>, Failure> {
     add_switch("lan")?;
     let clients: Vec<String> = (100..116).map(|host| format!("10.9.0.{host}/24")).collect();

@@ -1,6 +1,6 @@
-//! What a device in a VLAN hears, and what it says, beside a TAP device: its file takes and gives whole frames, tags and
-//! all, while packet sockets see them as the kernel hands them on, with the outermost tag taken off. Where there are no TAP
-//! devices to be had, the tests say why and return.
+//! What a device in a VLAN hears, and what it says, beside a TAP device: its file takes and gives whole frames, tags
+//! and all, while packet sockets see them as the kernel hands them on, with the outermost tag taken off. Where there
+//! are no TAP devices to be had, the tests say why and return.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -38,8 +38,8 @@ const CASUAL: Tag = [0x81, 0, 0x60, 7];
 /// 802.1ad, VLAN 7.
 const SERVICE: Tag = [0x88, 0xa8, 0xa0, 7];
 
-/// Runs `body` with each kind of ring, on the TAP device itself and on the far end of a cable behind a bridge. `test` is
-/// the calling test's name.
+/// Runs `body` with each kind of ring, on the TAP device itself and on the far end of a cable behind a bridge. `test`
+/// is the calling test's name.
 fn check(test: &str, body: impl Fn(&mut Tap, &str, Delivery) -> Result<(), Failure>) {
     network::isolated(
         test,

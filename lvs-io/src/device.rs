@@ -26,8 +26,8 @@ pub trait PacketSource: Send {
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// What becomes readable when the device wants its turn although no packet waits: a timer, or word from elsewhere.
-    /// Apart from [`Self::poll_fd`], because a descriptor that stands for both would cost the kernel time for each packet.
-    /// A source around another one passes this on. Default: nothing.
+    /// Apart from [`Self::poll_fd`], because a descriptor that stands for both would cost the kernel time for each
+    /// packet. A source around another one passes this on. Default: nothing.
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

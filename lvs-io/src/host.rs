@@ -388,8 +388,8 @@ fn wire_len(packet: &PacketBuf<'_>, headers: &Headers) -> usize {
     headers.transport + transport_len + usize::from(gso.size)
 }
 
-/// What the host says to extension headers it does not process: AH, for which it has no keys, is unrecognised; a routing
-/// header with segments left has a type it does not know (RFC 8200 §4.4, RFC 5095).
+/// What the host says to extension headers it does not process: AH, for which it has no keys, is unrecognised; a
+/// routing header with segments left has a type it does not know (RFC 8200 §4.4, RFC 5095).
 fn refused_extension(packet: &[u8], headers: &Headers) -> Option<IcmpError> {
     if headers.source.is_ipv4() {
         return None;

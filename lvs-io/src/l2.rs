@@ -1,6 +1,7 @@
 //! The Ethernet edge of a director, sans I/O: [`FrameReader`] turns frames into packets for the director and messages
-//! about the link (ARP, RFC 826; Neighbor Discovery, RFC 4861; Multicast Listener Discovery, RFC 3810), [`Edge`] turns packets and those messages into frames.
-//! Two values, so that a device's receiving half can own the one and its sending half the other.
+//! about the link (ARP, RFC 826; Neighbor Discovery, RFC 4861; Multicast Listener Discovery, RFC 3810), [`Edge`] turns
+//! packets and those messages into frames. Two values, so that a device's receiving half can own the one and its
+//! sending half the other.
 //!
 //! Frames lie in a [`lvs_core::PacketBuf`] whose window begins at the destination MAC address; packets in one that
 //! begins at the IP header, as everywhere. The `offload` context moves along. Messages are read and written by

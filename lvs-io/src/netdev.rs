@@ -153,8 +153,8 @@ pub fn add_route_via(destination: IpAddr, prefix: u8, gateway: IpAddr, name: &st
 }
 
 /// Sends everything IPv4 or IPv6 that comes in by the device `incoming` and is not for the host into the device `name`,
-/// whatever the main routing table says: a rule of its own (`ip rule add iif`), and a table of that number with a default
-/// route. What a director on a TUN device needs for the servers' replies.
+/// whatever the main routing table says: a rule of its own (`ip rule add iif`), and a table of that number with a
+/// default route. What a director on a TUN device needs for the servers' replies.
 ///
 /// # Errors
 /// `AlreadyExists` if the table has a default route. The text names both devices and what the kernel said.
@@ -165,9 +165,9 @@ pub fn divert(incoming: &str, name: &str, table: u8) -> io::Result<()> {
         .map_err(|error| describe(&error, format_args!("cannot divert {incoming} into {name}")))
 }
 
-/// Sends everything of the gateway's family that comes in by the device `incoming` and is not for the host to the gateway
-/// behind the device `name`, as [`divert`] does. What direct routing by a TUN device needs: the packets name no server,
-/// so each server has a TUN device, and what comes out of it goes there.
+/// Sends everything of the gateway's family that comes in by the device `incoming` and is not for the host to the
+/// gateway behind the device `name`, as [`divert`] does. What direct routing by a TUN device needs: the packets name no
+/// server, so each server has a TUN device, and what comes out of it goes there.
 ///
 /// # Errors
 /// As [`divert`]; also if the gateway cannot be reached directly.
@@ -186,7 +186,8 @@ fn divert_family(incoming: &str, any: IpAddr, gateway: Option<IpAddr>, name: &st
     message.send(&netlink::socket()?)
 }
 
-/// Sets where a neighbour on the device's link is, for good: it is never asked for (`ip neigh replace … nud permanent`).
+/// Sets where a neighbour on the device's link is, for good: it is never asked for (`ip neigh replace … nud
+/// permanent`).
 ///
 /// # Errors
 /// `NotFound`/ENODEV if there is no such device. The text names neighbour and device and what the kernel said.

@@ -49,8 +49,8 @@ impl Steering {
         Self { shards: shards.max(1), servers, locals: Vec::new(), secret: Rng::new(seed).next_u64() as u32 }
     }
 
-    /// Sets FullNAT's local addresses: what is sent there comes from servers and goes to the shard its port names. Shard
-    /// `i` must lease ports with `port % shards == i` only: see [`Self::local_ports`].
+    /// Sets FullNAT's local addresses: what is sent there comes from servers and goes to the shard its port names.
+    /// Shard `i` must lease ports with `port % shards == i` only: see [`Self::local_ports`].
     pub fn with_local_addresses(self, locals: Vec<Prefix>) -> Self {
         Self { locals, ..self }
     }
@@ -143,8 +143,8 @@ impl Steering {
     }
 }
 
-/// The hash that spreads clients: an address, in words of 32 bits, most significant first. The shard is what remains when
-/// it is divided by their number. Made of what a classic BPF program can do too, so that a kernel can steer alike.
+/// The hash that spreads clients: an address, in words of 32 bits, most significant first. The shard is what remains
+/// when it is divided by their number. Made of what a classic BPF program can do too, so that a kernel can steer alike.
 /// (The mixing steps are MurmurHash3's finaliser, Appleby 2011, with the secret and each word mixed in.)
 pub fn address_hash(secret: u32, words: &[u32]) -> u32 {
     words.iter().fold(secret, |hash, word| {
@@ -166,7 +166,8 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
 }
 
 /// The client's address in a packet of this direction. An ICMP error is about a packet of the other direction: from
-/// the client side it quotes a reply, whose destination is the client (whoever sent the error), and the other way round.
+/// the client side it quotes a reply, whose destination is the client (whoever sent the error), and the other way
+/// round.
 fn client(packet: &[u8], headers: &Headers, direction: Direction) -> IpAddr {
     let quoted = related(packet, headers).ok().flatten().map(|error| error.quoted);
     match (direction, quoted) {

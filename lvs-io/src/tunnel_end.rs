@@ -29,10 +29,10 @@ impl Arm {
     /// without its outer headers, put together if it came in parts. Everything else is left to the host, which receives
     /// it too.
     ///
-    /// The host receives the outer packets as well and, where nothing of its own takes them, tells their sender that the
-    /// protocol or port is unreachable, which the director passes on to the client. Raw sockets of those protocols and a UDP
-    /// socket on GUE's port that nobody reads keep it quiet. Who sent the outer packet is not looked at: let a packet
-    /// filter do that.
+    /// The host receives the outer packets as well and, where nothing of its own takes them, tells their sender that
+    /// the protocol or port is unreachable, which the director passes on to the client. Raw sockets of those protocols
+    /// and a UDP socket on GUE's port that nobody reads keep it quiet. Who sent the outer packet is not looked at: let
+    /// a packet filter do that.
     ///
     /// ```
     /// use lvs_core::tunnel::Accepts;

@@ -158,8 +158,8 @@ impl Worker {
         outcome
     }
 
-    /// One pass, without blocking: waiting jobs, some batches from each device, timers that are due, packets the director
-    /// owes. `true` if there was anything to do.
+    /// One pass, without blocking: waiting jobs, some batches from each device, timers that are due, packets the
+    /// director owes. `true` if there was anything to do.
     ///
     /// # Errors
     /// A device failed for good.

@@ -1,5 +1,5 @@
-//! What the Ethernet edge doubts: messages that contradict themselves, addresses that are no station's, more questions than
-//! it answers. Frames are written out from RFC 826 and RFC 4861.
+//! What the Ethernet edge doubts: messages that contradict themselves, addresses that are no station's, more questions
+//! than it answers. Frames are written out from RFC 826 and RFC 4861.
 
 use std::net::{IpAddr, Ipv6Addr};
 

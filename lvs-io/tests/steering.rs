@@ -1,5 +1,5 @@
-//! Whatever belongs to one conversation goes to one shard: both directions, errors about either, fragments in any order.
-//! Behind FullNAT, where servers do not know the client, too. The packets are those that real directors make.
+//! Whatever belongs to one conversation goes to one shard: both directions, errors about either, fragments in any
+//! order. Behind FullNAT, where servers do not know the client, too. The packets are those that real directors make.
 
 use std::net::SocketAddr;
 

@@ -60,8 +60,8 @@ impl Client {
         Self { id, local, handle: sockets.add(socket), to, deadline, is_unreachable: false, talk }
     }
 
-    /// ICMP says that `target` cannot be reached from `source`. As in Linux, a UDP socket believes it, a TCP socket only
-    /// until it is connected (RFC 1122 §4.2.3.9, RFC 5461).
+    /// ICMP says that `target` cannot be reached from `source`. As in Linux, a UDP socket believes it, a TCP socket
+    /// only until it is connected (RFC 1122 §4.2.3.9, RFC 5461).
     pub(crate) fn hear_unreachable(&mut self, source: SocketAddr, target: SocketAddr, sockets: &SocketSet<'static>) {
         let believes = match self.talk {
             Talk::Tcp(_) => sockets.get::<tcp::Socket<'_>>(self.handle).state() == tcp::State::SynSent,

@@ -1,6 +1,7 @@
 //! Sends a FIN again that the stack has forgotten: smoltcp 0.14 stops the retransmission timer at the third duplicate
 //! acknowledgement, and where nothing but the FIN is unacknowledged it then never sends it again. On links that
-//! duplicate and reorder, connections would stay half closed for ever (RFC 9293 §3.8.1 wants it sent until acknowledged).
+//! duplicate and reorder, connections would stay half closed for ever (RFC 9293 §3.8.1 wants it sent until
+//! acknowledged).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -28,8 +28,8 @@
 //! # }
 //! ```
 //!
-//! A failing run is looked at with [`Simulation::capture`]: the packets of any link as a file for Wireshark. Power cuts,
-//! commands and cut cables come with [`Simulation::after`], strangers' packets with [`Flood`] and
+//! A failing run is looked at with [`Simulation::capture`]: the packets of any link as a file for Wireshark. Power
+//! cuts, commands and cut cables come with [`Simulation::after`], strangers' packets with [`Flood`] and
 //! [`Simulation::inject`], protocols of your own with [`Dialogue`].
 //!
 //! What is not real: hosts answer at once, as if thinking took no time, links lead from each host straight to the

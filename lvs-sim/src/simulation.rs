@@ -136,8 +136,8 @@ impl Simulation {
         id
     }
 
-    /// Sets a server up for direct routing (ipvsadm: `-g`): it owns these virtual addresses, beside its own, without being
-    /// reached by them, and what it sends goes to whom it is for, past the director.
+    /// Sets a server up for direct routing (ipvsadm: `-g`): it owns these virtual addresses, beside its own, without
+    /// being reached by them, and what it sends goes to whom it is for, past the director.
     ///
     /// # Panics
     /// If it has more than 8 addresses then.
@@ -146,10 +146,10 @@ impl Simulation {
         self.network.lead_past_director(server);
     }
 
-    /// Puts a server on the director's own host: packets that the director leaves to its host ([`lvs_core::Verdict::Local`])
-    /// go to it, and what it sends meets the director on its way out. It accepts packets for these virtual addresses,
-    /// beside its own, as servers of [`lvs_core::ForwardMethod::Local`] must. Only one server can be there; the stand-in
-    /// goes on to answer and to route what the director passes.
+    /// Puts a server on the director's own host: packets that the director leaves to its host
+    /// ([`lvs_core::Verdict::Local`]) go to it, and what it sends meets the director on its way out. It accepts packets
+    /// for these virtual addresses, beside its own, as servers of [`lvs_core::ForwardMethod::Local`] must. Only one
+    /// server can be there; the stand-in goes on to answer and to route what the director passes.
     ///
     /// # Panics
     /// If it has more than 8 addresses then.

@@ -1,5 +1,5 @@
-//! FTP between real TCP stacks through a NAT director: every file arrives, by every kind of data connection, although the
-//! director makes some replies longer and others shorter.
+//! FTP between real TCP stacks through a NAT director: every file arrives, by every kind of data connection, although
+//! the director makes some replies longer and others shorter.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! Real servers on the director's own host: what the host answers meets the director on its way out, so that clients hear
-//! from the virtual address and the director sees both halves of every connection.
+//! Real servers on the director's own host: what the host answers meets the director on its way out, so that clients
+//! hear from the virtual address and the director sees both halves of every connection.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -41,7 +41,8 @@ pub fn handle_packet(data: &[u8]) {
     drain(&mut director);
 }
 
-/// Any offload context, likely or not: where the checksum starts, where it goes, what kind of super-packet, its segments.
+/// Any offload context, likely or not: where the checksum starts, where it goes, what kind of super-packet, its
+/// segments.
 fn any_offload([kind, start, offset, high, low]: &[u8; 5]) -> Offload {
     let checksum = match kind >> 7 {
         0 => ChecksumOffload::Full,
@@ -52,8 +53,8 @@ fn any_offload([kind, start, offset, high, low]: &[u8; 5]) -> Offload {
     Offload { checksum, gso: gso.map(|kind_of_packet| Gso { kind: kind_of_packet, size, ecn: kind & 4 != 0 }) }
 }
 
-/// Any bytes as a packet at the far end of a tunnel, and as one that enters a tunnel: no panic, a packet that is not taken
-/// is left alone, and what goes in comes out. The first byte chooses the tunnel, the second the offload context.
+/// Any bytes as a packet at the far end of a tunnel, and as one that enters a tunnel: no panic, a packet that is not
+/// taken is left alone, and what goes in comes out. The first byte chooses the tunnel, the second the offload context.
 pub fn decapsulate(data: &[u8]) {
     let [choice, offload, bytes @ ..] = data else { return };
     let checksum = match offload {

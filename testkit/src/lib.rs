@@ -1,8 +1,8 @@
 //! Packet builder, generators and naive oracles for the tests of LVS in Rust.
 //!
 //! Packets are built on `etherparse`, which shares no code with `lvs-core`; [`oracle`] checks what comes out by the
-//! plainest arithmetic there is; [`rig`] is a director with a clock; [`strategy`] makes packets for property tests; [`describe()`] prints one in a line.
-//! With the feature `network`: namespaces of the kernel, joined by switches.
+//! plainest arithmetic there is; [`rig`] is a director with a clock; [`strategy`] makes packets for property tests;
+//! [`describe()`] prints one in a line. With the feature `network`: namespaces of the kernel, joined by switches.
 //!
 //! ```
 //! use lvs_testkit::{describe, tcp};

@@ -1,6 +1,6 @@
-//! A naive director: plain lists, searched from end to end, and a clock that ticks in whole seconds. No index, no wheel,
-//! no ids that could go stale. Written from the specification, and only as much of it as [`Model`] names; what it says is
-//! what the real director must do. Packets are not rewritten here but built anew.
+//! A naive director: plain lists, searched from end to end, and a clock that ticks in whole seconds. No index, no
+//! wheel, no ids that could go stale. Written from the specification, and only as much of it as [`Model`] names; what
+//! it says is what the real director must do. Packets are not rewritten here but built anew.
 
 mod choice;
 mod commands;

@@ -1,5 +1,6 @@
-//! A small network of the kernel's, for tests: switches in the namespace of this process, and parties, threads in network
-//! namespaces of their own, each plugged into one or more of them. What the kernel does not allow is said, and skipped.
+//! A small network of the kernel's, for tests: switches in the namespace of this process, and parties, threads in
+//! network namespaces of their own, each plugged into one or more of them. What the kernel does not allow is said, and
+//! skipped.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -17,8 +18,8 @@ use lvs_io_tun::{TunOptions, TunQueue};
 /// Whatever went wrong.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// Runs `body` inside namespaces of its own, with `test` being the calling `#[test]`'s name, if `probe` says that what it
-/// needs is to be had there. Otherwise prints a line that begins with `skipped: ` and cannot be overlooked: past the
+/// Runs `body` inside namespaces of its own, with `test` being the calling `#[test]`'s name, if `probe` says that what
+/// it needs is to be had there. Otherwise prints a line that begins with `skipped: ` and cannot be overlooked: past the
 /// test runner, which shows only what failing tests print.
 ///
 /// # Panics

@@ -1,9 +1,9 @@
-//! Tables of connections (`/proc/net/ip_vs_conn`, `…_conn_sync`): the same rows in any order; the clock column `Expires`
-//! within what the recorder's clock allows.
+//! Tables of connections (`/proc/net/ip_vs_conn`, `…_conn_sync`): the same rows in any order; the clock column
+//! `Expires` within what the recorder's clock allows.
 //!
-//! `Expires` counts whole seconds down to a nominal moment, so one second either way is all that two clocks can differ by;
-//! with one exception. A persistence template that still has connections when its timer fires is armed again from that
-//! moment, and Linux's timer wheel fires late: up to 16 s for timers of 100 s and more, up to 2 s for shorter
+//! `Expires` counts whole seconds down to a nominal moment, so one second either way is all that two clocks can differ
+//! by; with one exception. A persistence template that still has connections when its timer fires is armed again from
+//! that moment, and Linux's timer wheel fires late: up to 16 s for timers of 100 s and more, up to 2 s for shorter
 //! ones. So a template that was armed again may show that much more, for each time, but never less.
 
 use std::collections::HashMap;
@@ -138,7 +138,8 @@ impl Row {
 
 /// How far `Expires` may be off: whole seconds, truncated, of two clocks.
 const SLACK_S: i64 = 1;
-/// Lateness of Linux's timer wheel (1/8 of the range the interval falls in, at 250 Hz: 16.4 s up to 1049 s, 2 s up to 131 s).
+/// Lateness of Linux's timer wheel (1/8 of the range the interval falls in, at 250 Hz: 16.4 s up to 1049 s, 2 s up to
+/// 131 s).
 const LONG_LATENESS_S: i64 = 16;
 const SHORT_LATENESS_S: i64 = 2;
 /// From this interval on a timer is a long one.

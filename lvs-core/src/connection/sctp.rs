@@ -137,9 +137,9 @@ impl ChunkEvent {
         Self::Abort,
     ];
 
-    /// The event of a packet whose chunks have these types. The first chunk decides, except that an ABORT bundled behind
-    /// COOKIE ECHO or COOKIE ACK wins; `second` is ignored otherwise. `None`: there is no second chunk, or the first
-    /// one's length field is below 4, so that it cannot be found.
+    /// The event of a packet whose chunks have these types. The first chunk decides, except that an ABORT bundled
+    /// behind COOKIE ECHO or COOKIE ACK wins; `second` is ignored otherwise. `None`: there is no second chunk, or the
+    /// first one's length field is below 4, so that it cannot be found.
     pub const fn from_chunks(first: u8, second: Option<u8>) -> Self {
         match (Self::from_type(first), second) {
             (Self::CookieEcho | Self::CookieAck, Some(ABORT)) => Self::Abort,

@@ -24,8 +24,8 @@ pub(crate) struct Tenant<'a, T> {
 }
 
 impl<T: Timed> Tenant<'_, T> {
-    /// [`Store::rearm`] where the wheel need not know: the record is filed already, and its end is put off. Returns whether
-    /// that was so.
+    /// [`Store::rearm`] where the wheel need not know: the record is filed already, and its end is put off. Returns
+    /// whether that was so.
     #[inline]
     pub(crate) fn put_off(&mut self, now: Instant, timeout: Duration) -> bool {
         let deadline = now + timeout;

@@ -66,8 +66,8 @@ impl ConnectionTable {
         hasher.finish()
     }
 
-    /// Reads the part of the index a lookup with this hash begins with, so that it is in the cache when a batch comes to
-    /// its lookups. The answer only keeps the read from being left out.
+    /// Reads the part of the index a lookup with this hash begins with, so that it is in the cache when a batch comes
+    /// to its lookups. The answer only keeps the read from being left out.
     #[inline]
     pub(crate) fn touch_index(&self, hash: u64) -> u32 {
         self.index.touch(hash)
@@ -82,8 +82,8 @@ impl ConnectionTable {
         Some((connection.deadline, connection.in_packets))
     }
 
-    /// The newest connection whose client has this hash, if that is how it is filed. It may be somebody else's, and it may
-    /// have ended.
+    /// The newest connection whose client has this hash, if that is how it is filed. It may be somebody else's, and it
+    /// may have ended.
     #[inline]
     pub(crate) fn newest(&self, hash: u64) -> Option<(ConnectionId, &Connection)> {
         let node = self.index.first(hash)?;
@@ -237,7 +237,8 @@ impl ConnectionTable {
         self.store.get(id.0)
     }
 
-    /// The connection, unless it is gone. The fields of its key, its state and its timer are not for the caller to write.
+    /// The connection, unless it is gone. The fields of its key, its state and its timer are not for the caller to
+    /// write.
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.store.get_mut(id.0)
     }
@@ -291,8 +292,8 @@ impl ConnectionTable {
         self.store.may_have_expired(now)
     }
 
-    /// When to call [`ConnectionTable::pop_expired`] next; `None` only while the table is empty. At most 17 ms after the
-    /// first connection ends, and perhaps before.
+    /// When to call [`ConnectionTable::pop_expired`] next; `None` only while the table is empty. At most 17 ms after
+    /// the first connection ends, and perhaps before.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.store.next_deadline()
     }
@@ -317,8 +318,8 @@ impl ConnectionTable {
         self.store.at(place).map(|(handle, connection)| (ConnectionId(handle), connection))
     }
 
-    /// The newest live connection in the chain of `hash` that `matches`. `first_node` is the node of place 0 of the kind
-    /// that is asked for.
+    /// The newest live connection in the chain of `hash` that `matches`. `first_node` is the node of place 0 of the
+    /// kind that is asked for.
     #[inline]
     fn find(
         &self,

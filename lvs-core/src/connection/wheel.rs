@@ -1,8 +1,8 @@
 //! The timer wheel: which item is due next, in amortised constant work and without allocation after creation.
 //! Decides only *when*; what an item is, and whether its deadline has moved meanwhile, its owner knows.
 //!
-//! Eight levels of 256 slots: level `n` sorts by byte `n` of the time in nanoseconds, so the wheel spans all of time, an
-//! item comes up at exactly its time, and it moves down at most seven times (Varghese and Lauck 1987, scheme 7).
+//! Eight levels of 256 slots: level `n` sorts by byte `n` of the time in nanoseconds, so the wheel spans all of time,
+//! an item comes up at exactly its time, and it moves down at most seven times (Varghese and Lauck 1987, scheme 7).
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -120,8 +120,8 @@ impl Wheel {
 
     /// When to call [`Wheel::pop_due`] next; `None` only while nothing is filed.
     ///
-    /// Never later than the earliest item's time rounded up to the end of its 16.8 ms (2²⁴ ns). May be earlier: far items
-    /// must first move down a level, and work that a budget cut short is due at once.
+    /// Never later than the earliest item's time rounded up to the end of its 16.8 ms (2²⁴ ns). May be earlier: far
+    /// items must first move down a level, and work that a budget cut short is due at once.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         if self.len == 0 {
             return None;

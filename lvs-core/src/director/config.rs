@@ -40,8 +40,8 @@ impl Default for Side {
 /// What happens to a TCP connection's first packet when there are as many half-open ones as there may be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum HalfOpenPolicy {
-    /// It is refused ([`crate::DropReason::HalfOpenFull`]). Half-open connections keep their places for a minute, so a flood
-    /// shuts new clients out, but none that has begun is lost.
+    /// It is refused ([`crate::DropReason::HalfOpenFull`]). Half-open connections keep their places for a minute, so a
+    /// flood shuts new clients out, but none that has begun is lost.
     #[default]
     Refuse,
     /// The half-open connection that came first makes room for it. A client that answers sooner than a flood fills
@@ -61,8 +61,9 @@ pub struct DirectorConfig {
     /// Most real servers at once, of all services together, deleted ones included until they are forgotten. One more is
     /// refused with [`crate::ControlError::TableFull`]. Default 262,144.
     pub servers_max: u32,
-    /// Most connections at once. New ones are refused while they are used up ([`crate::DropReason::ConnectionTableFull`]); known
-    /// ones go on. Memory for them is reserved at the start. Default 65,536.
+    /// Most connections at once. New ones are refused while they are used up
+    /// ([`crate::DropReason::ConnectionTableFull`]); known ones go on. Memory for them is reserved at the start.
+    /// Default 65,536.
     pub connections_max: u32,
     /// Most persistence templates at once. New clients of persistent services are refused while they are used up
     /// ([`crate::DropReason::TemplateTableFull`]); known clients stay with their servers. Default 16,384.

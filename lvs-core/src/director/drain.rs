@@ -1,6 +1,7 @@
 //! Drains: a server gets nothing new, its connections get a deadline, and what remains then is closed.
 //! Closing is answering: the next segment of either side is turned into RSTs for both (`closing.rs`), with numbers read
-//! from that very segment. So nothing need be remembered of any connection, and a silent one is made to speak (`probe.rs`).
+//! from that very segment. So nothing need be remembered of any connection, and a silent one is made to speak
+//! (`probe.rs`).
 
 use core::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Opening a connection: the defences first, then the choice (`choose.rs`) is carried out: template, connection, counts,
-//! and the packet on its way.
+//! Opening a connection: the defences first, then the choice (`choose.rs`) is carried out: template, connection,
+//! counts, and the packet on its way.
 
 use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

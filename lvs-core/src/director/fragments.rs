@@ -1,6 +1,6 @@
 //! Fragments: the first one is handled like any packet and decides for the rest of its datagram. Parts that come
-//! before it wait and leave through `poll_transmit`; datagrams that are needed whole (SCTP's checksum, tunnels) wait until
-//! they are complete. A datagram counts once, with its whole length.
+//! before it wait and leave through `poll_transmit`; datagrams that are needed whole (SCTP's checksum, tunnels) wait
+//! until they are complete. A datagram counts once, with its whole length.
 
 use super::Director;
 use super::look::FlowEnd;
@@ -126,8 +126,9 @@ impl Director {
 
     /// Whether a datagram of ours is put together before anything is decided. SCTP's CRC32c covers the whole packet, so
     /// a port can only change once all of it is there. And Linux puts what goes into a tunnel together, so that the
-    /// server gets the datagram whole; which datagrams do is not known before their first fragment, so all requests wait.
-    /// Nor is it known before that which protocol an IPv6 datagram is of that has extension headers in its first fragment.
+    /// server gets the datagram whole; which datagrams do is not known before their first fragment, so all requests
+    /// wait. Nor is it known before that which protocol an IPv6 datagram is of that has extension headers in its first
+    /// fragment.
     fn is_needed_whole(&self, headers: &Headers, part: &FragmentPart, mark: u32) -> bool {
         let is_request = mark != 0 || self.services.is_virtual(headers.destination);
         let is_sctp = headers.protocol == Protocol::Sctp.number();

@@ -1,5 +1,5 @@
-//! FullNAT's part of the director: leases of local endpoints, what each connection translates besides addresses, and the
-//! commands for local addresses. How packets are rewritten is in `forward/full_nat.rs`, which ports there are in
+//! FullNAT's part of the director: leases of local endpoints, what each connection translates besides addresses, and
+//! the commands for local addresses. How packets are rewritten is in `forward/full_nat.rs`, which ports there are in
 //! `local_address.rs`.
 
 use alloc::vec::Vec;
@@ -65,7 +65,8 @@ impl FullNat {
 
 /// Looking at local addresses.
 impl Director {
-    /// Every local address a service uses, sorted: whoever answers for the director on the server side answers for these.
+    /// Every local address a service uses, sorted: whoever answers for the director on the server side answers for
+    /// these.
     pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.full_nat.pool.addresses()
     }
@@ -76,8 +77,9 @@ impl Director {
         self.full_nat.pool.views(now.max(self.now))
     }
 
-    /// Packets that should have carried their client's address ([`ClientAddress::Toa`], [`ClientAddress::Uoa`]) and went
-    /// without, because header, MTU or buffer had no room for it; with UOA, those beside which none could be sent either.
+    /// Packets that should have carried their client's address ([`ClientAddress::Toa`], [`ClientAddress::Uoa`]) and
+    /// went without, because header, MTU or buffer had no room for it; with UOA, those beside which none could be sent
+    /// either.
     pub fn client_addresses_omitted(&self) -> u64 {
         self.full_nat.client_addresses_omitted
     }

@@ -78,8 +78,8 @@ impl Director {
         verdict
     }
 
-    /// What the helper makes of a packet, `state` being the connection's as the helper sees it. Changes nothing; what it
-    /// asks for can be done.
+    /// What the helper makes of a packet, `state` being the connection's as the helper sees it. Changes nothing; what
+    /// it asks for can be done.
     #[expect(clippy::too_many_arguments, reason = "all of the connection's surroundings, on copies where explained")]
     pub(super) fn consult(
         &self,

@@ -186,8 +186,8 @@ impl Director {
         self.services.get(service)?.config.mss_clamp
     }
 
-    /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose errors
-    /// come to us, what routers on the way have told.
+    /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose
+    /// errors come to us, what routers on the way have told.
     fn request_mtu(&self, now: Instant, connection: &Connection, record: Option<&ServerRecord>) -> u16 {
         let mtu = record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu);
         match connection.forward {

@@ -131,8 +131,8 @@ impl Director {
             };
             return Look::of(outcome);
         };
-        // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`, `nat_ipopts`).
-        // An IPv6 routing header is for the server to judge.
+        // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`,
+        // `nat_ipopts`). An IPv6 routing header is for the server to judge.
         let is_replying = || self.find_reply(now, protocol, source, destination).is_some();
         let is_ours = || self.services.is_virtual(headers.destination) || is_replying();
         if headers.source_route && headers.family == AddressFamily::Ipv4 && is_ours() {

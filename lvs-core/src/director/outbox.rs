@@ -1,5 +1,5 @@
-//! Packets the director itself owes the wire, until the caller fetches them with `poll_transmit`: fragments that waited,
-//! datagrams put together, segments of a super-packet. Bounded in bytes.
+//! Packets the director itself owes the wire, until the caller fetches them with `poll_transmit`: fragments that
+//! waited, datagrams put together, segments of a super-packet. Bounded in bytes.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -59,8 +59,8 @@ impl Director {
         self.probing = (probing.next < end).then_some(probing);
     }
 
-    /// A live TCP connection whose server's drain is over and has it reset. Not a half-open one: its client may be made up,
-    /// and whoever has the address is not to hear from us.
+    /// A live TCP connection whose server's drain is over and has it reset. Not a half-open one: its client may be made
+    /// up, and whoever has the address is not to hear from us.
     fn is_to_speak(&self, now: Instant, connection: &Connection) -> bool {
         let is_over = matches!(connection.state, State::Tcp(TcpState::Close | TcpState::TimeWait | TcpState::Listen));
         let is_open = !is_over && !connection.state.is_half_open();

@@ -1,8 +1,8 @@
-//! Super-packets into tunnels. No device we send through takes one that is encapsulated, so they are cut in software: the
-//! first segment stays in the caller's buffer, the others leave through `poll_transmit`. The virtio-net header of
-//! [`crate::Offload`] knows TCP and UDP behind a plain IP header only. IP in IP and GRE it cannot name at all. UDP tunnels
-//! have a longer header of their own since virtio 1.4; a TUN device of Linux 6.18 hands out super-packets with it (VXLAN),
-//! but refuses every one that is written to it, its own included (EINVAL).
+//! Super-packets into tunnels. No device we send through takes one that is encapsulated, so they are cut in software:
+//! the first segment stays in the caller's buffer, the others leave through `poll_transmit`. The virtio-net header of
+//! [`crate::Offload`] knows TCP and UDP behind a plain IP header only. IP in IP and GRE it cannot name at all. UDP
+//! tunnels have a longer header of their own since virtio 1.4; a TUN device of Linux 6.18 hands out super-packets with
+//! it (VXLAN), but refuses every one that is written to it, its own included (EINVAL).
 
 use alloc::vec::Vec;
 

@@ -110,7 +110,8 @@ fn check(
     Ok(())
 }
 
-/// Translates addresses, ports and, where the ends are of the other one, the family. Where the transport header is then.
+/// Translates addresses, ports and, where the ends are of the other one, the family. Where the transport header is
+/// then.
 fn translate(packet: &mut PacketBuf<'_>, headers: &Headers, ends: Ends) -> Result<(AddressFamily, usize), DropReason> {
     let new_family = AddressFamily::of(ends.destination.address);
     if new_family == headers.family {
@@ -130,8 +131,8 @@ fn ends(direction: Direction, path: &Path) -> Option<Ends> {
     })
 }
 
-/// An ICMP error about a reply, from the client or a router on its side, on to the server: it quotes `V → C`, the server
-/// knows `R → L`.
+/// An ICMP error about a reply, from the client or a router on its side, on to the server: it quotes `V → C`, the
+/// server knows `R → L`.
 pub(crate) fn related_request(
     packet: &mut PacketBuf<'_>,
     headers: &Headers,
@@ -141,8 +142,8 @@ pub(crate) fn related_request(
     translate_related(packet, headers, related, Direction::Request, path)
 }
 
-/// An ICMP error about a request, on to the client: it quotes `L → R`, the client knows `C → V`. Whoever sent it, it now
-/// comes from the virtual address.
+/// An ICMP error about a request, on to the client: it quotes `L → R`, the client knows `C → V`. Whoever sent it, it
+/// now comes from the virtual address.
 pub(crate) fn related_reply(packet: &mut PacketBuf<'_>, headers: &Headers, related: &Related, path: &Path) -> Verdict {
     translate_related(packet, headers, related, Direction::Reply, path)
 }

@@ -1,5 +1,5 @@
-//! Real servers on the director's own host, whatever their method: packets go to its stack without a step on the way, so
-//! neither hop limit nor MTU counts, and what the stack answers is translated as it leaves.
+//! Real servers on the director's own host, whatever their method: packets go to its stack without a step on the way,
+//! so neither hop limit nor MTU counts, and what the stack answers is translated as it leaves.
 //! Source: Linux IPVS, as recorded in `conformance/`.
 
 use crate::drop_reason::DropReason;

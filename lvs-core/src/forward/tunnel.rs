@@ -1,5 +1,5 @@
-//! Tunnels (ipvsadm: `-i`, printed `Tunnel`): the packet stays as it is, hop limit apart, and travels inside another one
-//! to the real server. What the outside looks like is in [`crate::tunnel`]; here is what may go in.
+//! Tunnels (ipvsadm: `-i`, printed `Tunnel`): the packet stays as it is, hop limit apart, and travels inside another
+//! one to the real server. What the outside looks like is in [`crate::tunnel`]; here is what may go in.
 //! Source: Linux IPVS, as recorded in `conformance/`.
 
 use core::net::IpAddr;

@@ -1,5 +1,5 @@
-//! FTP: learns from PORT, EPRT, PASV and EPSV where the data connections will be, and hides the real server's address in
-//! the answers (227, 229). Reads commands and replies the way IPVS's helper does, its peculiarities included.
+//! FTP: learns from PORT, EPRT, PASV and EPSV where the data connections will be, and hides the real server's address
+//! in the answers (227, 229). Reads commands and replies the way IPVS's helper does, its peculiarities included.
 //! RFC 959 §4.1.2, §5.3.2; RFC 2428.
 
 use alloc::format;
@@ -16,8 +16,8 @@ use crate::flow::{AddressFamily, Endpoint};
 /// | client: PORT, EPRT | from the server's data port (20) to the announced endpoint, with the virtual address for source |
 /// | server: 227, 229, after PASV, EPSV | from any port of the client to the announced port on the virtual address |
 ///
-/// A 227 gets the virtual address instead of the server's, a 229 loses an address if it has one. A 227 or 229 that was not
-/// asked for, or comes a second time, passes as it is, as with IPVS.
+/// A 227 gets the virtual address instead of the server's, a 229 loses an address if it has one. A 227 or 229 that was
+/// not asked for, or comes a second time, passes as it is, as with IPVS.
 ///
 /// Announced addresses are believed, whosever they are, as IPVS does.
 ///
@@ -194,8 +194,8 @@ fn host_port(list: &[u8]) -> Option<(Endpoint, usize)> {
     Some((Endpoint::new(IpAddr::from([a, b, c, d]), u16::from_be_bytes([high, low])), len))
 }
 
-/// `<d>family<d>address<d>port<d>` (RFC 2428 §2), and how many bytes it is. Family and address may be left out if `address`
-/// says which is meant.
+/// `<d>family<d>address<d>port<d>` (RFC 2428 §2), and how many bytes it is. Family and address may be left out if
+/// `address` says which is meant.
 fn extended(text: &[u8], address: Option<IpAddr>, family: AddressFamily) -> Option<(Endpoint, usize)> {
     let delimiter = *text.first().filter(|byte| (33..=126).contains(*byte))?;
     let mut fields = text[1..].splitn(4, |byte| *byte == delimiter);

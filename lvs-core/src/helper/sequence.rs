@@ -1,5 +1,5 @@
-//! Sequence numbers after text of another length was put into a TCP stream: what each side counts, the other must be told
-//! in its own count. The rules are those of Linux's connection tracking, which IPVS's FTP helper relies on;
+//! Sequence numbers after text of another length was put into a TCP stream: what each side counts, the other must be
+//! told in its own count. The rules are those of Linux's connection tracking, which IPVS's FTP helper relies on;
 //! numbers wrap (RFC 9293 §3.4).
 
 use crate::verdict::Direction;
@@ -12,7 +12,8 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// A segment of this direction, with the number its sender gave it, was made `added` bytes longer (modulo 2³²: shorter).
+    /// A segment of this direction, with the number its sender gave it, was made `added` bytes longer (modulo 2³²:
+    /// shorter).
     pub fn note(&mut self, direction: Direction, sequence: u32, added: u32) {
         match direction {
             Direction::Request => self.requests.note(sequence, added),

@@ -1,5 +1,5 @@
-//! What is kept for connections a helper listens to, beside their records: most connections have no helper, so the records
-//! stay small. There is at most one entry for each connection of the table, whose bound is this one's too.
+//! What is kept for connections a helper listens to, beside their records: most connections have no helper, so the
+//! records stay small. There is at most one entry for each connection of the table, whose bound is this one's too.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

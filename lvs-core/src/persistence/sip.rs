@@ -1,6 +1,6 @@
-//! The SIP persistence engine (ipvsadm: `--pe sip`): finds the Call-ID, by which calls instead of clients are kept together.
-//! Decides what counts as a Call-ID in a datagram, exactly as Linux does, its peculiarities included; what is done with it
-//! is decided in `director/`. RFC 3261 §20.8, §25.1; the order of the rules is IPVS's.
+//! The SIP persistence engine (ipvsadm: `--pe sip`): finds the Call-ID, by which calls instead of clients are kept
+//! together. Decides what counts as a Call-ID in a datagram, exactly as Linux does, its peculiarities included; what is
+//! done with it is decided in `director/`. RFC 3261 §20.8, §25.1; the order of the rules is IPVS's.
 
 /// Longest Call-ID that is used, in bytes; IPVS: `IP_VS_PEDATA_MAXLEN`.
 pub const CALL_ID_LEN_MAX: usize = 255;
@@ -36,7 +36,8 @@ pub fn call_id(payload: &[u8]) -> Result<&[u8], NoCallId> {
     }
 }
 
-/// What follows the first Call-ID header's colon and blanks. The line `message` starts in the middle of is not looked at.
+/// What follows the first Call-ID header's colon and blanks. The line `message` starts in the middle of is not looked
+/// at.
 fn header_value(message: &[u8]) -> Result<&[u8], NoCallId> {
     let mut rest = message;
     loop {

@@ -1,5 +1,5 @@
-//! `lblc`, locality-based least connection: `choice = the server remembered for the destination, unless it is overloaded;
-//! else (and from then on) argmin of (256 · active + total) / weight`.
+//! `lblc`, locality-based least connection: `choice = the server remembered for the destination, unless it is
+//! overloaded; else (and from then on) argmin of (256 · active + total) / weight`.
 //!
 //! For clusters of caches, balanced by destination address: a request goes to the server its destination used last, as
 //! long as that server is usable and not overloaded. If it is (more active connections than its weight, while some

@@ -3,9 +3,10 @@
 //! New connections go to the server that has the fewest. Servers of similar power are balanced well.
 //!
 //! Traps: weight only switches a server on or off; unequal servers want `wlc`. A connection in an active state counts
-//! 257 times one that is not, so a server full of connections in TIME_WAIT still looks idle. Ties go to the server added
-//! last. A newly added server gets every connection until it has caught up. Loads are 32-bit, as in Linux: they wrap
-//! above 16.7 million active connections on one server. [`LoadFormula`] chooses between the two rules Linux has had.
+//! 257 times one that is not, so a server full of connections in TIME_WAIT still looks idle. Ties go to the server
+//! added last. A newly added server gets every connection until it has caught up. Loads are 32-bit, as in Linux: they
+//! wrap above 16.7 million active connections on one server. [`LoadFormula`] chooses between the two rules Linux has
+//! had.
 
 use super::least_rank::LeastRank;
 use super::tournament::RelativeLoad;

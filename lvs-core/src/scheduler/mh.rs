@@ -4,15 +4,16 @@
 //! Consistent hashing: one client always reaches the same server, and when a server comes or goes only few clients of
 //! the others move. Directors with the same servers in the same order agree without talking to each other.
 //!
-//! Traps: without `mh-fallback` the clients of a quiesced or overloaded server are refused. The table goes by the *last*
-//! weight above 0, so quiescing moves nobody, and a server added with weight 0 has no slots until it first gets a
-//! weight. Weights are divided by their greatest common divisor and cut to 6 bits: 1 and 200 become 1 and 50. List
+//! Traps: without `mh-fallback` the clients of a quiesced or overloaded server are refused. The table goes by the
+//! *last* weight above 0, so quiescing moves nobody, and a server added with weight 0 has no slots until it first gets
+//! a weight. Weights are divided by their greatest common divisor and cut to 6 bits: 1 and 200 become 1 and 50. List
 //! order settles who gets a contested slot, so deleting and adding a server again may move some clients.
 //! At most 4,093 servers: further ones are not scheduled (Linux refuses the table) until others are deleted.
 //! The hash is that of 64-bit kernels; 32-bit ones use another.
 //!
-//! The table is built anew where the servers are changed, in the caller's time and never in a packet's. It is left alone
-//! when an edit does not change anybody's number of turns, which covers thresholds, quiescing and most load reports.
+//! The table is built anew where the servers are changed, in the caller's time and never in a packet's. It is left
+//! alone when an edit does not change anybody's number of turns, which covers thresholds, quiescing and most load
+//! reports.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -210,8 +211,8 @@ mod tests {
         stage.choose()
     }
 
-    /// Servers 10.0.0.2, .3 and .4, port 80. The tables were computed by an independent simulator whose lookups agreed with
-    /// Linux 6.1.192; its whole tables have SHA-256 3a124af3…, f001e17a… and 13a220c1….
+    /// Servers 10.0.0.2, .3 and .4, port 80. The tables were computed by an independent simulator whose lookups agreed
+    /// with Linux 6.1.192; its whole tables have SHA-256 3a124af3…, f001e17a… and 13a220c1….
     #[test]
     fn the_table_is_linuxs_slot_by_slot() {
         for (script, counts, crc) in [

@@ -1,12 +1,12 @@
-//! `sh`, source hashing: `choice = bucket[hash32(port + fold(client), 8)]`, each server in turn filling `max(1, weight)`
-//! buckets until all 256 are filled.
+//! `sh`, source hashing: `choice = bucket[hash32(port + fold(client), 8)]`, each server in turn filling `max(1,
+//! weight)` buckets until all 256 are filled.
 //!
 //! The counterpart of `dh`: the client's address is the key, so one client always reaches the same server. Together the
 //! two pin both directions of a flow to one firewall of a cluster.
 //!
 //! Traps: without `sh-fallback` the clients of a quiesced or overloaded server are refused while others idle. A server
-//! of weight 0 keeps one bucket. Every addition, deletion and edit deals the table anew and moves clients. Weights add up
-//! to 256 buckets at best: the last run is cut, and servers past the 256th bucket get nothing.
+//! of weight 0 keeps one bucket. Every addition, deletion and edit deals the table anew and moves clients. Weights add
+//! up to 256 buckets at best: the last run is cut, and servers past the 256th bucket get nothing.
 //! `sh-port` adds the client's port, so one client is spread over all servers.
 
 use alloc::boxed::Box;

@@ -1,12 +1,13 @@
-//! `twos`, power of two choices: `choice = the less loaded, by (256 · active + total) / weight, of two servers drawn with
-//! probability ∝ weight` (Mitzenmacher 2001).
+//! `twos`, power of two choices: `choice = the less loaded, by (256 · active + total) / weight, of two servers drawn
+//! with probability ∝ weight` (Mitzenmacher 2001).
 //!
 //! Two servers are drawn at random and the better one is taken. Almost as even as asking all of them, and many
 //! directors that share servers do not all run after the same one, as they do with `wlc`.
 //!
-//! Traps: the two may be the same server. Linux draws from 0 up to *and including* the sum of weights, which favours the
-//! first server of the list by one part in the sum. Linux's random numbers cannot be reproduced; here the director's
-//! seed decides, so a run replays. Products are not cut to 32 bits as in Linux. Debian's kernel does not have it.
+//! Traps: the two may be the same server. Linux draws from 0 up to *and including* the sum of weights, which favours
+//! the first server of the list by one part in the sum. Linux's random numbers cannot be reproduced; here the
+//! director's seed decides, so a run replays. Products are not cut to 32 bits as in Linux. Debian's kernel does not
+//! have it.
 
 use alloc::boxed::Box;
 

@@ -1,5 +1,6 @@
-//! Searches by weight: "the next server at least this heavy" for `rr` and `wrr`, "the server where the weights so far add up to
-//! this" for `twos`. Short lists are scanned, long ones keep a tree. An overloaded server weighs nothing here.
+//! Searches by weight: "the next server at least this heavy" for `rr` and `wrr`, "the server where the weights so far
+//! add up to this" for `twos`. Short lists are scanned, long ones keep a tree. An overloaded server weighs nothing
+//! here.
 
 use alloc::vec::Vec;
 

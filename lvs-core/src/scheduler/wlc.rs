@@ -4,7 +4,8 @@
 //!
 //! Traps: the first connections after a start go round by tie-break (all loads are 0), newest server first. A newly
 //! added server gets everything until it has caught up: give it a slow start. Compared exactly, by cross-multiplying
-//! signed integers; loads are 32-bit, as in Linux: they turn negative above 8.3 million active connections on one server.
+//! signed integers; loads are 32-bit, as in Linux: they turn negative above 8.3 million active connections on one
+//! server.
 
 use super::least_rank::LeastRank;
 use super::tournament::RelativeLoad;

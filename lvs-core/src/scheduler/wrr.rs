@@ -1,14 +1,14 @@
-//! `wrr`, weighted round robin: `choice = the next server with weight ≥ level, the level sinking from the greatest weight
-//! to 1 in steps of the weights' greatest common divisor, round after round`.
+//! `wrr`, weighted round robin: `choice = the next server with weight ≥ level, the level sinking from the greatest
+//! weight to 1 in steps of the weights' greatest common divisor, round after round`.
 //!
 //! As `rr`, for servers of unequal power: in each full turn a server of weight w is chosen w times, and the choices are
 //! interleaved. Whatever asks the servers for their load may move the weights as it goes.
 //!
 //! Traps: adding servers one at a time leaves the level in the middle of a turn, so the first round is usually *not*
 //! "heaviest first". Any addition, deletion or edit (even of a threshold only) goes back to the head of the list.
-//! Overloaded servers still count for the step and the greatest weight. Linux walks the list, level by level: with great,
-//! co-prime weights and the heavy servers overloaded that is a long walk in one packet; here levels that nobody reaches
-//! are passed over in one step, and a long list is searched by a tree. The choices are the same.
+//! Overloaded servers still count for the step and the greatest weight. Linux walks the list, level by level: with
+//! great, co-prime weights and the heavy servers overloaded that is a long walk in one packet; here levels that nobody
+//! reaches are passed over in one step, and a long list is searched by a tree. The choices are the same.
 
 use alloc::boxed::Box;
 

@@ -5,18 +5,19 @@
 //!
 //! * The *configured* weight is the operator's (`ipvsadm -w`). Nothing but an operator's command changes it, and it is
 //!   what listings and saved rules show. 0 quiesces the server, whatever the rest says.
-//! * The *slow-start share* grows from `min_share` to 1 while a server that was added, or came back from weight 0, warms up:
-//!   `max(min_share, (t / window)^(1 / aggression))`. It keeps `wlc` and its kin from sending a cold server everything.
+//! * The *slow-start share* grows from `min_share` to 1 while a server that was added, or came back from weight 0,
+//!   warms up: `max(min_share, (t / window)^(1 / aggression))`. It keeps `wlc` and its kin from sending a cold server
+//!   everything.
 //! * The *reported factor* (`Command::SetServerFactor`, in 1/1024ths) belongs to health and load agents. They move it
 //!   as often as they like without losing the operator's weight. 0 quiesces; above 1024 raises.
 //!
 //! # Applying a changed weight
 //!
 //! A weight that moved reaches the scheduler as `Change::Edited`, exactly as an operator's edit would, and connections
-//! are not touched. What an edit costs is the scheduler's own (as in Linux): `rr`, `dh`: nothing; `lc`, `wlc`, `sed`, `nq`, `fo`,
-//! `ovf`, `lblc`, `lblcr`: one path of a tree; `wrr`: one pass over the weights, and its round starts over; `sh`: 256
-//! buckets dealt anew, which **moves clients**; `mh`: a new table, but only if somebody's number of turns changed.
-//! Therefore:
+//! are not touched. What an edit costs is the scheduler's own (as in Linux): `rr`, `dh`: nothing; `lc`, `wlc`, `sed`,
+//! `nq`, `fo`, `ovf`, `lblc`, `lblcr`: one path of a tree; `wrr`: one pass over the weights, and its round starts over;
+//! `sh`: 256 buckets dealt anew, which **moves clients**; `mh`: a new table, but only if somebody's number of turns
+//! changed. Therefore:
 //!
 //! * Call only if [`effective_weight`] differs from the server's current weight. Most ticks of a ramp, and most reports
 //!   of a steady load, then cost nothing and disturb nothing.
@@ -112,7 +113,8 @@ fn root(passed: u64, aggression: u16) -> u32 {
     low
 }
 
-/// −log₂ of `value`·2⁻³², in 2⁻³²ths; `value` is above 0 and at most 2³². Bit by bit, by squaring (Knuth, TAOCP §1.2.2).
+/// −log₂ of `value`·2⁻³², in 2⁻³²ths; `value` is above 0 and at most 2³². Bit by bit, by squaring (Knuth, TAOCP
+/// §1.2.2).
 fn negative_log2(value: u64) -> u64 {
     let shift = value.leading_zeros();
     let mut mantissa = value << shift; // in 2⁻⁶³ths, 1 ≤ mantissa < 2

@@ -282,8 +282,8 @@ impl ServerTable {
     }
 
     /// Looks through the trash (every 60 s): servers nobody refers to become idle, and those idle for 120 s are
-    /// forgotten. `is_remembered` tells whether a service's scheduler still holds the id. Stops when the budget is used up,
-    /// and goes on from there when it is called again, which is due at once. Returns the forgotten ones.
+    /// forgotten. `is_remembered` tells whether a service's scheduler still holds the id. Stops when the budget is used
+    /// up, and goes on from there when it is called again, which is due at once. Returns the forgotten ones.
     pub fn sweep_trash(
         &mut self,
         now: Instant,

@@ -21,11 +21,11 @@ pub struct Accepts {
 
 /// Takes the packet out of its tunnel: the real server's side.
 ///
-/// `Ok(None)` is a packet to be treated like any other: no tunnel, or one that is not accepted, or in a dialect we do not
-/// speak (GRE with key or sequence number, a GUE control message), or a fragment, which has to be put together first
-/// ([`super::TunnelEnd`] does).
-/// Checksums that are there are verified. The inner packet's ECN afterwards follows RFC 6040 §4.2. An inner checksum that
-/// was left to us (GUE remote checksum offload) is left to the device in turn:
+/// `Ok(None)` is a packet to be treated like any other: no tunnel, or one that is not accepted, or in a dialect we do
+/// not speak (GRE with key or sequence number, a GUE control message), or a fragment, which has to be put together
+/// first ([`super::TunnelEnd`] does).
+/// Checksums that are there are verified. The inner packet's ECN afterwards follows RFC 6040 §4.2. An inner checksum
+/// that was left to us (GUE remote checksum offload) is left to the device in turn:
 /// [`crate::wire::rewrite::complete_checksum`] computes it for those without one.
 /// Whether the inner packet is welcome is for the caller to say.
 ///

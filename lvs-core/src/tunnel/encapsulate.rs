@@ -12,10 +12,11 @@ use crate::wire::{ipv4, ipv6};
 
 /// Puts the packet into another one towards the tunnel's destination; it grows into its headroom by 20 to 64 bytes.
 ///
-/// The outer header takes DSCP, hop limit and DF (see [`Tunnel::copies_dont_fragment`]) from the packet as it stands, and
-/// its ECN by RFC 6040 except that CE becomes ECT(0), as in Linux (`tun_ipip`). Its identification is 0 where it has DF.
-/// The inner packet is not changed: whoever forwards it takes one from its hop limit first. Link padding is cut off.
-/// A checksum left to the device stays so (`start` moves), or is left to the receiver ([`TunnelChecksum::Remote`]).
+/// The outer header takes DSCP, hop limit and DF (see [`Tunnel::copies_dont_fragment`]) from the packet as it stands,
+/// and its ECN by RFC 6040 except that CE becomes ECT(0), as in Linux (`tun_ipip`). Its identification is 0 where it
+/// has DF. The inner packet is not changed: whoever forwards it takes one from its hop limit first. Link padding is cut
+/// off. A checksum left to the device stays so (`start` moves), or is left to the receiver
+/// ([`TunnelChecksum::Remote`]).
 ///
 /// # Errors
 /// The packet is unchanged. [`DropReason::NoHeadroom`]: too little room before it. [`DropReason::TooBig`]: it would

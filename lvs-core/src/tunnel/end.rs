@@ -1,5 +1,5 @@
-//! A place where tunnels end: packets in, what was inside them out, for given addresses. Outer packets that came in parts
-//! are put together here, as a host does, because a tunnel header is worth nothing without what follows it. The
+//! A place where tunnels end: packets in, what was inside them out, for given addresses. Outer packets that came in
+//! parts are put together here, as a host does, because a tunnel header is worth nothing without what follows it. The
 //! memory for parts is bounded in datagrams, bytes and time. Sources: RFC 791 §3.2, RFC 8200 §4.5, RFC 5722.
 
 use alloc::collections::VecDeque;
@@ -25,8 +25,8 @@ pub enum Ending {
     TakenOut,
     /// A part of an outer packet; a copy is kept until the others have come. The packet is unchanged.
     Held,
-    /// Not for this end: no tunnel that is accepted, or not for one of its addresses. In the second case the buffer holds
-    /// the inner packet, else it is unchanged.
+    /// Not for this end: no tunnel that is accepted, or not for one of its addresses. In the second case the buffer
+    /// holds the inner packet, else it is unchanged.
     NotOurs,
     /// Refused; the packet is unchanged.
     Refused(DropReason),

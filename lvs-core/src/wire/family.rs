@@ -16,14 +16,15 @@ use crate::{AddressFamily, DropReason, Endpoint, Protocol};
 const ICMPV6_LEN_MAX: usize = 1280;
 
 /// Gives the packet a header of the other family with these ends. IPv4 options are lost (RFC 7915 §4.1). Traffic class
-/// and hop limit stay; towards IPv4 the identification is 0 and DF is set; there is no flow label. A fragment stays one:
-/// towards IPv6 it has a fragment header, eight bytes more, and towards IPv4 the lower half of its identification and no
-/// DF. Returns the offset of the transport header, or of what is there in its place.
+/// and hop limit stay; towards IPv4 the identification is 0 and DF is set; there is no flow label. A fragment stays
+/// one: towards IPv6 it has a fragment header, eight bytes more, and towards IPv4 the lower half of its identification
+/// and no DF. Returns the offset of the transport header, or of what is there in its place.
 ///
 /// # Errors
-/// The packet is unchanged. [`DropReason::NotForwardable`]: other IPv6 extension headers, a source route, another protocol,
-/// ends of different families, or the first fragment of an IPv4 datagram without UDP checksum, which IPv6 asks for
-/// (RFC 7915 §4.5). [`DropReason::TooBig`]: a super-packet longer than IPv4's. [`DropReason::NoHeadroom`]; and those of [`crate::wire::rewrite::rewrite`].
+/// The packet is unchanged. [`DropReason::NotForwardable`]: other IPv6 extension headers, a source route, another
+/// protocol, ends of different families, or the first fragment of an IPv4 datagram without UDP checksum, which IPv6
+/// asks for (RFC 7915 §4.5). [`DropReason::TooBig`]: a super-packet longer than IPv4's. [`DropReason::NoHeadroom`]; and
+/// those of [`crate::wire::rewrite::rewrite`].
 pub(crate) fn translate(
     packet: &mut PacketBuf<'_>,
     headers: &Headers,

@@ -9,9 +9,9 @@ use crate::{AddressFamily, DropReason};
 /// `each` with every one. A packet that fits is given whole.
 ///
 /// IPv4 packets must not have DF set. They keep their identification and options; options that belong into the first
-/// fragment only (RFC 791 §3.1, "copied" bit) are no-operations in the others, as in Linux, so that all headers have one
-/// length. IPv6 packets get a fragment header with `identification`, or keep the one they have; only the node that made
-/// the packet may do this to it (the outside of a tunnel), or one that put it together from fragments.
+/// fragment only (RFC 791 §3.1, "copied" bit) are no-operations in the others, as in Linux, so that all headers have
+/// one length. IPv6 packets get a fragment header with `identification`, or keep the one they have; only the node that
+/// made the packet may do this to it (the outside of a tunnel), or one that put it together from fragments.
 ///
 /// The transport checksum must be complete ([`crate::wire::rewrite::complete_checksum`]).
 ///

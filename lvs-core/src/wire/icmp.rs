@@ -156,7 +156,8 @@ pub struct Related {
     pub rest: u32,
     /// Offset of the quoted packet in the whole one.
     pub quoted_start: usize,
-    /// The quoted packet's headers. Offsets count from the start of the *whole* packet, so the accessors take its bytes.
+    /// The quoted packet's headers. Offsets count from the start of the *whole* packet, so the accessors take its
+    /// bytes.
     pub quoted: Headers,
 }
 

@@ -24,8 +24,8 @@ pub const fn is_extension(next_header: u8) -> bool {
     matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
 }
 
-/// Length of an extension header in bytes, by its second byte. AH counts words of four bytes (RFC 4302 §2.2), the others
-/// of eight; a fragment header has one length.
+/// Length of an extension header in bytes, by its second byte. AH counts words of four bytes (RFC 4302 §2.2), the
+/// others of eight; a fragment header has one length.
 pub const fn extension_len(kind: u8, length_field: u8) -> usize {
     match kind {
         FRAGMENT => FRAGMENT_HEADER_LEN,

@@ -158,7 +158,8 @@ impl Headers {
         Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
     }
 
-    /// The TCP flags; `None` unless all 20 bytes of a TCP header are there. Its data offset is not looked at, as in Linux.
+    /// The TCP flags; `None` unless all 20 bytes of a TCP header are there. Its data offset is not looked at, as in
+    /// Linux.
     pub fn tcp_flags(&self, bytes: &[u8]) -> Option<TcpFlags> {
         self.transport_header::<{ tcp::HEADER_LEN }>(bytes).map(|header| TcpFlags(header[13]))
     }

@@ -1,5 +1,5 @@
-//! Plain packets: whole TCP segments and UDP datagrams with nothing unusual in their headers, as nearly all are. They are
-//! read and rewritten at fixed places. Decides what is plain; what comes out is what [`super::parse`] and
+//! Plain packets: whole TCP segments and UDP datagrams with nothing unusual in their headers, as nearly all are. They
+//! are read and rewritten at fixed places. Decides what is plain; what comes out is what [`super::parse`] and
 //! [`super::rewrite`] make of the same packet, and what is not plain is left to them.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,8 +9,9 @@ use crate::wire::tcp::TcpFlags;
 use crate::wire::{ipv4, ipv6, tcp, udp};
 use crate::{AddressFamily, ChecksumOffload, Endpoint, Offload, PacketBuf, Protocol};
 
-/// What a plain packet says: its transport header comes right behind an IP header without options; it is no fragment and
-/// no super-packet, has a checksum of its own and a source port, its lengths agree, its hop limit can be counted down.
+/// What a plain packet says: its transport header comes right behind an IP header without options; it is no fragment
+/// and no super-packet, has a checksum of its own and a source port, its lengths agree, its hop limit can be counted
+/// down.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain<A> {
     /// TCP or UDP.
@@ -94,8 +95,8 @@ impl<A: Address> Plain<A> {
         A::class(packet.bytes())
     }
 
-    /// Sequence and acknowledgment number of the segment that was read; `None` where it has options other than timestamps
-    /// by themselves (RFC 7323, appendix A).
+    /// Sequence and acknowledgment number of the segment that was read; `None` where it has options other than
+    /// timestamps by themselves (RFC 7323, appendix A).
     pub fn numbers(&self, packet: &PacketBuf<'_>) -> Option<(u32, u32)> {
         let segment = packet.bytes().get(A::HEADER_LEN..usize::from(self.len))?;
         let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, ..] = segment.first_chunk::<{ tcp::HEADER_LEN }>()?;
@@ -104,8 +105,8 @@ impl<A: Address> Plain<A> {
         is_plain.then_some((u32::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([a0, a1, a2, a3])))
     }
 
-    /// Replaces the sequence number (an `index` of 0) or the acknowledgment number (1) of the segment that was read, and
-    /// returns what its checksum is to change by ([`Plain::pass_on_changed`]).
+    /// Replaces the sequence number (an `index` of 0) or the acknowledgment number (1) of the segment that was read,
+    /// and returns what its checksum is to change by ([`Plain::pass_on_changed`]).
     #[inline]
     pub fn renumber(&self, packet: &mut PacketBuf<'_>, index: usize, new: u32) -> Delta {
         let mut delta = Delta::new();
@@ -117,8 +118,8 @@ impl<A: Address> Plain<A> {
         delta
     }
 
-    /// Cuts off link padding, gives these ends of the packet that was read new addresses and ports, and takes one from its
-    /// hop limit.
+    /// Cuts off link padding, gives these ends of the packet that was read new addresses and ports, and takes one from
+    /// its hop limit.
     #[inline(always)]
     pub fn pass_on<const N: usize>(&self, packet: &mut PacketBuf<'_>, changes: [(End, A, u16); N]) {
         self.pass_on_changed(packet, changes, Delta::new());

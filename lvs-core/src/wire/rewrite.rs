@@ -59,8 +59,8 @@ pub fn rewrite(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite)
     if rewrite_common(packet, headers, rewrite).is_some() { Ok(()) } else { rewrite_any(packet, headers, rewrite) }
 }
 
-/// [`rewrite`] for nearly all packets: whole TCP segments and UDP datagrams with a checksum, their own or one left to the
-/// device. `None`, and the packet is unchanged, if this is another one.
+/// [`rewrite`] for nearly all packets: whole TCP segments and UDP datagrams with a checksum, their own or one left to
+/// the device. `None`, and the packet is unchanged, if this is another one.
 fn rewrite_common(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite) -> Option<()> {
     let (offset, header_len) = match headers.protocol {
         TCP => (tcp::CHECKSUM, tcp::HEADER_LEN),
@@ -272,8 +272,8 @@ impl Transport {
             ChecksumOffload::Partial { start, offset } => Some((usize::from(start), usize::from(offset))),
         };
         let partial = left_to_device == Some((headers.transport, offset));
-        // A checksum further in is that of a packet inside this one: the device sees to it, and what it will write there
-        // leaves the outer checksum right.
+        // A checksum further in is that of a packet inside this one: the device sees to it, and what it will write
+        // there leaves the outer checksum right.
         let inner = left_to_device.is_some_and(|(start, offset)| {
             start >= headers.transport + header_len && start + offset + 2 <= bytes.len()
         });
@@ -335,7 +335,8 @@ impl Transport {
             }
             Checksum::UpdatePartial(field) => write_u16(bytes, field, addresses.apply_partial(before(bytes, field))),
             Checksum::FillUdp => {
-                // The pseudo header's length is that of the IP payload, whatever the UDP header claims (`nat_truncated`).
+                // The pseudo header's length is that of the IP payload, whatever the UDP header claims
+                // (`nat_truncated`).
                 let segment = headers.payload(bytes);
                 let checksum = checksum::transport_checksum(source, destination, UDP, segment);
                 write_u16(bytes, headers.transport + udp::CHECKSUM, udp::sent_checksum(checksum));
@@ -437,7 +438,8 @@ mod tests {
                 }
             }
         }
-        // 21 changes of one family, each with 17 checksums: six for TCP and five for UDP, and six more of each left to the device.
+        // 21 changes of one family, each with 17 checksums: six for TCP and five for UDP, and six more of each left to
+        // the device.
         assert!(common > 300, "the short way was hardly taken: {common}");
     }
 }

@@ -1,5 +1,5 @@
-//! Changes inside a TCP segment that a router never makes: numbers, SACK edges, and text of another length. Checksums and
-//! the IP header's length follow. Decides nothing; who asks has checked that what he asks for can be done.
+//! Changes inside a TCP segment that a router never makes: numbers, SACK edges, and text of another length. Checksums
+//! and the IP header's length follow. Decides nothing; who asks has checked that what he asks for can be done.
 //! RFC 9293 §3.1, RFC 2018 §3.
 
 use core::ops::Range;
@@ -10,8 +10,8 @@ use crate::wire::tcp::{self, TcpFlags};
 use crate::wire::{ipv6, read_u16, write_u16};
 use crate::{AddressFamily, ChecksumOffload, PacketBuf, Protocol};
 
-/// Where the payload of a whole TCP segment is in its packet; `None` if its header is cut off or says it is longer than the
-/// packet.
+/// Where the payload of a whole TCP segment is in its packet; `None` if its header is cut off or says it is longer than
+/// the packet.
 pub(crate) fn payload(bytes: &[u8], headers: &Headers) -> Option<Range<usize>> {
     let start = headers.transport + header_len(bytes, headers)?;
     (start <= headers.packet_len).then_some(start..headers.packet_len)
@@ -33,8 +33,8 @@ pub(crate) fn checksum_is_valid(packet: &PacketBuf<'_>, headers: &Headers) -> bo
         || checksum::transport_checksum(headers.source, headers.destination, Protocol::Tcp.number(), segment) == 0
 }
 
-/// Writes new numbers: `sent` is applied to the segment's own, `acknowledged` to the acknowledgement number and, because
-/// they count the same bytes, to the edges of SACK blocks.
+/// Writes new numbers: `sent` is applied to the segment's own, `acknowledged` to the acknowledgement number and,
+/// because they count the same bytes, to the edges of SACK blocks.
 pub(crate) fn renumber(
     packet: &mut PacketBuf<'_>,
     headers: &Headers,
@@ -67,8 +67,8 @@ pub(crate) fn has_room(packet: &PacketBuf<'_>, headers: &Headers, growth: usize)
     fits && (growth <= tailroom || growth <= packet.headroom())
 }
 
-/// Replaces `range` of the packet's bytes, which lies in the payload, by `text`; returns the headers of the changed packet.
-/// `None`, and no change, if there is no room ([`has_room`]).
+/// Replaces `range` of the packet's bytes, which lies in the payload, by `text`; returns the headers of the changed
+/// packet. `None`, and no change, if there is no room ([`has_room`]).
 pub(crate) fn replace(
     packet: &mut PacketBuf<'_>,
     headers: &Headers,

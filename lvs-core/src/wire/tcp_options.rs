@@ -1,5 +1,5 @@
-//! TCP options (RFC 9293 §3.1), taken out of a segment, edited, and put back: which there are, blanking one, adding one.
-//! Options are read as receivers read them: up to the end of the list, or up to the first that makes no sense.
+//! TCP options (RFC 9293 §3.1), taken out of a segment, edited, and put back: which there are, blanking one, adding
+//! one. Options are read as receivers read them: up to the end of the list, or up to the first that makes no sense.
 
 use core::ops::Range;
 

@@ -133,9 +133,9 @@ fn set_up_network(addresses: &[InterfaceAddress]) -> io::Result<()> {
     netdev::add_route(Ipv6Addr::UNSPECIFIED.into(), 0, DEVICE)
 }
 
-/// Waits until a datagram to `address` from itself arrives. Linux routes packets to a new IPv6 address a moment after it
-/// has confirmed the address, even without duplicate address detection; a SYN in between is lost, and repeated after a
-/// whole second.
+/// Waits until a datagram to `address` from itself arrives. Linux routes packets to a new IPv6 address a moment after
+/// it has confirmed the address, even without duplicate address detection; a SYN in between is lost, and repeated after
+/// a whole second.
 fn await_address(address: IpAddr) -> io::Result<()> {
     let socket = UdpSocket::bind((address, 0))?;
     let own = socket.local_addr()?;

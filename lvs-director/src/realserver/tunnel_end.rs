@@ -75,8 +75,8 @@ fn account(counters: &EndCounters) -> String {
     text
 }
 
-/// Sockets that receive nothing, for as long as they are held. The kernel sees the outer packets too; without a socket for
-/// their protocol it would tell the director that they are unwelcome.
+/// Sockets that receive nothing, for as long as they are held. The kernel sees the outer packets too; without a socket
+/// for their protocol it would tell the director that they are unwelcome.
 ///
 /// # Errors
 /// Raw sockets are denied, or the port of GUE is taken.

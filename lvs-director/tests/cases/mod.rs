@@ -1,5 +1,5 @@
-//! A test runner for cases that each need a process of their own: what is printed looks like the usual runner's, with one
-//! difference: a case can find out that it is not to be had here, and is then counted as ignored, with the reason.
+//! A test runner for cases that each need a process of their own: what is printed looks like the usual runner's, with
+//! one difference: a case can find out that it is not to be had here, and is then counted as ignored, with the reason.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -17,9 +17,9 @@ pub struct Case {
     pub run: Box<dyn Fn() -> Result<(), Box<dyn Display>>>,
 }
 
-/// What every test program's `main` does with its words: `--list` names the cases; `--case NAME` runs one here; anything
-/// else runs those whose names contain a given word, `at_once` at a time, each in a process that `prepare` has seen.
-/// `extras` says who runs the extra ones.
+/// What every test program's `main` does with its words: `--list` names the cases; `--case NAME` runs one here;
+/// anything else runs those whose names contain a given word, `at_once` at a time, each in a process that `prepare` has
+/// seen. `extras` says who runs the extra ones.
 pub fn main(cases: &[Case], at_once: usize, extras: &str, prepare: impl Fn(&mut Command) + Sync) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |option: &str| words.iter().any(|word| word == option);

@@ -1,5 +1,5 @@
-//! What the client of a row does: asks each server something short, takes a long answer from it, sends it something long,
-//! and asks by UDP. Its own HTTP, or curl's.
+//! What the client of a row does: asks each server something short, takes a long answer from it, sends it something
+//! long, and asks by UDP. Its own HTTP, or curl's.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,7 +20,8 @@ pub const LONG_COUNT: usize = NAMES.len();
 pub struct Browsed {
     /// Its ends of its TCP connections.
     pub ends: Vec<SocketAddr>,
-    /// Who answered requests for a name, and for a long answer; to whom something long was sent; who answered datagrams.
+    /// Who answered requests for a name, and for a long answer; to whom something long was sent; who answered
+    /// datagrams.
     pub by: [Vec<String>; 4],
     /// Bytes that came by its device.
     pub received: u64,

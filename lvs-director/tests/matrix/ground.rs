@@ -8,8 +8,8 @@ use lvs_testkit::network::{Failure, Port};
 
 use crate::rows::{Backend, Layout, Method, Row};
 
-/// An IPv4 and an IPv6 address of each. The client and the director's device towards it have others on a switch of their
-/// own.
+/// An IPv4 and an IPv6 address of each. The client and the director's device towards it have others on a switch of
+/// their own.
 const CLIENT: [[&str; 2]; 2] = [["10.9.0.7", "fd09::7"], ["203.0.113.7", "2001:db8::7"]];
 const DIRECTOR: [[&str; 2]; 2] = [["10.9.0.1", "fd09::1"], ["203.0.113.1", "2001:db8::1"]];
 pub const SERVERS: [[&str; 2]; 2] = [["10.9.0.11", "fd09::11"], ["10.9.0.12", "fd09::12"]];

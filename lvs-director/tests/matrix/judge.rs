@@ -1,5 +1,5 @@
-//! What is expected of a row, whatever the way it took: whole answers from both servers, and on the wires what the method
-//! promises.
+//! What is expected of a row, whatever the way it took: whole answers from both servers, and on the wires what the
+//! method promises.
 
 use std::collections::BTreeSet;
 
@@ -99,7 +99,8 @@ fn requests_come_in_the_right_tunnel(row: &Row, config: TunnelConfig, played: &P
         (TunnelKind::Gue, _) => 17,
     };
     let seen = |checksum| SeenTunnel { version, protocol, checksum };
-    // Only a checksum that is still to be computed can be left to the receiver; segments cut from a super-packet have it.
+    // Only a checksum that is still to be computed can be left to the receiver; segments cut from a super-packet have
+    // it.
     let expected = match config.checksum {
         TunnelChecksum::None => vec![seen(SeenChecksum::None)],
         TunnelChecksum::Full => vec![seen(SeenChecksum::Full)],

@@ -9,8 +9,8 @@
 //!        └──────────────┴── lan ──────┴──────────┘
 //! ```
 //!
-//! Each row runs in a process of its own. What the machine does not have (user namespaces, IPv6, `/dev/net/tun`) is said,
-//! and the rows that need it count as ignored.
+//! Each row runs in a process of its own. What the machine does not have (user namespaces, IPv6, `/dev/net/tun`) is
+//! said, and the rows that need it count as ignored.
 
 #[path = "../cases/mod.rs"]
 mod cases;

@@ -70,8 +70,9 @@ fn take_address(address: IpAddr) -> Result<(), Failure> {
     Ok(netdev::add_address("lo", address, if address.is_ipv4() { 32 } else { 128 })?)
 }
 
-/// Takes what comes through tunnels out of them, for as long as this process lives, and hands it to the kernel by a pair
-/// of Ethernet devices: what is sent by the one comes in by the other. Other tunnels than the row's are left alone.
+/// Takes what comes through tunnels out of them, for as long as this process lives, and hands it to the kernel by a
+/// pair of Ethernet devices: what is sent by the one comes in by the other. Other tunnels than the row's are left
+/// alone.
 fn end_tunnels(config: TunnelConfig, address: IpAddr) -> Result<(), Failure> {
     let here = File::open("/proc/thread-self/ns/net")?;
     netdev::add_veth("end0", "end1", here.as_fd())?;

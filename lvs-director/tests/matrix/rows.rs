@@ -119,8 +119,8 @@ impl Row {
         self.backend == Backend::Tun || self.set_up == SetUp::Lvsd && matches!(self.method, Method::Tunnel(_))
     }
 
-    /// Whether datagrams in fragments get through: they are not translated to the other family, and in a tunnel become too
-    /// long.
+    /// Whether datagrams in fragments get through: they are not translated to the other family, and in a tunnel become
+    /// too long.
     pub fn takes_fragments(&self) -> bool {
         self.clients == self.servers && !matches!(self.method, Method::Tunnel(_))
     }

@@ -1,5 +1,5 @@
-//! What clients ask and servers answer, over the kernel's TCP and UDP: enough HTTP for curl. A server's answers say who it
-//! is; long ones, in either direction, are bytes in which a lost, repeated or moved piece would be seen.
+//! What clients ask and servers answer, over the kernel's TCP and UDP: enough HTTP for curl. A server's answers say who
+//! it is; long ones, in either direction, are bytes in which a lost, repeated or moved piece would be seen.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

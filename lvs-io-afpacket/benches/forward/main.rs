@@ -4,8 +4,9 @@
 //! counts, so that the ratios are those of one and the same minute.
 //!
 //! `cargo bench -p lvs-io-afpacket --bench forward -- [SECONDS] [NAME] [--flows=N]` (default 1 second for each
-//! measurement; only ways whose name contains NAME; 60,000 connections at most and by default). The flood comes from one processor, the director has another.
-//! Needs user namespaces, and `/dev/net/tun` for TUN; says what is denied and ends with status 0.
+//! measurement; only ways whose name contains NAME; 60,000 connections at most and by default). The flood comes from
+//! one processor, the director has another. Needs user namespaces, and `/dev/net/tun` for TUN; says what is denied and
+//! ends with status 0.
 
 mod director;
 mod flood;

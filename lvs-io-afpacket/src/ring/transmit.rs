@@ -162,15 +162,15 @@ impl TransmitRing {
 
     /// The word of a slot that says whose it is.
     fn status(&self, slot: usize) -> &AtomicU32 {
-        // SAFETY: the word is the first of the slot, which lies in the mapping, and aligned as slots are. It is shared with
-        // the kernel, which is why it is only accessed as an atomic.
+        // SAFETY: the word is the first of the slot, which lies in the mapping, and aligned as slots are. It is shared
+        // with the kernel, which is why it is only accessed as an atomic.
         unsafe { self.slot(slot).cast::<AtomicU32>().as_ref() }
     }
 
     /// What lies behind the status of a slot that is ours: one not filled, or filled and left by the kernel.
     fn body(&mut self, slot: usize) -> &mut [u8; BODY_LEN] {
-        // SAFETY: the bytes lie in the mapping, any are a value, and they are borrowed with `self`, exclusively. The kernel
-        // only reads them, and only during `kick`: it copies frames as short as these whole.
+        // SAFETY: the bytes lie in the mapping, any are a value, and they are borrowed with `self`, exclusively. The
+        // kernel only reads them, and only during `kick`: it copies frames as short as these whole.
         unsafe { self.slot(slot).byte_add(STATUS_LEN).cast().as_mut() }
     }
 

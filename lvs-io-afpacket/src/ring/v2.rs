@@ -6,7 +6,8 @@
 //!        0             32           52                         tp_mac − 10        tp_mac          … SLOT_LEN
 //! ```
 //!
-//! A frame longer than its slot, a super-packet, lies whole in the socket's queue (PACKET_COPY_THRESH); the slot says so.
+//! A frame longer than its slot, a super-packet, lies whole in the socket's queue (PACKET_COPY_THRESH); the slot says
+//! so.
 //!
 //! Layout: packet_mmap in the kernel's documentation; virtio-net headers: packet(7), PACKET_VNET_HDR.
 #![allow(unsafe_code)]

@@ -145,8 +145,8 @@ impl Ring {
     fn header(&self, at: usize) -> libc::tpacket3_hdr {
         let is_inside = at.checked_add(HEADERS_LEN).is_some_and(|end| end <= self.block_len);
         assert!(is_inside, "a frame's header lies in its block");
-        // SAFETY: it lies in the block (asserted), which is ours, and nothing of it is lent: a frame's room is lent when
-        // the header in it has been read (`Frames::next`).
+        // SAFETY: it lies in the block (asserted), which is ours, and nothing of it is lent: a frame's room is lent
+        // when the header in it has been read (`Frames::next`).
         unsafe { self.block(self.next).byte_add(at).cast::<libc::tpacket3_hdr>().read_unaligned() }
     }
 
@@ -196,9 +196,9 @@ impl<'r> Iterator for Frames<'r> {
         let end = end.min(ring.block_len);
         let is_inside = from >= floor + vnet::HEADER_LEN && from + len <= end;
         assert!(is_inside, "a frame lies between its neighbours");
-        // SAFETY: `floor..end` lies in the block (`end` is at most its length, and above `floor` as asserted) and begins
-        // where the room of the frame before ended, so it is lent once; the block is ours and is given back only when
-        // the ring is borrowed anew, which it is for 'r.
+        // SAFETY: `floor..end` lies in the block (`end` is at most its length, and above `floor` as asserted) and
+        // begins where the room of the frame before ended, so it is lent once; the block is ours and is given back only
+        // when the ring is borrowed anew, which it is for 'r.
         let storage = unsafe { std::slice::from_raw_parts_mut(block.as_ptr().byte_add(floor), end - floor) };
         let start = from - floor;
         let vnet = *storage[..start].last_chunk().expect("asserted above: the header lies before the frame");

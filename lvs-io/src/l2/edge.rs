@@ -1,5 +1,5 @@
-//! The way out: packets and messages about the link in, frames out. Joins routes, neighbours, responder and listener, and
-//! decides what waits. Sans I/O: the time is an argument, frames are fetched.
+//! The way out: packets and messages about the link in, frames out. Joins routes, neighbours, responder and listener,
+//! and decides what waits. Sans I/O: the time is an argument, frames are fetched.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

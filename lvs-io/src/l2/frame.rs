@@ -1,6 +1,6 @@
 //! Ethernet headers with or without an 802.1Q tag: taken off a frame and put before a packet, in place. The offload
-//! context counts its checksum start from the window's first byte, so it moves with it. A tag of another protocol is not
-//! read: a frame that has one carries something else than packets, whoever took the tag off.
+//! context counts its checksum start from the window's first byte, so it moves with it. A tag of another protocol is
+//! not read: a frame that has one carries something else than packets, whoever took the tag off.
 //!
 //! ```text
 //!  0            6            12       14     16       18
@@ -30,8 +30,8 @@ pub(super) const TYPE_SERVICE_VLAN: u16 = 0x88a8;
 pub struct Tag {
     /// Which protocol's tag it is (TPID): 0x8100 is 802.1Q's, 0x88a8 is 802.1ad's.
     pub protocol: u16,
-    /// Priority and VLAN (TCI), in host byte order: from above three bits of priority, one that allows to drop the frame,
-    /// and twelve of the VLAN's number.
+    /// Priority and VLAN (TCI), in host byte order: from above three bits of priority, one that allows to drop the
+    /// frame, and twelve of the VLAN's number.
     pub control: u16,
 }
 

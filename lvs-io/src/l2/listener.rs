@@ -1,6 +1,6 @@
 //! Tells switches which groups this station must hear: the solicited-node groups of the IPv6 addresses it answers for.
-//! A switch with MLD snooping (RFC 4541) brings neighbour solicitations nowhere else. Says so twice when that changes, and
-//! when asked, after a delay of its own; to queriers of version 1 in their words.
+//! A switch with MLD snooping (RFC 4541) brings neighbour solicitations nowhere else. Says so twice when that changes,
+//! and when asked, after a delay of its own; to queriers of version 1 in their words.
 //! RFC 3810 §6 and §8.2.1, RFC 2710 §4.
 
 use std::collections::VecDeque;

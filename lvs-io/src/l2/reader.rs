@@ -60,8 +60,8 @@ impl FrameReader {
         Self { mac, vlan, counters: ReaderCounters::default() }
     }
 
-    /// Takes the header off the frame. `tag` is the one the device has taken off already, if any. A packet may be followed
-    /// by padding, which IP lengths tell apart.
+    /// Takes the header off the frame. `tag` is the one the device has taken off already, if any. A packet may be
+    /// followed by padding, which IP lengths tell apart.
     pub fn read(&mut self, frame: &mut PacketBuf<'_>, tag: Option<Tag>) -> Read {
         let Some(header) = frame::strip(frame, tag) else {
             self.counters.malformed += 1;

@@ -1,5 +1,5 @@
-//! Writes whole frames into buffers: questions, answers and announcements, for ARP and Neighbor Discovery alike, reports of
-//! groups, and packets. Knows who the station is and decides nothing but how a message looks.
+//! Writes whole frames into buffers: questions, answers and announcements, for ARP and Neighbor Discovery alike,
+//! reports of groups, and packets. Knows who the station is and decides nothing but how a message looks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,6 +1,6 @@
-//! A link on which anybody may say anything, for the fuzz target `l2_edge` and for the properties beside it: a script of
-//! frames, packets to send and waiting, read from bytes. Nothing panics, everything stays within its bounds, and every
-//! packet leaves or is counted.
+//! A link on which anybody may say anything, for the fuzz target `l2_edge` and for the properties beside it: a script
+//! of frames, packets to send and waiting, read from bytes. Nothing panics, everything stays within its bounds, and
+//! every packet leaves or is counted.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -468,8 +468,8 @@ proptest! {
 fn plain_packets_of_open_connections_take_the_steady_path() {
     let mut pair = Pair::new();
     converse(&mut pair);
-    // Requests and replies: four each, but what opens a connection, brings it about, or is its first reply by another way
-    // than NAT's goes the general way.
+    // Requests and replies: four each, but what opens a connection, brings it about, or is its first reply by another
+    // way than NAT's goes the general way.
     let (tcp, udp, direct_udp) = ([2, 3], [3, 4], [3, 3]);
     let own_host = [0, 0];
     // Until FullNAT's server has acknowledged the SYN, its replies are followed.

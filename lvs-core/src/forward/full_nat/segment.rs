@@ -44,8 +44,8 @@ impl Edit {
     /// What changes in this packet.
     ///
     /// # Errors
-    /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, a super-packet of datagrams, or behind a
-    /// SYN with data; something would take its place: [`DropReason::OutOfSequence`];
+    /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, a super-packet of datagrams, or
+    /// behind a SYN with data; something would take its place: [`DropReason::OutOfSequence`];
     /// [`DropReason::TooBig`] where the packet would pass 65,535 bytes; [`DropReason::NoHeadroom`]. A TCP header is not
     /// whole: [`DropReason::TruncatedTransport`].
     pub fn plan(
@@ -91,8 +91,8 @@ impl Edit {
             segment.options.blank(&[TIMESTAMPS]);
         }
         if is_syn && translation.options.client_address != ClientAddress::None {
-            // RFC 7413: the server would hand data to its program before we have said whose it is. Without the option it
-            // leaves data in a SYN alone, and the client sends it again.
+            // RFC 7413: the server would hand data to its program before we have said whose it is. Without the option
+            // it leaves data in a SYN alone, and the client sends it again.
             segment.options.blank(&[FAST_OPEN]);
         }
         let numbers = SegmentNumbers {
@@ -134,7 +134,8 @@ impl Edit {
         Ok(Self::Tcp(segment))
     }
 
-    /// How many bytes the packet grows by in front of its payload; what a super-packet's segments all repeat not counted.
+    /// How many bytes the packet grows by in front of its payload; what a super-packet's segments all repeat not
+    /// counted.
     pub fn preamble_len(&self) -> usize {
         match self {
             Self::Nothing => 0,
@@ -184,7 +185,8 @@ impl Segment {
     /// The segment as it is.
     ///
     /// # Errors
-    /// `TruncatedTransport`: not all of its header is here. A client could put into the next fragment what must not pass.
+    /// `TruncatedTransport`: not all of its header is here. A client could put into the next fragment what must not
+    /// pass.
     fn read(packet: &PacketBuf<'_>, headers: &Headers) -> Result<Self, DropReason> {
         let truncated = DropReason::TruncatedTransport;
         let segment = headers.payload(packet.bytes());

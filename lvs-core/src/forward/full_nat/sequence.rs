@@ -1,11 +1,11 @@
-//! Sequence numbers behind FullNAT. A server sees many clients at one local endpoint, one after the other: their initial
-//! sequence numbers are replaced by ones that grow, so that a server still in TIME_WAIT takes the next connection
-//! (RFC 9293 §3.6.1; RFC 6528). A preamble put before the client's data moves the rest of it along.
+//! Sequence numbers behind FullNAT. A server sees many clients at one local endpoint, one after the other: their
+//! initial sequence numbers are replaced by ones that grow, so that a server still in TIME_WAIT takes the next
+//! connection (RFC 9293 §3.6.1; RFC 6528). A preamble put before the client's data moves the rest of it along.
 //! Only numbers the client chose are changed; the server's own stay.
 //!
-//! What the server's SYN|ACK acknowledges says which of a client's SYNs it took: until then a new SYN is an offer beside
-//! the connection that stands, whose numbers go on to hold. And until the server has the preamble, nothing of the client
-//! may take its place: see [`Translation::refuses`].
+//! What the server's SYN|ACK acknowledges says which of a client's SYNs it took: until then a new SYN is an offer
+//! beside the connection that stands, whose numbers go on to hold. And until the server has the preamble, nothing of
+//! the client may take its place: see [`Translation::refuses`].
 //! Source: the published behaviour of DPVS and Alibaba LVS.
 
 use crate::flow::Endpoint;
@@ -131,7 +131,8 @@ impl Translation {
         self.server_data == Some(acknowledgment)
     }
 
-    /// Whether a segment of the client with data or FIN carries its first byte and the server may still need the preamble.
+    /// Whether a segment of the client with data or FIN carries its first byte and the server may still need the
+    /// preamble.
     pub fn needs_preamble(&self, sequence: u32) -> bool {
         self.has_preamble_to_come() && self.past_client_syn(sequence) == Some(0)
     }
@@ -153,11 +154,12 @@ impl Translation {
     }
 
     /// Whether a segment of the client, neither SYN nor RST, could bring the server something in the preamble's place,
-    /// `reaches_program` if there is anything in it for the server's program: what begins before the first byte, of which
-    /// the server takes what it misses; and what acknowledges something this connection's server has not sent, because
-    /// a server with SYN cookies takes the answer to any of its SYN|ACKs.
+    /// `reaches_program` if there is anything in it for the server's program: what begins before the first byte, of
+    /// which the server takes what it misses; and what acknowledges something this connection's server has not sent,
+    /// because a server with SYN cookies takes the answer to any of its SYN|ACKs.
     pub fn refuses(&self, segment: &SegmentNumbers, reaches_program: bool) -> bool {
-        // A connection taken over in its middle has no numbers to hold on to: a server that knows nothing of it resets it.
+        // A connection taken over in its middle has no numbers to hold on to: a server that knows nothing of it resets
+        // it.
         let is_known = self.current().is_some();
         if !self.has_preamble_to_come() || !is_known {
             return false;
@@ -218,8 +220,8 @@ impl Translation {
     }
 }
 
-/// An initial sequence number for a connection between these endpoints: a keyed hash of both, complete, and a clock that
-/// ticks every 64 ns (RFC 6528 §3, with Linux's clock), so that it grows from one connection to the next.
+/// An initial sequence number for a connection between these endpoints: a keyed hash of both, complete, and a clock
+/// that ticks every 64 ns (RFC 6528 §3, with Linux's clock), so that it grows from one connection to the next.
 pub(crate) fn initial_sequence_number(key: (u64, u64), now: Instant, local: Endpoint, real: Endpoint) -> u32 {
     let mut flow = [0; 36];
     for (endpoint, place) in [local, real].into_iter().zip(flow.chunks_exact_mut(18)) {

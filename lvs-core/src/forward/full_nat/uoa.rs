@@ -1,6 +1,7 @@
-//! UOA: a client's address between the IP and the UDP header of its first datagrams, for servers with a UOA kernel module.
-//! Decides whether there is room, puts it in, and makes the packet that carries it where there is none. Its bytes:
-//! `client_address.rs`. Which datagrams carry it: `sequence.rs`. Source: the published behaviour of DPVS, its default form.
+//! UOA: a client's address between the IP and the UDP header of its first datagrams, for servers with a UOA kernel
+//! module. Decides whether there is room, puts it in, and makes the packet that carries it where there is none. Its
+//! bytes: `client_address.rs`. Which datagrams carry it: `sequence.rs`. Source: the published behaviour of DPVS, its
+//! default form.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -14,8 +15,8 @@ use crate::wire::checksum::transport_checksum;
 use crate::wire::parse::Headers;
 use crate::wire::{ipv4, ipv6, read_u16, udp, write_u16};
 
-/// Whether a datagram can carry its client's address: it stays within the MTU and the buffer, and is whole, one only, and
-/// without IPv6 extension headers, behind which servers do not look.
+/// Whether a datagram can carry its client's address: it stays within the MTU and the buffer, and is whole, one only,
+/// and without IPv6 extension headers, behind which servers do not look.
 pub(super) fn has_room(packet: &PacketBuf<'_>, headers: &Headers, path: &Path) -> bool {
     let header_growth = path.header_growth(headers);
     let growth = uoa_header(path.client).as_bytes().len().saturating_add_signed(header_growth.max(0));
@@ -56,8 +57,9 @@ pub(super) fn insert(packet: &mut PacketBuf<'_>, family: AddressFamily, transpor
     }
 }
 
-/// The packet that carries the client's address alone, for a datagram that has no room: a UDP header without payload, of
-/// the datagram's ends, hop limit and traffic class. With [`HEADROOM`] before it. `None` if the path has no such ends.
+/// The packet that carries the client's address alone, for a datagram that has no room: a UDP header without payload,
+/// of the datagram's ends, hop limit and traffic class. With [`HEADROOM`] before it. `None` if the path has no such
+/// ends.
 pub(crate) fn alone(headers: &Headers, path: &Path) -> Option<Vec<u8>> {
     let (local, real) = (path.full_nat.local?, path.real);
     let header = uoa_header(path.client);
