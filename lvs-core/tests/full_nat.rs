@@ -1042,6 +1042,7 @@ fn a_drained_server_and_its_client_are_reset_with_the_numbers_each_of_them_knows
     for (rules, client, virtual_endpoint, real, header_len, reset_len) in ends {
         let rules = rules.replace("-s rr\n", "-s rr --client-address proxy-v2\n");
         let mut talk = Conversation::open(&rules, client, virtual_endpoint, real);
+        forwarded(talk.desk.send(&talk.request().numbers(1001, 5001).build()));
         let key = ServiceKey::address(Protocol::Tcp, virtual_endpoint.parse().unwrap());
         let drain = Command::Drain {
             service: key,
