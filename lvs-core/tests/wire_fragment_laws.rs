@@ -87,3 +87,13 @@ fn an_ipv6_fragment_header_comes_behind_what_routers_read() {
     assert_eq!(fragments[0][52..56], [0xab, 0xcd, 0xef, 0x01]);
     assert_eq!((fragments[1][6], fragments[1][40], fragments[1][48]), (0, 44, 60));
 }
+
+#[test]
+fn an_authentication_header_is_part_of_what_is_split() {
+    // Its length counts words of four bytes (RFC 4302 §2.2): here 24 bytes, as in no other extension header.
+    let packet = udp("[fd00::1]:1", "[fd00::2]:2").extension(51, &[0; 22]).payload_len(1000).build();
+    let fragments = split(&packet, 300).unwrap();
+    assert!(fragments.iter().all(|fragment| fragment[6] == 44 && fragment[40] == 51));
+    let data: Vec<u8> = fragments.iter().flat_map(|fragment| &fragment[48..]).copied().collect();
+    assert_eq!(data, packet[40..]);
+}

@@ -150,9 +150,9 @@ fn split_ipv6(packet: &[u8]) -> (usize, usize, usize) {
             return (head_len, head_len, announced_at);
         }
         next_header_at = offset;
-        offset += (usize::from(packet[offset + 1]) + 1) * 8;
+        offset += ipv6::extension_len(kind, packet[offset + 1]);
         // Routers read hop-by-hop and routing headers, and what comes before them; the rest may be split.
-        if kind != ipv6::DESTINATION_OPTIONS {
+        if matches!(kind, ipv6::HOP_BY_HOP | ipv6::ROUTING) {
             (head_len, announced_at) = (offset, next_header_at);
         }
     }
