@@ -9,7 +9,7 @@ use lvs_testkit::scheduler::{Promises, check_same_choices, check_scheduler};
 use proptest::prelude::*;
 
 #[path = "../../examples/custom_scheduler.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main` is the example's own")]
 mod custom_scheduler;
 
 fn check(name: &str, promises: Promises) {
