@@ -17,7 +17,7 @@ use lvs_core::{Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Seed, Sid
 use lvs_io::Clock;
 
 use crate::denied::Denied;
-use crate::{listing, rules};
+use crate::{listing, rules, say};
 use progress::Progress;
 use report::{Mode, Report};
 
@@ -25,13 +25,13 @@ use report::{Mode, Report};
 /// Fails if any request does. Must be called before the process starts a thread.
 pub fn run(requests: usize, json: bool) -> ExitCode {
     let report = over_tun(requests, json).unwrap_or_else(|denied| {
-        eprintln!(
-            "lvsd: {denied}\nThe same demo follows, simulated: TCP stacks, links and clock inside this process.\n"
-        );
+        say::note(format_args!(
+            "{denied}\nThe same demo follows, simulated: TCP stacks, links and clock inside this process.\n"
+        ));
         simulated(requests, denied)
     });
-    crate::print(&if json { format!("{}\n", report.to_json()) } else { report.to_text() });
-    if report.outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let printed = say::print(&if json { format!("{}\n", report.to_json()) } else { report.to_text() });
+    if report.outcome.failed.is_empty() { printed } else { ExitCode::FAILURE }
 }
 
 /// The demo over the kernel's TCP.

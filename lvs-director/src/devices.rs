@@ -9,6 +9,7 @@ use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, Delivery, SourceCountersH
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 
 use crate::denied::Denied;
+use crate::say;
 
 /// The clients' device and the servers', or one for both.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,7 +123,7 @@ fn tun(name: &str, queues: usize) -> Result<Vec<Arm>, Denied> {
     if let Err(error) = netdev::set_up(queues[0].name())
         && !netdev::is_up(queues[0].name()).unwrap_or(false)
     {
-        eprintln!("lvsd: {error}; let root do it: 'ip link set {name} up'");
+        say::note(format_args!("{error}; let root do it: 'ip link set {name} up'"));
     }
     Ok(queues.into_iter().map(TunQueue::into_arm).collect())
 }
@@ -137,9 +138,7 @@ fn ethernet(
     for finding in check::host(name, answers_for) {
         match finding {
             check::Finding::HostOwnsAddress(_) => return Err(Denied::said(&finding)),
-            check::Finding::HostForwards { .. } | check::Finding::DeviceDown(_) => {
-                eprintln!("lvsd: warning: {finding}")
-            }
+            check::Finding::HostForwards { .. } | check::Finding::DeviceDown(_) => say::warning(finding),
         }
     }
     let options = AfPacketOptions { answers_for: answers_for.to_vec(), delivery, ..AfPacketOptions::of_host(name)? };

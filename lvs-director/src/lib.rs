@@ -11,6 +11,7 @@
 //! | [`rules`] | the reader of `ipvsadm-save` files |
 //! | [`listing`] | a director's tables, as `ipvsadm -Ln` prints them |
 //! | [`denied`] | what the operating system refused, and what helps |
+//! | [`say`] | results on standard output, all else on standard error |
 //! | [`http`] | the demo's small HTTP client and server |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -24,11 +25,5 @@ pub mod listing;
 pub mod realserver;
 pub mod rules;
 pub mod run;
+pub mod say;
 mod warnings;
-
-/// Prints `text` to standard output. A reader that has gone away (`lvsd demo | head`) is no reason to fail.
-pub fn print(text: &str) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}

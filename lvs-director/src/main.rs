@@ -3,23 +3,25 @@
 use std::process::ExitCode;
 
 use lvs_director::args::{self, Invocation};
-use lvs_director::{demo, print, realserver, run};
+use lvs_director::{demo, realserver, run, say};
 
 fn main() -> ExitCode {
-    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    match args::parse(words) {
-        Ok(Invocation::Help) => print(&format!("{}\n\n{}\n", args::USAGE, args::HELP)),
-        Ok(Invocation::Version) => print(concat!("lvsd ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Invocation::Demo { requests, json }) => return demo::run(requests, json),
-        Ok(Invocation::Run { rules, devices, workers }) => return run::run(&rules, &devices, workers),
-        Ok(Invocation::RealServer { action, vips, tunnel, memory }) => {
-            let memory = memory.unwrap_or_else(realserver::default_path);
-            return realserver::realserver(action, &vips, tunnel.as_ref(), &memory);
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Demo(options)) => demo::run(options.requests, options.json),
+        Ok(Invocation::Run(options)) => run::run(&options),
+        Ok(Invocation::RealServer(options)) => {
+            let (action, vips, tunnel) = options.action.parts();
+            let memory = options.memory.clone().unwrap_or_else(realserver::default_path);
+            realserver::realserver(action, vips, tunnel.as_ref(), &memory)
         }
-        Err(complaint) => {
-            eprintln!("lvsd: {complaint}\n{}", args::USAGE);
-            return ExitCode::from(2);
+        Err(answer) if answer.use_stderr() => {
+            let text = answer.render().to_string();
+            say::error(text.trim_start_matches("error: ").trim_end());
+            ExitCode::from(USAGE)
         }
+        Err(help) => say::print(&help.render().to_string()),
     }
-    ExitCode::SUCCESS
 }
+
+/// The exit status of a wrong command line.
+const USAGE: u8 = 2;

@@ -17,6 +17,8 @@ mod tunnel_end;
 use memory::{Change, Locked, Memory, Need, Owner};
 use settings::dotted;
 
+use crate::say;
+
 pub use memory::default_path;
 pub use tunnel_end::{TunnelEnd, silence};
 
@@ -45,11 +47,11 @@ pub fn realserver(action: Action, vips: &[IpAddr], tunnel: Option<&TunnelEnd>, m
         Action::Stop => stop(Owner::Host, vips, memory, &mut done),
         Action::Status => status(memory, &mut done),
     };
-    crate::print(&done);
+    let printed = say::print(&done);
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => printed,
         Err(complaint) => {
-            eprintln!("lvsd: {complaint}");
+            say::error(complaint);
             ExitCode::FAILURE
         }
     }

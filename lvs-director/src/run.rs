@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::ExitCode;
 
 use lvs_core::local_address::LocalPorts;
@@ -19,26 +18,24 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::denied::Denied;
 pub use crate::devices::Devices;
 use crate::devices::Opened;
-use crate::{listing, rules, warnings};
+use crate::{args, listing, rules, say, warnings};
 
-/// Runs `workers` directors with the rules in the file `rules` on `devices` until SIGINT or SIGTERM; then prints their
-/// tables, put together, to standard output. Fails, with a sentence on standard error, if the rules cannot be read or
-/// carried out, a device is denied, or one fails under way.
-pub fn run(rules: &Path, devices: &Devices, workers: u16) -> ExitCode {
-    match forward(rules, devices, workers) {
-        Ok(tables) => {
-            crate::print(&tables);
-            ExitCode::SUCCESS
-        }
+/// Runs as many directors as `options` ask for, with the rules in their file, on their devices until SIGINT or SIGTERM;
+/// then prints their tables, put together, to standard output. Fails, with a sentence on standard error, if the rules
+/// cannot be read or carried out, a device is denied, or one fails under way.
+pub fn run(options: &args::Run) -> ExitCode {
+    match forward(options) {
+        Ok(tables) => say::print(&tables),
         Err(complaint) => {
-            eprintln!("lvsd: {complaint}");
+            say::error(complaint);
             ExitCode::FAILURE
         }
     }
 }
 
 /// Does it all, and returns the tables as they are at the end.
-fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, String> {
+fn forward(options: &args::Run) -> Result<String, String> {
+    let (rules, devices, workers) = (options.rules.as_path(), &options.devices.devices(), options.workers);
     let text = fs::read_to_string(rules).map_err(|error| format!("cannot read {}: {error}", rules.display()))?;
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
     let seed = seed().map_err(|denied| denied.to_string())?;
@@ -54,9 +51,9 @@ fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, Stri
     let director = directors.first().ok_or("no worker was asked for")?;
     let virtual_addresses = virtual_addresses(director);
     if virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
-        eprintln!("lvsd: warning: {} has no virtual service; nothing will be balanced", rules.display());
+        say::warning(format_args!("{} has no virtual service; nothing will be balanced", rules.display()));
     }
-    warnings::about_rules(director).iter().for_each(warn);
+    warnings::about_rules(director).iter().for_each(say::warning);
     let host = if devices.have_a_host() {
         // The host answers for its own addresses and routes; what it does not own is answered here.
         HostConfig { local_addresses: virtual_addresses.clone(), answers_only: true, ..HostConfig::default() }
@@ -69,7 +66,7 @@ fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, Stri
         .with_local_addresses(networks(local_addresses.iter().copied()));
     let Opened { arms, counters } =
         devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
-    warnings::about_devices(director, devices).iter().for_each(warn);
+    warnings::about_devices(director, devices).iter().for_each(say::warning);
     let clock = MonotonicClock::new();
     let mut workers = directors
         .into_iter()
@@ -86,7 +83,7 @@ fn forward(rules: &Path, devices: &Devices, workers: u16) -> Result<String, Stri
         })
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
 
-    eprintln!("lvsd: forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and "));
+    say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
     run_all(&mut workers).map_err(|error| format!("stopped: {error}"))?;
     let received: Vec<SourceCounters> = counters.iter().map(SourceCountersHandle::get).collect();
     Ok(last_words(&mut workers, clock) + &not_received(&received))
@@ -106,10 +103,6 @@ fn run_all(workers: &mut [Worker]) -> io::Result<()> {
         let threads: Vec<_> = threads.collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("a worker does not panic"))
     })
-}
-
-fn warn(sentence: &String) {
-    eprintln!("lvsd: warning: {sentence}");
 }
 
 fn config([client_side, server_side]: [Side; 2]) -> DirectorConfig {

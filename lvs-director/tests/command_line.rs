@@ -1,7 +1,8 @@
 //! What `lvsd` says and how it exits, whatever this machine allows.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::{fs, io};
 
 use serde_json::Value;
 
@@ -28,7 +29,7 @@ struct Rules(PathBuf);
 impl Rules {
     fn new(name: &str, text: &str) -> Self {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{}.rules", std::process::id()));
-        std::fs::write(&path, text).expect("the directory for temporary files can be written");
+        fs::write(&path, text).expect("the directory for temporary files can be written");
         Self(path)
     }
 
@@ -39,7 +40,7 @@ impl Rules {
 
 impl Drop for Rules {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -97,7 +98,13 @@ fn the_demo_ends_with_counters_shares_latencies_and_an_explanation() {
 fn help_and_version_are_asked_for_and_answered() {
     let help = lvsd(&["--help"]);
     assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
-    assert!(help.stdout.starts_with("Usage: lvsd demo [--json] [--requests N]\n"), "{help:?}");
+    for part in ["Usage: lvsd <COMMAND>", "  demo ", "  run ", "  realserver ", "Exit status: 0 all went well;"] {
+        assert!(help.stdout.contains(part), "{part:?} is missing in\n{}", help.stdout);
+    }
+    let help = lvsd(&["run", "--help"]);
+    assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
+    assert!(help.stdout.contains("-a -t 192.0.2.80:80 -r 10.2.0.11:8080 -m -w 3\n"), "{}", help.stdout);
+    assert!(help.stdout.lines().all(|line| line.chars().count() <= 100), "{}", help.stdout);
     let version = lvsd(&["--version"]);
     assert_eq!((version.status, version.stdout), (Some(0), format!("lvsd {}\n", env!("CARGO_PKG_VERSION"))));
 }
@@ -107,8 +114,47 @@ fn a_wrong_command_line_is_answered_by_the_usage_and_status_2() {
     for words in [&["fly"][..], &[], &["demo", "--requests", "0"], &["run"]] {
         let run = lvsd(words);
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{words:?}");
-        assert!(run.stderr.starts_with("lvsd: ") && run.stderr.contains("\nUsage: lvsd demo"), "{words:?}: {run:?}");
+        assert!(run.stderr.starts_with("lvsd: "), "{words:?}: {run:?}");
+        assert!(run.stderr.contains("Usage: lvsd ") || run.stderr.contains("--help"), "{words:?}: {run:?}");
     }
+}
+
+/// Runs `lvsd` with standard output and standard error as they are given.
+fn status_with(words: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Option<i32> {
+    let status = Command::new(env!("CARGO_BIN_EXE_lvsd")).args(words).stdout(stdout).stderr(stderr).status();
+    status.expect("lvsd starts").code()
+}
+
+/// A pipe that nobody reads.
+fn unread_pipe() -> io::PipeWriter {
+    io::pipe().expect("a pipe can be had").1
+}
+
+#[test]
+fn a_reader_that_has_gone_away_changes_no_exit_status() {
+    let rules = Rules::new("unread", "-L -n\n");
+    let refused = ["run", rules.path(), "--tun", "lvsd-test"];
+    let no_service = ["realserver", "start", "--vip", "127.0.0.1"];
+    for (words, status) in [
+        (&["--help"][..], 0),
+        (&["--version"], 0),
+        (&["fly"], 2),
+        (&refused, 1),
+        (&no_service, 1),
+        (&["demo", "--requests", "3"], 0),
+    ] {
+        assert_eq!(status_with(words, unread_pipe(), unread_pipe()), Some(status), "{words:?}");
+    }
+}
+
+#[test]
+fn what_a_full_device_does_not_take_is_a_failure() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    for words in [&["--help"][..], &["--version"], &["run", "--help"], &["demo", "--requests", "3"]] {
+        assert_eq!(status_with(words, full(), Stdio::null()), Some(1), "{words:?}");
+    }
+    // Where not even the complaint is taken, its status is.
+    assert_eq!(status_with(&["fly"], full(), full()), Some(2));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::settings;
+use crate::say;
 
 /// What was changed, and who needs it.
 #[derive(Default, Debug)]
@@ -122,7 +123,7 @@ impl<'a> Locked<'a> {
         let file = open_alone(path, options.read(true).write(true).create(true), File::lock)
             .map_err(|error| cannot("change", path, error))?;
         let memory = Memory::read_from(&file, path)?.unwrap_or_else(|| {
-            eprintln!("lvsd: forgets what {} says of a network namespace that is not this one", path.display());
+            say::note(format_args!("forgets what {} says of a network namespace that is not this one", path.display()));
             Memory::default()
         });
         Ok(Self { path, file, memory })

@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
 use crate::denied::Denied;
 use crate::run::stop_on_signals;
+use crate::say;
 
 /// Where tunnels end.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,9 +51,10 @@ pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result
             Ok(worker.with_clock(clock).with_on_pass(OnPass::ToHost(to_host.into_arm().sink)))
         })
         .map_err(|cause| Denied::new("end tunnels", cause))?;
-    crate::print(done);
+    // Whoever does not want to read it wants the tunnels all the same.
+    let _ = say::print(done);
     done.clear();
-    eprintln!("lvsd: ending tunnels on {} by {name}; Ctrl-C ends it and undoes everything", end.device);
+    say::note(format_args!("ending tunnels on {} by {name}; Ctrl-C ends it and undoes everything", end.device));
     worker.run().map_err(|cause| Denied::new("go on", cause))?;
     done.push_str(&account(&counters.get()));
     Ok(())

@@ -1,0 +1,40 @@
+//! What `lvsd` says: results on standard output, all else on standard error. A reader that has gone away
+//! (`lvsd demo | head`) is no reason to fail or to panic; a result that is lost otherwise (a full disk) is.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Prints a result to standard output, and returns the exit status that follows from that: success, unless standard
+/// output takes nothing though somebody reads it, which is said on standard error.
+pub fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            self::error(format_args!("cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says what goes on.
+pub fn note(text: impl fmt::Display) {
+    line(format_args!("lvsd: {text}\n"));
+}
+
+/// Says what may not be as it was meant.
+pub fn warning(text: impl fmt::Display) {
+    line(format_args!("lvsd: warning: {text}\n"));
+}
+
+/// Says why something was not done.
+pub fn error(text: impl fmt::Display) {
+    line(format_args!("lvsd: {text}\n"));
+}
+
+/// In one piece, so that lines of several threads stay apart.
+fn line(text: fmt::Arguments<'_>) {
+    // Nobody listens: there is nobody to tell, and packets matter more.
+    let _ = io::stderr().lock().write_all(text.to_string().as_bytes());
+}
