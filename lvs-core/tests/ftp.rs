@@ -5,8 +5,8 @@ use std::time::Duration;
 use lvs_core::helper::ftp::Ftp;
 use lvs_core::helper::{Findings, Helper, Notes, Session};
 use lvs_core::{Command, ControlError, DirectorConfig, DropReason, HelperRegistry, ServiceConfig, Verdict};
-use lvs_testkit::rig::{Rig, nat, tcp_service};
-use lvs_testkit::{Packet, Storage, describe, oracle, tcp};
+use lvs_testkit::desk::{nat, tcp_service};
+use lvs_testkit::{Desk, Packet, Storage, describe, oracle, tcp};
 use proptest::prelude::*;
 
 const FTP: &str = "192.0.2.121:21";
@@ -21,18 +21,18 @@ const TRANSLATED: &[u8] = b"227 Entering Passive Mode (192,0,2,121,200,10).\r\n"
 const GROWN: u32 = 3;
 
 /// A control connection that is established.
-fn rig_with(config: DirectorConfig) -> Rig {
-    let mut rig = Rig::new(config);
-    rig.add(tcp_service(FTP), ServiceConfig::new("rr").helper("ftp"), [nat(SERVER)]);
-    rig.feed(&tcp(CLIENT, FTP).syn().numbers(C - 1, 0).build());
-    rig.feed(&tcp(SERVER, CLIENT).syn().ack().numbers(S - 1, C).build());
-    rig.feed(&request(0, 0, b"").build());
-    assert_eq!(rig.states(), ["ESTABLISHED"]);
-    rig
+fn desk_with(config: DirectorConfig) -> Desk {
+    let mut desk = Desk::bare(config);
+    desk.add(tcp_service(FTP), ServiceConfig::new("rr").helper("ftp"), [nat(SERVER)]);
+    desk.feed(&tcp(CLIENT, FTP).syn().numbers(C - 1, 0).build());
+    desk.feed(&tcp(SERVER, CLIENT).syn().ack().numbers(S - 1, C).build());
+    desk.feed(&request(0, 0, b"").build());
+    assert_eq!(desk.states(), ["ESTABLISHED"]);
+    desk
 }
 
-fn rig() -> Rig {
-    rig_with(DirectorConfig::default())
+fn desk() -> Desk {
+    desk_with(DirectorConfig::default())
 }
 
 /// A segment of the client, by how many bytes each side has said.
@@ -54,17 +54,17 @@ fn arrives_at_client(said: u32, heard: u32, text: &[u8]) -> Packet {
 }
 
 /// Sends a packet and wants this one, byte for byte, to go on.
-fn check(rig: &mut Rig, sent: &Packet, expected: &Packet) {
-    let verdict = rig.send(&sent.build());
+fn check(desk: &mut Desk, sent: &Packet, expected: &Packet) {
+    let verdict = desk.send(&sent.build()).verdict;
     assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}: {}", describe(&sent.build()));
     let expected = expected.build();
-    assert_eq!(describe(&rig.bytes), describe(&expected));
-    assert_eq!(rig.bytes, expected);
+    assert_eq!(describe(&desk.bytes), describe(&expected));
+    assert_eq!(desk.bytes, expected);
 }
 
 /// `client > virtual > real state` of every connection but the control connection, sorted.
-fn data_connections(rig: &Rig) -> Vec<String> {
-    let data = rig.connections().into_iter().filter(|row| row.virtual_endpoint.port != 21);
+fn data_connections(desk: &Desk) -> Vec<String> {
+    let data = desk.connections().into_iter().filter(|row| row.virtual_endpoint.port != 21);
     let mut rows: Vec<_> =
         data.map(|row| format!("{} > {} > {} {}", row.client, row.virtual_endpoint, row.real, row.state)).collect();
     rows.sort();
@@ -72,143 +72,143 @@ fn data_connections(rig: &Rig) -> Vec<String> {
 }
 
 /// PASV, and the reply with the virtual address.
-fn pasv(rig: &mut Rig) {
-    check(rig, &request(0, 0, b"PASV\r\n"), &arrives_at_server(0, 0, b"PASV\r\n"));
-    check(rig, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, TRANSLATED));
+fn pasv(desk: &mut Desk) {
+    check(desk, &request(0, 0, b"PASV\r\n"), &arrives_at_server(0, 0, b"PASV\r\n"));
+    check(desk, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, TRANSLATED));
 }
 
 #[test]
 fn a_passive_data_connection_is_expected_from_any_port_of_the_client() {
-    let mut rig = rig();
-    pasv(&mut rig);
-    assert_eq!(data_connections(&rig), ["198.51.100.7:0 > 192.0.2.121:51210 > 10.0.0.2:51210 LISTEN"]);
+    let mut desk = desk();
+    pasv(&mut desk);
+    assert_eq!(data_connections(&desk), ["198.51.100.7:0 > 192.0.2.121:51210 > 10.0.0.2:51210 LISTEN"]);
     let syn = tcp("198.51.100.7:3100", "192.0.2.121:51210").syn();
-    check(&mut rig, &syn, &tcp("198.51.100.7:3100", "10.0.0.2:51210").syn().hop_limit(63));
-    assert_eq!(data_connections(&rig), ["198.51.100.7:3100 > 192.0.2.121:51210 > 10.0.0.2:51210 SYN_RECV"]);
+    check(&mut desk, &syn, &tcp("198.51.100.7:3100", "10.0.0.2:51210").syn().hop_limit(63));
+    assert_eq!(data_connections(&desk), ["198.51.100.7:3100 > 192.0.2.121:51210 > 10.0.0.2:51210 SYN_RECV"]);
     let answer = tcp("10.0.0.2:51210", "198.51.100.7:3100").syn().ack();
-    check(&mut rig, &answer, &tcp("192.0.2.121:51210", "198.51.100.7:3100").syn().ack().hop_limit(63));
+    check(&mut desk, &answer, &tcp("192.0.2.121:51210", "198.51.100.7:3100").syn().ack().hop_limit(63));
     // The port is known now: a second connection to it is not expected.
     let second = tcp("198.51.100.7:3101", "192.0.2.121:51210").syn().build();
-    assert_eq!(rig.send(&second), Verdict::Pass);
-    let server = rig.server(tcp_service(FTP), SERVER);
+    assert_eq!(desk.send(&second).verdict, Verdict::Pass);
+    let server = desk.server(tcp_service(FTP), SERVER);
     assert_eq!((server.active_connections, server.inactive_connections), (2, 0));
-    assert_eq!(rig.director.statistics().live.connections, 1, "data connections are not scheduled");
+    assert_eq!(desk.director.statistics().live.connections, 1, "data connections are not scheduled");
 }
 
 #[test]
 fn a_client_port_that_has_too_many_connections_gets_no_data_connection() {
-    let mut rig = rig_with(DirectorConfig { client_endpoint_max: 1, ..DirectorConfig::default() });
-    pasv(&mut rig);
+    let mut desk = desk_with(DirectorConfig { client_endpoint_max: 1, ..DirectorConfig::default() });
+    pasv(&mut desk);
     // The control connection's own port.
     let syn = |port: u16| tcp(&*format!("198.51.100.7:{port}"), "192.0.2.121:51210").syn().build();
-    assert_eq!(rig.send(&syn(1024)), Verdict::Drop(DropReason::ClientEndpointFull));
-    assert_eq!(data_connections(&rig), ["198.51.100.7:0 > 192.0.2.121:51210 > 10.0.0.2:51210 LISTEN"]);
-    assert!(matches!(rig.send(&syn(3100)), Verdict::Forward { .. }));
+    assert_eq!(desk.send(&syn(1024)).verdict, Verdict::Drop(DropReason::ClientEndpointFull));
+    assert_eq!(data_connections(&desk), ["198.51.100.7:0 > 192.0.2.121:51210 > 10.0.0.2:51210 LISTEN"]);
+    assert!(matches!(desk.send(&syn(3100)).verdict, Verdict::Forward { .. }));
 }
 
 #[test]
 fn an_active_data_connection_comes_from_the_port_below_the_service() {
     for command in [&b"PORT 198,51,100,7,166,149\r\n"[..], b"EPRT |1|198.51.100.7|42645|\r\n"] {
-        let mut rig = rig();
-        check(&mut rig, &request(0, 0, command), &arrives_at_server(0, 0, command));
-        assert_eq!(data_connections(&rig), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 LISTEN"]);
+        let mut desk = desk();
+        check(&mut desk, &request(0, 0, command), &arrives_at_server(0, 0, command));
+        assert_eq!(data_connections(&desk), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 LISTEN"]);
         let syn = tcp("10.0.0.2:20", "198.51.100.7:42645").syn();
-        check(&mut rig, &syn, &tcp("192.0.2.121:20", "198.51.100.7:42645").syn().hop_limit(63));
+        check(&mut desk, &syn, &tcp("192.0.2.121:20", "198.51.100.7:42645").syn().hop_limit(63));
         let answer = tcp("198.51.100.7:42645", "192.0.2.121:20").syn().ack();
-        check(&mut rig, &answer, &tcp("198.51.100.7:42645", "10.0.0.2:20").syn().ack().hop_limit(63));
-        assert_eq!(data_connections(&rig), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 SYN_RECV"]);
+        check(&mut desk, &answer, &tcp("198.51.100.7:42645", "10.0.0.2:20").syn().ack().hop_limit(63));
+        assert_eq!(data_connections(&desk), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 SYN_RECV"]);
     }
 }
 
 #[test]
 fn both_sides_keep_count_after_a_reply_has_grown() {
-    let mut rig = rig();
-    pasv(&mut rig);
+    let mut desk = desk();
+    pasv(&mut desk);
     let len = PASSIVE.len() as u32;
-    check(&mut rig, &request(6, len + GROWN, b""), &arrives_at_server(6, len, b""));
-    check(&mut rig, &reply(len, 6, b"150 ok\r\n"), &arrives_at_client(len + GROWN, 6, b"150 ok\r\n"));
+    check(&mut desk, &request(6, len + GROWN, b""), &arrives_at_server(6, len, b""));
+    check(&mut desk, &reply(len, 6, b"150 ok\r\n"), &arrives_at_client(len + GROWN, 6, b"150 ok\r\n"));
     // Acknowledgements and numbers from before the change stay as they are.
-    check(&mut rig, &request(6, 0, b""), &arrives_at_server(6, 0, b""));
+    check(&mut desk, &request(6, 0, b""), &arrives_at_server(6, 0, b""));
     // A second time, in a shorter form; the client's numbers never change.
-    check(&mut rig, &request(6, len + 8 + GROWN, b"PASV\r\n"), &arrives_at_server(6, len + 8, b"PASV\r\n"));
+    check(&mut desk, &request(6, len + 8 + GROWN, b"PASV\r\n"), &arrives_at_server(6, len + 8, b"PASV\r\n"));
     let short = [b"227 (10,0,0,2,200,10,192,0,2,121)".as_slice(), b"\r\n"].concat();
     let translated = [b"227 (192,0,2,121,200,10,192,0,2,121)".as_slice(), b"\r\n"].concat();
-    check(&mut rig, &reply(len + 8, 12, &short), &arrives_at_client(len + 8 + GROWN, 12, &translated));
-    check(&mut rig, &reply(len + 8 + 35, 12, b"."), &arrives_at_client(len + 8 + 35 + 2 * GROWN, 12, b"."));
+    check(&mut desk, &reply(len + 8, 12, &short), &arrives_at_client(len + 8 + GROWN, 12, &translated));
+    check(&mut desk, &reply(len + 8 + 35, 12, b"."), &arrives_at_client(len + 8 + 35 + 2 * GROWN, 12, b"."));
 }
 
 #[test]
 fn selective_acknowledgements_are_in_the_receivers_count_wherever_they_stand() {
     for padding in [&[][..], &[1], &[1, 1], &[1, 1, 1]] {
-        let mut rig = rig();
-        pasv(&mut rig);
+        let mut desk = desk();
+        pasv(&mut desk);
         let (len, sack) = (PASSIVE.len() as u32, |left: u32, right: u32| {
             [padding, &[5, 10], &(S + left).to_be_bytes(), &(S + right).to_be_bytes(), &[0]].concat()
         });
         let sent = request(6, 0, b"").tcp_options(&sack(len + GROWN, len + GROWN + 9));
-        check(&mut rig, &sent, &arrives_at_server(6, 0, b"").tcp_options(&sack(len, len + 9)));
-        assert_eq!(oracle::checksum_errors(&rig.bytes), [""; 0]);
+        check(&mut desk, &sent, &arrives_at_server(6, 0, b"").tcp_options(&sack(len, len + 9)));
+        assert_eq!(oracle::checksum_errors(&desk.bytes), [""; 0]);
     }
 }
 
 #[test]
 fn a_reply_sent_again_passes_as_it_is_unless_the_helper_repeats() {
-    let mut linux = rig();
+    let mut linux = desk();
     pasv(&mut linux);
     check(&mut linux, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, PASSIVE));
 
     let mut helpers = HelperRegistry::default();
     helpers.register("ftp", Ftp { repeats: true });
-    let mut rig = rig_with(DirectorConfig { helpers, ..DirectorConfig::default() });
-    pasv(&mut rig);
-    check(&mut rig, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, TRANSLATED));
+    let mut desk = desk_with(DirectorConfig { helpers, ..DirectorConfig::default() });
+    pasv(&mut desk);
+    check(&mut desk, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, TRANSLATED));
     let len = PASSIVE.len() as u32;
-    check(&mut rig, &request(6, len + GROWN, b""), &arrives_at_server(6, len, b""));
+    check(&mut desk, &request(6, len + GROWN, b""), &arrives_at_server(6, len, b""));
 }
 
 #[test]
 fn both_sides_keep_count_after_a_reply_has_shrunk() {
     // Recording ftp_shrunk.
-    let mut rig = rig();
-    rig.feed(&request(0, 0, b"PASV\r\n").build());
+    let mut desk = desk();
+    desk.feed(&request(0, 0, b"PASV\r\n").build());
     let (said, heard) = (b"227 (010,000,000,002,200,10)\r\n", b"227 (192,0,2,121,200,10)\r\n");
-    check(&mut rig, &reply(0, 6, said), &arrives_at_client(0, 6, heard));
+    check(&mut desk, &reply(0, 6, said), &arrives_at_client(0, 6, heard));
     let (said, heard) = (said.len() as u32, heard.len() as u32);
     assert!(heard < said);
-    check(&mut rig, &request(6, heard, b"NOOP\r\n"), &arrives_at_server(6, said, b"NOOP\r\n"));
-    check(&mut rig, &reply(said, 12, b"200 ok\r\n"), &arrives_at_client(heard, 12, b"200 ok\r\n"));
+    check(&mut desk, &request(6, heard, b"NOOP\r\n"), &arrives_at_server(6, said, b"NOOP\r\n"));
+    check(&mut desk, &reply(said, 12, b"200 ok\r\n"), &arrives_at_client(heard, 12, b"200 ok\r\n"));
 }
 
 #[test]
 fn the_control_connection_lives_as_long_as_its_data_connections() {
-    let mut rig = rig();
-    pasv(&mut rig);
-    rig.feed(&tcp("198.51.100.7:3100", "192.0.2.121:51210").syn().build());
-    let data = |rig: &mut Rig| {
-        rig.feed(&tcp("198.51.100.7:3100", "192.0.2.121:51210").ack().build());
+    let mut desk = desk();
+    pasv(&mut desk);
+    desk.feed(&tcp("198.51.100.7:3100", "192.0.2.121:51210").syn().build());
+    let data = |desk: &mut Desk| {
+        desk.feed(&tcp("198.51.100.7:3100", "192.0.2.121:51210").ack().build());
     };
     for _ in 0..3 {
-        data(&mut rig);
-        rig.pass(Duration::from_secs(600));
+        data(&mut desk);
+        desk.pass(Duration::from_secs(600));
     }
     // It was not refreshed for 1800 s.
-    assert_eq!(rig.states(), ["ESTABLISHED", "ESTABLISHED"]);
-    rig.pass(Duration::from_secs(1_000));
-    assert_eq!(rig.states(), [""; 0]);
-    let server = rig.server(tcp_service(FTP), SERVER);
+    assert_eq!(desk.states(), ["ESTABLISHED", "ESTABLISHED"]);
+    desk.pass(Duration::from_secs(1_000));
+    assert_eq!(desk.states(), [""; 0]);
+    let server = desk.server(tcp_service(FTP), SERVER);
     assert_eq!((server.active_connections, server.inactive_connections), (0, 0));
 }
 
 #[test]
 fn an_announcement_that_is_repeated_waits_for_the_same_connection_again() {
-    let mut rig = rig();
+    let mut desk = desk();
     let command = b"PORT 198,51,100,7,166,149\r\n";
-    rig.feed(&request(0, 0, command).build());
-    rig.feed(&tcp("10.0.0.2:20", "198.51.100.7:42645").syn().build());
-    rig.feed(&tcp("198.51.100.7:42645", "192.0.2.121:20").syn().ack().build());
-    rig.feed(&request(27, 0, command).build());
-    assert_eq!(data_connections(&rig), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 LISTEN"]);
-    let server = rig.server(tcp_service(FTP), SERVER);
+    desk.feed(&request(0, 0, command).build());
+    desk.feed(&tcp("10.0.0.2:20", "198.51.100.7:42645").syn().build());
+    desk.feed(&tcp("198.51.100.7:42645", "192.0.2.121:20").syn().ack().build());
+    desk.feed(&request(27, 0, command).build());
+    assert_eq!(data_connections(&desk), ["198.51.100.7:42645 > 192.0.2.121:20 > 10.0.0.2:20 LISTEN"]);
+    let server = desk.server(tcp_service(FTP), SERVER);
     assert_eq!((server.active_connections, server.inactive_connections), (1, 1));
 }
 
@@ -216,13 +216,13 @@ fn an_announcement_that_is_repeated_waits_for_the_same_connection_again() {
 fn a_helper_reads_only_where_it_was_asked_for() {
     let command = b"PORT 198,51,100,7,166,149\r\n";
     let expects = |config: ServiceConfig, server| {
-        let mut rig = Rig::new(DirectorConfig::default());
-        rig.add(tcp_service(FTP), config, [server]);
-        rig.feed(&tcp(CLIENT, FTP).syn().build());
-        rig.feed(&tcp(SERVER, CLIENT).syn().ack().build());
-        rig.feed(&request(0, 0, b"").build());
-        rig.feed(&request(0, 0, command).build());
-        rig.connections().len() - 1
+        let mut desk = Desk::bare(DirectorConfig::default());
+        desk.add(tcp_service(FTP), config, [server]);
+        desk.feed(&tcp(CLIENT, FTP).syn().build());
+        desk.feed(&tcp(SERVER, CLIENT).syn().ack().build());
+        desk.feed(&request(0, 0, b"").build());
+        desk.feed(&request(0, 0, command).build());
+        desk.connections().len() - 1
     };
     let asked = || ServiceConfig::new("rr").helper("ftp");
     assert_eq!(expects(asked(), nat(SERVER)), 1);
@@ -231,30 +231,29 @@ fn a_helper_reads_only_where_it_was_asked_for() {
     direct.forward = lvs_core::ForwardMethod::DirectRouting;
     assert_eq!(expects(asked(), direct), 0);
     let refused = Command::AddService(tcp_service(FTP), ServiceConfig::new("rr").helper("gopher"));
-    let mut rig = Rig::new(DirectorConfig::default());
-    let error = rig.director.apply(rig.now, &refused).unwrap_err();
+    let mut desk = Desk::bare(DirectorConfig::default());
+    let error = desk.director.apply(desk.now, &refused).unwrap_err();
     assert_eq!(error, ControlError::NoSuchHelper("gopher".into()));
-    assert_eq!(rig.director.services(rig.now), []);
+    assert_eq!(desk.director.services(desk.now), []);
 }
 
 #[test]
 fn a_damaged_segment_is_dropped_and_one_split_in_two_is_not_understood() {
-    let mut rig = rig();
+    let mut desk = desk();
     let damaged = request(0, 0, b"PORT 198,51,100,7,166,149\r\n").bad_checksum().build();
-    assert_eq!(rig.send(&damaged), Verdict::Drop(DropReason::BadTransportChecksum));
-    rig.feed(&request(0, 0, b"PORT 198,51,").build());
-    rig.feed(&request(12, 0, b"100,7,166,149\r\n").build());
-    assert_eq!(data_connections(&rig), [""; 0]);
+    assert_eq!(desk.send(&damaged).verdict, Verdict::Drop(DropReason::BadTransportChecksum));
+    desk.feed(&request(0, 0, b"PORT 198,51,").build());
+    desk.feed(&request(12, 0, b"100,7,166,149\r\n").build());
+    assert_eq!(data_connections(&desk), [""; 0]);
 }
 
 /// Hands over a reply in a buffer with this much room before and behind it.
 fn with_room(headroom: usize, tailroom: usize, reply: &Packet) -> (Verdict, Vec<u8>) {
-    let mut rig = rig();
-    rig.feed(&request(0, 0, b"PASV\r\n").build());
-    let mut storage = Storage::with_room(&reply.build(), headroom, tailroom);
-    let mut packet = storage.packet();
-    let verdict = rig.director.handle_packet(rig.now, &mut packet);
-    (verdict, packet.bytes().to_vec())
+    let mut desk = desk();
+    desk.feed(&request(0, 0, b"PASV\r\n").build());
+    let storage = Storage::with_room(&reply.build(), headroom, tailroom);
+    let sent = desk.send_storage(storage);
+    (sent.verdict, sent.bytes)
 }
 
 #[test]
@@ -281,14 +280,14 @@ fn what_would_not_fit_the_way_out_any_more_is_dropped_unless_it_may_be_fragmente
 
 #[test]
 fn a_checksum_left_to_the_device_covers_the_new_text() {
-    let mut rig = rig();
-    rig.feed(&request(0, 0, b"PASV\r\n").build());
+    let mut desk = desk();
+    desk.feed(&request(0, 0, b"PASV\r\n").build());
     let sent = reply(0, 6, PASSIVE).partial_checksum();
     let offload = lvs_core::Offload { checksum: sent.offload(), gso: None };
-    let mut storage = Storage::with_room(&sent.build(), 64, 64).offload(offload);
+    let sent = desk.send_storage(Storage::with_room(&sent.build(), 64, 64).offload(offload));
+    assert_eq!(sent.bytes, arrives_at_client(0, 6, TRANSLATED).partial_checksum().build());
+    let mut storage = Storage::new(&sent.bytes).offload(sent.offload);
     let mut packet = storage.packet();
-    let _ = rig.director.handle_packet(rig.now, &mut packet);
-    assert_eq!(packet.bytes(), arrives_at_client(0, 6, TRANSLATED).partial_checksum().build());
     lvs_core::wire::rewrite::complete_checksum(&mut packet).unwrap();
     assert_eq!(oracle::checksum_errors(packet.bytes()), [""; 0]);
 }
@@ -296,24 +295,24 @@ fn a_checksum_left_to_the_device_covers_the_new_text() {
 #[test]
 fn ftp_over_ipv6_only_has_the_extended_commands() {
     let (ftp, server, client) = ("[2001:db8:21::1]:21", "[fd00::2]:21", "[2001:db8::7]:1024");
-    let mut rig = Rig::new(DirectorConfig::default());
-    rig.add(tcp_service(ftp), ServiceConfig::new("rr").helper("ftp"), [nat(server)]);
-    rig.feed(&tcp(client, ftp).syn().build());
-    rig.feed(&tcp(server, client).syn().ack().build());
+    let mut desk = Desk::bare(DirectorConfig::default());
+    desk.add(tcp_service(ftp), ServiceConfig::new("rr").helper("ftp"), [nat(server)]);
+    desk.feed(&tcp(client, ftp).syn().build());
+    desk.feed(&tcp(server, client).syn().ack().build());
     let from_client = |text: &[u8]| tcp(client, ftp).ack().numbers(C, S).payload(text);
-    rig.feed(&from_client(b"EPSV 2\r\n").build());
+    desk.feed(&from_client(b"EPSV 2\r\n").build());
     let said = tcp(server, client).ack().numbers(S, C).payload(b"229 (|2|fd00::2|51210|)\r\n");
     let heard = tcp(ftp, client).ack().numbers(S, C).payload(b"229 (|||51210|)\r\n").hop_limit(63);
-    check(&mut rig, &said, &heard);
+    check(&mut desk, &said, &heard);
     // It has become shorter.
     let acknowledged = tcp(client, ftp).ack().numbers(C, S + 17);
-    check(&mut rig, &acknowledged, &tcp(client, server).ack().numbers(C, S + 25).hop_limit(63));
-    rig.feed(&from_client(b"EPRT |2|2001:db8::7|42645|\r\n").build());
+    check(&mut desk, &acknowledged, &tcp(client, server).ack().numbers(C, S + 25).hop_limit(63));
+    desk.feed(&from_client(b"EPRT |2|2001:db8::7|42645|\r\n").build());
     let expected = [
         "[2001:db8::7]:0 > [2001:db8:21::1]:51210 > [fd00::2]:51210 LISTEN",
         "[2001:db8::7]:42645 > [2001:db8:21::1]:20 > [fd00::2]:20 LISTEN",
     ];
-    assert_eq!(data_connections(&rig), expected);
+    assert_eq!(data_connections(&desk), expected);
 }
 
 /// Says everything twice, in both directions.
@@ -337,34 +336,34 @@ impl Helper for Stammer {
 fn a_helper_of_ones_own_may_change_both_directions() {
     let mut helpers = HelperRegistry::empty();
     helpers.register("ftp", Stammer);
-    let mut rig = rig_with(DirectorConfig { helpers, ..DirectorConfig::default() });
-    check(&mut rig, &request(0, 0, b"ab"), &arrives_at_server(0, 0, b"abab"));
-    check(&mut rig, &request(0, 0, b"ab"), &arrives_at_server(0, 0, b"abab"));
-    check(&mut rig, &reply(0, 4, b"xyz"), &arrives_at_client(0, 2, b"xyzxyz"));
-    check(&mut rig, &request(2, 6, b"c"), &arrives_at_server(4, 3, b"cc"));
-    check(&mut rig, &reply(3, 6, b""), &arrives_at_client(6, 3, b""));
+    let mut desk = desk_with(DirectorConfig { helpers, ..DirectorConfig::default() });
+    check(&mut desk, &request(0, 0, b"ab"), &arrives_at_server(0, 0, b"abab"));
+    check(&mut desk, &request(0, 0, b"ab"), &arrives_at_server(0, 0, b"abab"));
+    check(&mut desk, &reply(0, 4, b"xyz"), &arrives_at_client(0, 2, b"xyzxyz"));
+    check(&mut desk, &request(2, 6, b"c"), &arrives_at_server(4, 3, b"cc"));
+    check(&mut desk, &reply(3, 6, b""), &arrives_at_client(6, 3, b""));
 }
 
 #[test]
 fn a_full_table_refuses_the_announcement_and_changes_nothing() {
-    let mut rig = rig_with(DirectorConfig { connections_max: 1, ..DirectorConfig::default() });
+    let mut desk = desk_with(DirectorConfig { connections_max: 1, ..DirectorConfig::default() });
     let command = request(0, 0, b"PORT 198,51,100,7,166,149\r\n").build();
-    assert_eq!(rig.send(&command), Verdict::Drop(DropReason::ConnectionTableFull));
-    assert_eq!(rig.states(), ["ESTABLISHED"]);
+    assert_eq!(desk.send(&command).verdict, Verdict::Drop(DropReason::ConnectionTableFull));
+    assert_eq!(desk.states(), ["ESTABLISHED"]);
 }
 
 #[test]
 fn a_reset_at_the_end_of_a_drain_is_in_the_receivers_count() {
-    let mut rig = rig();
-    pasv(&mut rig);
+    let mut desk = desk();
+    pasv(&mut desk);
     let (service, server) = (tcp_service(FTP), nat(SERVER).key);
     let then = lvs_core::AfterDrain::Reset;
-    rig.apply(&Command::Drain { service, server, deadline: Duration::from_secs(1), then });
-    rig.pass(Duration::from_secs(2));
-    while rig.transmit().is_some() {}
+    desk.apply(&Command::Drain { service, server, deadline: Duration::from_secs(1), then });
+    desk.pass(Duration::from_secs(2));
+    while desk.transmit().is_some() {}
     let len = PASSIVE.len() as u32;
-    rig.feed(&reply(len, 6, b"x").build());
-    let (_, reset) = rig.transmit().expect("a RST for the client");
+    desk.feed(&reply(len, 6, b"x").build());
+    let reset = desk.transmit().expect("a RST for the client").bytes;
     let shown = describe(&reset);
     assert!(shown.contains(&format!("seq={}", S + len + GROWN)), "{shown}");
 }
@@ -386,7 +385,7 @@ proptest! {
     fn whatever_is_said_the_checksums_are_right_and_nothing_panics(
         texts in proptest::collection::vec((any::<bool>(), ftp_like()), 1..12),
     ) {
-        let mut rig = rig();
+        let mut desk = desk();
         let (mut said, mut heard) = (0, 0);
         for (is_request, text) in texts {
             let (packet, count) = if is_request {
@@ -394,8 +393,8 @@ proptest! {
             } else {
                 (reply(heard, said, &text), &mut heard)
             };
-            rig.feed(&packet.build());
-            prop_assert_eq!(oracle::checksum_errors(&rig.bytes), [""; 0]);
+            desk.feed(&packet.build());
+            prop_assert_eq!(oracle::checksum_errors(&desk.bytes), [""; 0]);
             *count += text.len() as u32;
         }
     }

@@ -579,18 +579,16 @@ fn super_packets_with_checksums_left_to_the_device_get_all_of_it_once() {
         let request = talk.request().numbers(1001, 5001).payload_len(20_000).partial_checksum();
         let gso = Some(Gso { kind: GsoKind::TcpV4, size: 1400, ecn: false });
         let offload = Offload { checksum: request.offload(), gso };
-        let mut storage = Storage::with_room(&request.build(), 64, 2048).offload(offload);
-        let mut packet = storage.packet();
-        let verdict = talk.desk.director.handle_packet(talk.desk.now, &mut packet);
-        assert!(matches!(verdict, Verdict::Forward { .. }));
+        let sent = talk.desk.send_storage(Storage::with_room(&request.build(), 64, 2048).offload(offload));
+        assert!(matches!(sent.verdict, Verdict::Forward { .. }));
         let expected = talk.at_server().numbers(talk.shifted(1001), 5001).partial_checksum();
         let whole = request.build();
         let expected = match kind {
             "toa" => expected.tcp_options(inserted).payload(&whole[40..]),
             _ => expected.payload(&[inserted, &whole[40..]].concat()),
         };
-        assert_eq!(packet.bytes(), expected.build(), "{kind}");
-        assert_eq!(packet.offload, Offload { checksum: ChecksumOffload::Partial { start: 20, offset: 16 }, gso });
+        assert_eq!(sent.bytes, expected.build(), "{kind}");
+        assert_eq!(sent.offload, Offload { checksum: ChecksumOffload::Partial { start: 20, offset: 16 }, gso });
     }
 }
 
@@ -1009,14 +1007,12 @@ fn super_packets_change_their_family_as_they_are() {
     let request = talk.request().numbers(1001, 5001).payload_len(20_000).partial_checksum();
     let gso = |kind| Some(Gso { kind, size: 1400, ecn: false });
     let offload = Offload { checksum: request.offload(), gso: gso(GsoKind::TcpV6) };
-    let mut storage = Storage::with_room(&request.build(), 64, 64).offload(offload);
-    let mut packet = storage.packet();
-    let verdict = talk.desk.director.handle_packet(talk.desk.now, &mut packet);
-    assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+    let sent = talk.desk.send_storage(Storage::with_room(&request.build(), 64, 64).offload(offload));
+    assert!(matches!(sent.verdict, Verdict::Forward { .. }), "{sent:?}");
     let expected = talk.at_server().numbers(talk.shifted(1001), 5001).payload_len(20_000).partial_checksum();
-    assert_eq!(packet.bytes(), expected.identification(0).dont_fragment().build());
+    assert_eq!(sent.bytes, expected.identification(0).dont_fragment().build());
     let checksum = ChecksumOffload::Partial { start: 20, offset: 16 };
-    assert_eq!(packet.offload, Offload { checksum, gso: gso(GsoKind::TcpV4) });
+    assert_eq!(sent.offload, Offload { checksum, gso: gso(GsoKind::TcpV4) });
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lvs_core::{DirectorConfig, ServiceConfig, Verdict};
-use lvs_testkit::rig::{Rig, nat, udp_service};
+use lvs_testkit::desk::{nat, udp_service};
 use lvs_testkit::{Desk, raw, udp};
 
 const ESP: u8 = 50;
@@ -12,10 +12,10 @@ const AH: u8 = 51;
 const GATEWAY: &str = "192.0.2.50";
 const CLIENT: &str = "198.51.100.7";
 
-fn rig() -> Rig {
-    let mut rig = Rig::new(DirectorConfig::default());
-    rig.add(udp_service("192.0.2.50:500"), ServiceConfig::new("rr"), [nat("10.0.0.2:500"), nat("10.0.0.3:500")]);
-    rig
+fn desk() -> Desk {
+    let mut desk = Desk::bare(DirectorConfig::default());
+    desk.add(udp_service("192.0.2.50:500"), ServiceConfig::new("rr"), [nat("10.0.0.2:500"), nat("10.0.0.3:500")]);
+    desk
 }
 
 fn next_hop(verdict: Verdict) -> Option<String> {
@@ -27,28 +27,31 @@ fn next_hop(verdict: Verdict) -> Option<String> {
 
 #[test]
 fn they_pass_without_a_key_exchange_and_open_nothing() {
-    let mut rig = rig();
+    let mut desk = desk();
     for protocol in [AH, ESP] {
-        assert_eq!(rig.send(&raw(CLIENT, GATEWAY, protocol).payload(&[1; 24]).build()), Verdict::Pass);
+        assert_eq!(desk.send(&raw(CLIENT, GATEWAY, protocol).payload(&[1; 24]).build()).verdict, Verdict::Pass);
     }
-    assert_eq!(rig.connections(), []);
+    assert_eq!(desk.connections(), []);
 }
 
 #[test]
 fn they_follow_the_key_exchange_both_ways_are_counted_with_it_and_keep_it_alive() {
-    let mut rig = rig();
-    let server = next_hop(rig.send(&udp("198.51.100.7:500", "192.0.2.50:500").build())).unwrap();
+    let mut desk = desk();
+    let server = next_hop(desk.send(&udp("198.51.100.7:500", "192.0.2.50:500").build()).verdict).unwrap();
     for protocol in [AH, ESP] {
-        rig.pass(Duration::from_secs(299));
-        assert_eq!(next_hop(rig.send(&raw(CLIENT, GATEWAY, protocol).payload(&[1; 24]).build())), Some(server.clone()));
+        desk.pass(Duration::from_secs(299));
+        assert_eq!(
+            next_hop(desk.send(&raw(CLIENT, GATEWAY, protocol).payload(&[1; 24]).build()).verdict),
+            Some(server.clone())
+        );
     }
-    rig.pass(Duration::from_secs(299));
-    assert_eq!(next_hop(rig.send(&raw(&*server, CLIENT, ESP).payload(&[1; 24]).build())), Some(CLIENT.into()));
-    let counters = rig.director.statistics().live;
+    desk.pass(Duration::from_secs(299));
+    assert_eq!(next_hop(desk.send(&raw(&*server, CLIENT, ESP).payload(&[1; 24]).build()).verdict), Some(CLIENT.into()));
+    let counters = desk.director.statistics().live;
     assert_eq!((counters.connections, counters.in_packets, counters.out_packets), (1, 3, 1));
-    assert_eq!(rig.connections()[0].expires_in, Duration::from_secs(300));
+    assert_eq!(desk.connections()[0].expires_in, Duration::from_secs(300));
     // Another client's do not.
-    assert_eq!(rig.send(&raw("198.51.100.8", GATEWAY, ESP).payload(&[1; 24]).build()), Verdict::Pass);
+    assert_eq!(desk.send(&raw("198.51.100.8", GATEWAY, ESP).payload(&[1; 24]).build()).verdict, Verdict::Pass);
 }
 
 #[test]

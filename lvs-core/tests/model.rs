@@ -10,8 +10,7 @@ use lvs_core::{
     ServiceConfig, ServiceKey, Settings, Verdict,
 };
 use lvs_testkit::model::{Expected, Flow, Model};
-use lvs_testkit::rig::Rig;
-use lvs_testkit::{describe, icmp_error, strategy};
+use lvs_testkit::{Desk, describe, icmp_error, strategy};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -32,15 +31,15 @@ enum Step {
 
 /// The director and the model, side by side.
 struct Pair {
-    rig: Rig,
+    desk: Desk,
     model: Model,
 }
 
 impl Pair {
     fn new() -> Self {
-        let rig = Rig::new(DirectorConfig::default());
-        let model = Model::new(rig.now.as_nanos() / 1_000_000_000);
-        let mut pair = Self { rig, model };
+        let desk = Desk::bare(DirectorConfig::default());
+        let model = Model::new(desk.now.as_nanos() / 1_000_000_000);
+        let mut pair = Self { desk, model };
         for (service, _, servers) in SERVICES {
             pair.step(&Step::Command(Command::AddService(key(service), ServiceConfig::new("rr"))));
             for server in servers {
@@ -53,7 +52,7 @@ impl Pair {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Command(command) => {
-                let is_accepted = self.rig.director.apply(self.rig.now, command).is_ok();
+                let is_accepted = self.desk.director.apply(self.desk.now, command).is_ok();
                 assert_eq!(is_accepted, self.model.apply(command), "{command:?}");
             }
             Step::Packet(flow) => self.packet(flow),
@@ -70,24 +69,24 @@ impl Pair {
 
     fn tick(&mut self) {
         // The sweep after a deletion comes 4 ms later and takes many calls. The model has it done by the next second.
-        self.work_until(self.rig.now + Duration::from_millis(4));
-        self.rig.now = self.rig.now + Duration::from_secs(1);
-        self.work_until(self.rig.now);
+        self.work_until(self.desk.now + Duration::from_millis(4));
+        self.desk.now = self.desk.now + Duration::from_secs(1);
+        self.work_until(self.desk.now);
         self.model.tick();
     }
 
     fn work_until(&mut self, now: Instant) {
         // `poll_timeout` may ask for 17 ms later; what is due is done all the same.
-        self.rig.director.handle_timeout(now);
-        while self.rig.director.poll_timeout().is_some_and(|due| due <= now) {
-            self.rig.director.handle_timeout(now);
+        self.desk.director.handle_timeout(now);
+        while self.desk.director.poll_timeout().is_some_and(|due| due <= now) {
+            self.desk.director.handle_timeout(now);
         }
     }
 
     fn packet(&mut self, flow: &Flow) {
         let packet = flow.packet().build();
         let expected = self.model.packet(flow);
-        let verdict = self.rig.send(&packet);
+        let verdict = self.desk.send(&packet).verdict;
         match expected {
             Expected::Pass => assert_eq!(verdict, Verdict::Pass, "{}", describe(&packet)),
             Expected::Dropped => assert_eq!(verdict, Verdict::Drop(DropReason::ServerGone), "{}", describe(&packet)),
@@ -97,22 +96,22 @@ impl Pair {
                 let (error_type, code, class) = if is_ipv4 { (3, 3, 0xc0) } else { (1, 4, 0) };
                 let error = icmp_error(flow.destination.ip(), error_type, code, 0, &packet).traffic_class(class);
                 // The identification is the director's own choice.
-                let identification = u16::from_be_bytes([self.rig.bytes[4], self.rig.bytes[5]]);
+                let identification = u16::from_be_bytes([self.desk.bytes[4], self.desk.bytes[5]]);
                 let error = if is_ipv4 { error.identification(identification.into()) } else { error };
-                assert_eq!(describe(&self.rig.bytes), describe(&error.build()));
-                assert_eq!(self.rig.bytes, error.build());
+                assert_eq!(describe(&self.desk.bytes), describe(&error.build()));
+                assert_eq!(self.desk.bytes, error.build());
             }
             Expected::Sent { bytes, next_hop, is_request } => {
                 let direction = if is_request { Direction::Request } else { Direction::Reply };
                 assert_eq!(verdict, Verdict::Forward { next_hop, direction, mtu: 1500 }, "{}", describe(&packet));
-                assert_eq!(describe(&self.rig.bytes), describe(&bytes));
-                assert_eq!(self.rig.bytes, bytes);
+                assert_eq!(describe(&self.desk.bytes), describe(&bytes));
+                assert_eq!(self.desk.bytes, bytes);
             }
         }
     }
 
     fn compare(&self) {
-        let (director, now) = (&self.rig.director, self.rig.now);
+        let (director, now) = (&self.desk.director, self.desk.now);
         let mut rows: Vec<_> = director.connections(now).map(|view| row(&view)).collect();
         rows.sort();
         assert_eq!(rows, self.model.rows());

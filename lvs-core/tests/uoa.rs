@@ -189,18 +189,17 @@ fn checksums_left_to_the_device_follow_the_header() {
         let mut desk = Desk::new(rules);
         let request = udp(client, to).payload(b"hello").partial_checksum();
         let offload = Offload { checksum: request.offload(), gso: None };
-        let mut storage = Storage::with_room(&request.build(), 64, 64).offload(offload);
-        let mut packet = storage.packet();
-        let verdict = desk.director.handle_packet(desk.now, &mut packet);
-        assert!(matches!(verdict, Verdict::Forward { .. }));
+        let storage = Storage::with_room(&request.build(), 64, 64).offload(offload);
+        let sent = desk.send_storage(storage);
+        assert!(matches!(sent.verdict, Verdict::Forward { .. }));
         let datagram = plain(&desk, real, b"hello");
         let (datagram, offload) = match real {
             REAL => (datagram.no_checksum(), ChecksumOffload::Full),
             _ => (datagram.partial_checksum(), ChecksumOffload::Partial { start: 40 + 24, offset: 6 }),
         };
         let outside = raw(local(&desk).ip().to_string().as_str(), host(real), 248);
-        assert_eq!(packet.bytes(), told(outside, header, &datagram));
-        assert_eq!(packet.offload.checksum, offload);
+        assert_eq!(sent.bytes, told(outside, header, &datagram));
+        assert_eq!(sent.offload.checksum, offload);
     }
 }
 

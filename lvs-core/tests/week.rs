@@ -8,11 +8,10 @@ use lvs_core::rng::Rng;
 use lvs_core::service::SlowStart;
 use lvs_core::view::Gauges;
 use lvs_core::{
-    AfterDrain, Command, DirectorConfig, ForwardMethod, HEADROOM, HalfOpenPolicy, PacketBuf, Protocol, Seed,
-    ServerConfig, ServiceConfig, ServiceKey,
+    AfterDrain, Command, DirectorConfig, ForwardMethod, HalfOpenPolicy, Protocol, Seed, ServerConfig, ServiceConfig,
+    ServiceKey,
 };
-use lvs_testkit::rig::Rig;
-use lvs_testkit::{icmp_error, sctp, tcp, udp};
+use lvs_testkit::{Desk, icmp_error, sctp, tcp, udp};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const SERVICES: [(Protocol, &str); 7] = [
@@ -27,9 +26,8 @@ const SERVICES: [(Protocol, &str); 7] = [
 
 /// What happens, chosen at random.
 struct Life {
-    rig: Rig,
+    desk: Desk,
     random: Rng,
-    storage: Vec<u8>,
 }
 
 impl Life {
@@ -42,7 +40,7 @@ impl Life {
             half_open_policy: HalfOpenPolicy::EvictOldest,
             ..DirectorConfig::default()
         };
-        let mut life = Self { rig: Rig::new(config), random: Rng::new(Seed::new(seed)), storage: vec![0; 4096] };
+        let mut life = Self { desk: Desk::bare(config), random: Rng::new(Seed::new(seed)) };
         for service in 0..SERVICES.len() {
             life.command(Command::AddService(key(service), ServiceConfig::new("wlc")));
             (0..3).for_each(|number| life.command(Command::AddServer(key(service), server(service, number))));
@@ -56,13 +54,11 @@ impl Life {
 
     /// A command may be refused: what exists is left to chance.
     fn command(&mut self, command: Command) {
-        let _ = self.rig.director.apply(self.rig.now, &command);
+        let _ = self.desk.director.apply(self.desk.now, &command);
     }
 
     fn packet(&mut self, bytes: &[u8]) {
-        self.storage[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
-        let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, bytes.len());
-        let _ = self.rig.director.handle_packet(self.rig.now, &mut packet);
+        self.desk.feed(bytes);
     }
 
     fn some_client(&mut self, service: usize) -> SocketAddr {
@@ -83,7 +79,7 @@ impl Life {
             target.set_port(8000 + self.below(3) as u16);
         }
         let mut protocol = protocol;
-        let rows = self.rig.connections();
+        let rows = self.desk.connections();
         if self.below(3) > 0 && !rows.is_empty() {
             let row = &rows[self.below(rows.len() as u32) as usize];
             protocol = row.protocol.unwrap_or(protocol);
@@ -115,7 +111,7 @@ impl Life {
             }
             _ => self.packet(&packet.build()),
         }
-        while self.rig.transmit().is_some() {}
+        while self.desk.transmit().is_some() {}
     }
 
     /// One change by an operator.
@@ -163,7 +159,7 @@ impl Life {
 
     fn settings(&mut self, mode: u8) {
         let which = self.below(6);
-        self.rig.set(|settings| match which {
+        self.desk.set(|settings| match which {
             0 => settings.drop_entry = mode,
             1 => settings.drop_packet = mode,
             2 => settings.secure_tcp = mode,
@@ -189,9 +185,9 @@ fn server(service: usize, number: u32) -> ServerConfig {
 #[test]
 fn after_a_week_of_random_traffic_and_the_last_timeout_nothing_is_left() {
     let mut life = Life::new(7);
-    let end = life.rig.now + 7 * DAY;
+    let end = life.desk.now + 7 * DAY;
     let (mut busiest, mut packets) = (Gauges::default(), 0);
-    while life.rig.now < end {
+    while life.desk.now < end {
         // Bursts, then a pause of up to four minutes.
         for _ in 0..life.below(150) {
             life.traffic();
@@ -200,33 +196,33 @@ fn after_a_week_of_random_traffic_and_the_last_timeout_nothing_is_left() {
         if life.below(4) == 0 {
             life.change();
         }
-        let gauges = life.rig.director.gauges();
+        let gauges = life.desk.director.gauges();
         busiest.connections = busiest.connections.max(gauges.connections);
         busiest.half_open = busiest.half_open.max(gauges.half_open);
         busiest.templates = busiest.templates.max(gauges.templates);
         busiest.fragments = busiest.fragments.max(gauges.fragments);
         busiest.deleted_servers = busiest.deleted_servers.max(gauges.deleted_servers);
         let pause = Duration::from_millis(u64::from(life.below(240_000)));
-        life.rig.pass(pause);
-        life.rig.events();
+        life.desk.pass(pause);
+        life.desk.events();
     }
     assert!(packets > 100_000, "{packets}");
     assert!(busiest.connections > 60 && busiest.half_open > 10 && busiest.templates > 30, "{busiest:?}");
     assert!(busiest.fragments > 8 && busiest.deleted_servers > 4, "{busiest:?}");
 
     let seconds = |seconds| Duration::from_secs(seconds);
-    life.rig.set(|settings| {
+    life.desk.set(|settings| {
         (settings.drop_entry, settings.drop_packet, settings.secure_tcp) = (0, 0, 0);
         settings.run_estimation = false;
     });
-    life.rig.pass(seconds(3_600));
-    assert_eq!(life.rig.director.gauges(), Gauges::default());
-    assert_eq!(life.rig.director.connections(life.rig.now).count(), 0);
-    for service in life.rig.director.services(life.rig.now) {
+    life.desk.pass(seconds(3_600));
+    assert_eq!(life.desk.director.gauges(), Gauges::default());
+    assert_eq!(life.desk.director.connections(life.desk.now).count(), 0);
+    for service in life.desk.director.services(life.desk.now) {
         for server in service.servers {
             let counts = (server.active_connections, server.inactive_connections, server.persistent_connections);
             assert_eq!((counts, server.is_overloaded), ((0, 0, 0), false), "{:?}", server.config.key);
         }
     }
-    assert_eq!(life.rig.director.poll_timeout(), None);
+    assert_eq!(life.desk.director.poll_timeout(), None);
 }

@@ -12,9 +12,10 @@ use lvs_core::wire::fragment::fragment;
 use lvs_core::wire::parse::parse;
 use lvs_core::{
     AddressFamily, ChecksumOffload, Command, Director, DirectorConfig, ForwardMethod, Gso, GsoKind, Instant, Offload,
-    Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey, Settings, Side, Verdict,
+    Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey, Settings, Side,
 };
 
+use crate::desk::hand_over;
 use crate::{Storage, icmp_error, sctp, tcp, udp};
 
 /// One packet of any bytes: no panic, `Drop` and `Pass` leave the bytes alone, `explain` agrees with `handle_packet`.
@@ -156,14 +157,7 @@ pub fn commands_and_packets(data: &[u8]) {
 
 /// Hands a packet over and checks what must hold for any.
 fn offer(director: &mut Director, now: Instant, bytes: &[u8], offload: Offload, mark: u32) {
-    let mut storage = Storage::with_room(bytes, 64, 2048).offload(offload).mark(mark);
-    let explanation = director.explain(now, &storage.packet());
-    let mut packet = storage.packet();
-    let verdict = director.handle_packet(now, &mut packet);
-    if matches!(verdict, Verdict::Pass | Verdict::Drop(_) | Verdict::Held) {
-        assert_eq!((packet.bytes(), packet.offload), (bytes, offload), "{verdict:?} leaves the packet alone");
-    }
-    assert_eq!((explanation.verdict, &explanation.bytes[..]), (verdict, packet.bytes()), "explain agrees");
+    hand_over(director, now, Storage::with_room(bytes, 64, 2048).offload(offload).mark(mark));
 }
 
 /// Lets time pass until nothing is left, and checks that nothing is.

@@ -1,7 +1,7 @@
 //! Packet builder, generators and naive oracles for the tests of LVS in Rust.
 //!
 //! Packets are built on `etherparse`, which shares no code with `lvs-core`; [`oracle`] checks what comes out by the
-//! plainest arithmetic there is; [`rig`] is a director with a clock; [`strategy`] makes packets for property tests;
+//! plainest arithmetic there is; [`Desk`] is a director with a clock; [`strategy`] makes packets for property tests;
 //! [`describe()`] prints one in a line. With the feature `network`: namespaces of the kernel, joined by switches.
 //!
 //! ```
@@ -14,14 +14,13 @@
 //! ```
 
 mod describe;
-mod desk;
+pub mod desk;
 pub mod fuzz;
 pub mod model;
 #[cfg(feature = "network")]
 pub mod network;
 pub mod oracle;
 mod packet;
-pub mod rig;
 pub mod scheduler;
 mod storage;
 pub mod strategy;

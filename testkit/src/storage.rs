@@ -47,6 +47,11 @@ impl Storage {
         self
     }
 
+    /// The packet's bytes, as it was made.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.len]
+    }
+
     /// Lends the packet, as it was made.
     pub fn packet(&mut self) -> PacketBuf<'_> {
         let mut packet = PacketBuf::new(&mut self.bytes, self.start, self.len);
