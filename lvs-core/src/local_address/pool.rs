@@ -1,0 +1,360 @@
+//! The ports of every lane, and the one memory for them all.
+//! Decides which lane serves a connection, and which gives back what has rested.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::lane::{Lane, LaneKey, Next, Order, Returned};
+use super::{LocalPorts, LocalPortsView};
+use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::rng::{Rng, Seed};
+use crate::time::Instant;
+
+/// Lanes looked at for one that can give ports back, when the memory for ports is full.
+const FORGET_WORK_MAX: usize = 64;
+
+/// The ports of every pair of real server and local address.
+#[derive(Debug)]
+pub(crate) struct LocalAddressPool {
+    config: LocalPorts,
+    seed: Seed,
+    /// Local addresses, with how many services use each.
+    addresses: Vec<(IpAddr, u32)>,
+    lanes: Vec<Option<Lane>>,
+    free: Vec<u32>,
+    by_key: HashMap<LaneKey, u32, RandomState>,
+    /// Lanes made, orders renewed and leases given so far: what the seed's choices are drawn by.
+    lanes_made: u64,
+    orders_renewed: u64,
+    leases_given: u64,
+    leased: u32,
+    /// Ports leased or returned, over all lanes.
+    remembered: u32,
+    /// Where the search for lanes that can give ports back goes on.
+    forget_at: usize,
+}
+
+impl LocalAddressPool {
+    pub fn new(config: LocalPorts, seed: Seed) -> Self {
+        let word = |n| seed.derive(n).value();
+        Self {
+            config,
+            seed: seed.derive(4),
+            addresses: Vec::new(),
+            lanes: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::with_hasher(RandomState::with_seeds(word(0), word(1), word(2), word(3))),
+            lanes_made: 0,
+            orders_renewed: 0,
+            leases_given: 0,
+            leased: 0,
+            remembered: 0,
+            forget_at: 0,
+        }
+    }
+
+    /// A service uses this address from now on.
+    pub fn join(&mut self, address: IpAddr) {
+        match self.addresses.binary_search_by_key(&address, |(address, _)| *address) {
+            Ok(at) => self.addresses[at].1 += 1,
+            Err(at) => self.addresses.insert(at, (address, 1)),
+        }
+    }
+
+    /// A service uses this address no more. Connections keep what they have.
+    pub fn leave(&mut self, address: IpAddr) {
+        if let Ok(at) = self.addresses.binary_search_by_key(&address, |(address, _)| *address) {
+            self.addresses[at].1 -= 1;
+            if self.addresses[at].1 == 0 {
+                self.addresses.remove(at);
+            }
+        }
+    }
+
+    /// Whether a service uses this local address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.binary_search_by_key(&address, |(address, _)| *address).is_ok()
+    }
+
+    /// Every local address in use by a service, sorted.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|(address, _)| *address)
+    }
+
+    /// Whether any connection has a local endpoint.
+    pub fn has_leases(&self) -> bool {
+        self.leased > 0
+    }
+
+    /// The local endpoint a new connection to `real` would get, from `addresses` of the server's family. `None` if none
+    /// is left. Which address is tried first is drawn from the seed, so that it never runs in step with the scheduler.
+    pub fn choose(&self, now: Instant, protocol: Protocol, real: Endpoint, addresses: &[IpAddr]) -> Option<Endpoint> {
+        let family = AddressFamily::of(real.address);
+        let suitable = || addresses.iter().filter(|address| AddressFamily::of(**address) == family);
+        let count = suitable().count();
+        let first = Rng::new(self.seed.derive(self.leases_given)).up_to(u32::try_from(count).ok()?.checked_sub(1)?);
+        let has_room = self.remembered < self.config.remembered_max || self.giving_lane(now).is_some();
+        suitable().cycle().skip(first as usize).take(count).find_map(|address| {
+            let key = LaneKey { protocol, real, local: *address };
+            let (Next::Rested(port) | Next::Unused { port, .. }) = self.next(now, key, has_room)?;
+            Some(Endpoint::new(*address, port))
+        })
+    }
+
+    /// Leases what [`LocalAddressPool::choose`] says.
+    pub fn lease(
+        &mut self,
+        now: Instant,
+        protocol: Protocol,
+        real: Endpoint,
+        addresses: &[IpAddr],
+    ) -> Option<Endpoint> {
+        let chosen = self.choose(now, protocol, real, addresses);
+        match chosen {
+            Some(local) => self.take(now, LaneKey { protocol, real, local: local.address }),
+            // The next search looks at other lanes.
+            None => self.forget_at = (self.forget_at + FORGET_WORK_MAX) % self.lanes.len().max(1),
+        }
+        chosen
+    }
+
+    /// A connection has ended: its port goes into quarantine.
+    pub fn release(&mut self, now: Instant, protocol: Protocol, real: Endpoint, local: Endpoint) {
+        let key = LaneKey { protocol, real, local: local.address };
+        let Some(lane) = self.by_key.get(&key).and_then(|index| self.lanes[*index as usize].as_mut()) else { return };
+        lane.leased -= 1;
+        self.leased -= 1;
+        lane.returned.push_back(Returned { port: local.port, rests_until: now + self.config.quarantine });
+    }
+
+    /// The state of every lane, sorted.
+    pub fn views(&self, now: Instant) -> Vec<LocalPortsView> {
+        let mut views: Vec<_> = self.lanes.iter().flatten().map(|lane| self.view(lane, now)).collect();
+        views.sort_unstable();
+        views
+    }
+
+    fn view(&self, lane: &Lane, now: Instant) -> LocalPortsView {
+        let quarantined = lane.returned.iter().rev().take_while(|returned| !returned.is_rested(now)).count() as u32;
+        LocalPortsView {
+            protocol: lane.key.protocol,
+            real: lane.key.real,
+            local: lane.key.local,
+            leased: lane.leased,
+            free: lane.order.count - lane.leased - quarantined,
+            quarantined,
+        }
+    }
+
+    /// The port a lane would hand out, a new one only with `has_room` in the memory for ports.
+    fn next(&self, now: Instant, key: LaneKey, has_room: bool) -> Option<Next> {
+        let lane = self.by_key.get(&key).and_then(|index| self.lanes[*index as usize].as_ref());
+        if let Some(rested) = lane.and_then(|lane| lane.returned.front()).filter(|port| port.is_rested(now)) {
+            return Some(Next::Rested(rested.port));
+        }
+        let (order, used) = lane.map_or_else(|| (self.next_order(), 0), |lane| (lane.order, lane.used));
+        let (kept, remembered) = lane.map_or((&[][..], 0), |lane| (&lane.kept, lane.remembered()));
+        if remembered >= order.count || !has_room {
+            return None;
+        }
+        let unused = (used..order.count).map(|index| (index, self.config.port(order.at(index))));
+        let (index, port) = unused.into_iter().find(|(_, port)| kept.binary_search(port).is_err())?;
+        Some(Next::Unused { port, index })
+    }
+
+    fn take(&mut self, now: Instant, key: LaneKey) {
+        let Some(next) = self.next(now, key, true) else { return };
+        if matches!(next, Next::Unused { .. }) && self.remembered >= self.config.remembered_max {
+            self.give_back(now);
+        }
+        let index = self.lane_of(key);
+        let Some(lane) = self.lanes[index as usize].as_mut() else { return };
+        match next {
+            Next::Rested(_) => drop(lane.returned.pop_front()),
+            Next::Unused { index, .. } => {
+                lane.used = index + 1;
+                self.remembered += 1;
+            }
+        }
+        lane.leased += 1;
+        self.leased += 1;
+        self.leases_given += 1;
+    }
+
+    fn lane_of(&mut self, key: LaneKey) -> u32 {
+        if let Some(index) = self.by_key.get(&key) {
+            return *index;
+        }
+        let (order, kept, returned) = (self.next_order(), Vec::new(), VecDeque::new());
+        let lane = Some(Lane { key, order, used: 0, kept, leased: 0, returned });
+        self.lanes_made += 1;
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.lanes[index as usize] = lane;
+                index
+            }
+            None => {
+                self.lanes.push(lane);
+                self.lanes.len() as u32 - 1
+            }
+        };
+        self.by_key.insert(key, index);
+        index
+    }
+
+    /// A lane that can give ports back: one of a server that is gone, mostly. Never one whose next port would be new.
+    fn giving_lane(&self, now: Instant) -> Option<usize> {
+        let count = self.lanes.len();
+        let places = (0..count.min(FORGET_WORK_MAX)).map(|step| (self.forget_at + step) % count);
+        places.into_iter().find(|at| self.lanes[*at].as_ref().is_some_and(|lane| lane.can_give(now)))
+    }
+
+    /// Makes a lane forget the ports that have rested. Those that have not, or are leased, will be passed over when its
+    /// order begins again.
+    fn give_back(&mut self, now: Instant) {
+        let Some(at) = self.giving_lane(now) else { return };
+        self.forget_at = at;
+        let Some(lane) = self.lanes[at].as_mut() else { return };
+        let mut is_kept = alloc::vec![false; usize::from(u16::MAX) + 1];
+        let drawn = (0..lane.used).map(|index| self.config.port(lane.order.at(index)));
+        drawn.chain(lane.kept.iter().copied()).for_each(|port| is_kept[usize::from(port)] = true);
+        let rested = lane.returned.iter().take_while(|port| port.is_rested(now)).count();
+        for rested in lane.returned.drain(..rested) {
+            is_kept[usize::from(rested.port)] = false;
+            self.remembered -= 1;
+        }
+        if lane.remembered() == 0 {
+            self.by_key.remove(&lane.key);
+            self.lanes[at] = None;
+            self.free.push(at as u32);
+            return;
+        }
+        lane.kept = (0..=u16::MAX).filter(|port| is_kept[usize::from(*port)]).collect();
+        lane.used = 0;
+        lane.order = Order::new(self.seed.derive(self.orders_renewed).derive(1), self.config.count());
+        self.orders_renewed += 1;
+    }
+
+    /// The order of ports in the next lane to be made.
+    fn next_order(&self) -> Order {
+        Order::new(self.seed.derive(self.lanes_made).derive(0), self.config.count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LOCAL_ADDRESSES_MAX;
+    use super::*;
+
+    const LOCAL: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 200));
+
+    fn real(last: u8) -> Endpoint {
+        Endpoint::new(IpAddr::from([10, 0, 0, last]), 80)
+    }
+
+    fn pool(first: u16, last: u16) -> LocalAddressPool {
+        let config = LocalPorts { first, last, ..LocalPorts::default() };
+        LocalAddressPool::new(config, Seed::new(7))
+    }
+
+    fn lease(pool: &mut LocalAddressPool, now: Instant, server: u8) -> Option<u16> {
+        pool.lease(now, Protocol::Tcp, real(server), &[LOCAL]).map(|local| local.port)
+    }
+
+    #[test]
+    fn one_server_gets_every_port_once_and_another_server_gets_them_all_again() {
+        let mut pool = pool(2000, 2004);
+        for server in [1, 2] {
+            let mut ports: Vec<_> = (0..5).filter_map(|_| lease(&mut pool, Instant::ZERO, server)).collect();
+            ports.sort_unstable();
+            assert_eq!(ports, [2000, 2001, 2002, 2003, 2004]);
+            assert_eq!(lease(&mut pool, Instant::ZERO, server), None);
+        }
+    }
+
+    #[test]
+    fn a_port_rests_for_the_quarantine_and_comes_back_first() {
+        let mut pool = pool(2000, 2001);
+        let port = lease(&mut pool, Instant::ZERO, 1).unwrap();
+        let other = lease(&mut pool, Instant::ZERO, 1).unwrap();
+        pool.release(Instant::from_secs(10), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        assert_eq!(lease(&mut pool, Instant::from_secs(15), 1), None);
+        assert_eq!(lease(&mut pool, Instant::from_nanos(15_000_000_001), 1), Some(port));
+        assert_ne!(port, other);
+    }
+
+    #[test]
+    fn the_port_that_has_rested_longest_is_used_first() {
+        let mut pool = pool(2000, 2002);
+        let ports: Vec<_> = (0..3).filter_map(|_| lease(&mut pool, Instant::ZERO, 1)).collect();
+        for (second, port) in (10..).zip([ports[1], ports[2], ports[0]]) {
+            pool.release(Instant::from_secs(second), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        }
+        let later = |_| lease(&mut pool, Instant::from_secs(20), 1);
+        assert_eq!((0..3).filter_map(later).collect::<Vec<_>>(), [ports[1], ports[2], ports[0]]);
+    }
+
+    #[test]
+    fn idle_servers_make_room_when_the_memory_for_ports_is_full() {
+        let mut pool = LocalAddressPool::new(LocalPorts { remembered_max: 2, ..LocalPorts::default() }, Seed::new(7));
+        let port = lease(&mut pool, Instant::ZERO, 1).unwrap();
+        let other = lease(&mut pool, Instant::ZERO, 1).unwrap();
+        assert_eq!(lease(&mut pool, Instant::ZERO, 2), None, "two ports are remembered");
+        pool.release(Instant::ZERO, Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        let later = Instant::from_secs(100);
+        assert_eq!(lease(&mut pool, later, 1), Some(port), "what has rested needs no room");
+        let leased = [port, other];
+        for port in leased {
+            pool.release(later, Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        }
+        let much_later = Instant::from_secs(200);
+        assert!(lease(&mut pool, much_later, 2).is_some());
+        assert_eq!(pool.remembered, 1, "the idle server is forgotten");
+    }
+
+    #[test]
+    fn a_server_that_keeps_one_port_gives_the_others_back_and_never_hands_out_what_it_kept() {
+        let config = LocalPorts { first: 2000, last: 2099, remembered_max: 100, ..LocalPorts::default() };
+        let mut pool = LocalAddressPool::new(config, Seed::new(7));
+        let ports: Vec<_> = (0..100).filter_map(|_| lease(&mut pool, Instant::ZERO, 1)).collect();
+        let (stays, go) = ports.split_first().unwrap();
+        let (late, early) = go.split_last().unwrap();
+        let release = |pool: &mut LocalAddressPool, second, port| {
+            pool.release(Instant::from_secs(second), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        };
+        early.iter().for_each(|port| release(&mut pool, 10, *port));
+        release(&mut pool, 20, *late);
+        let now = Instant::from_secs(21);
+        let other: Vec<_> = (0..50).filter_map(|_| lease(&mut pool, now, 2)).collect();
+        assert_eq!((other.len(), pool.remembered), (50, 52), "all but the leased and the resting one were given back");
+        let again: Vec<_> = (0..48).filter_map(|_| lease(&mut pool, now, 1)).collect();
+        assert_eq!((again.len(), pool.remembered), (48, 100));
+        assert!(!again.contains(stays) && !again.contains(late));
+        assert_eq!(lease(&mut pool, now, 1), None);
+        let view = pool.views(now)[0];
+        assert_eq!((view.leased, view.free, view.quarantined), (49, 50, 1));
+    }
+
+    #[test]
+    fn the_last_free_port_is_found_however_many_addresses_there_are() {
+        let mut pool = pool(2000, 2000);
+        let addresses: Vec<_> = (1..=LOCAL_ADDRESSES_MAX as u8).map(|n| IpAddr::from([10, 0, 1, n])).collect();
+        let mut lease = || pool.lease(Instant::ZERO, Protocol::Tcp, real(1), &addresses);
+        assert!((0..LOCAL_ADDRESSES_MAX).all(|_| lease().is_some()));
+        assert_eq!(lease(), None);
+    }
+
+    #[test]
+    fn a_seed_gives_one_sequence() {
+        let sequence = |seed| {
+            let mut pool = LocalAddressPool::new(LocalPorts::default(), Seed::new(seed));
+            (0..20).map(|_| lease(&mut pool, Instant::ZERO, 1)).collect::<Vec<_>>()
+        };
+        assert_eq!(sequence(1), sequence(1));
+        assert_ne!(sequence(1), sequence(2));
+    }
+}
