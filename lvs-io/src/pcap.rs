@@ -1,14 +1,16 @@
 //! Classic pcap files (draft-ietf-opsawg-pcap) of raw IP packets: written with nanosecond times, read in either byte
-//! order and resolution. No link headers: `LINKTYPE_RAW`.
+//! order and resolution. No link headers: `LINKTYPE_RAW`. What is written ends with a whole record, whatever happens to
+//! the medium: what a failed write has left of a record is taken back, and nothing is written after it.
 
-use std::fmt;
-use std::io::{self, Read, Write};
+mod tap;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
-use lvs_core::{Instant, PacketBuf};
+use lvs_core::Instant;
 
-use crate::clock::Clock;
-use crate::tap::{Seen, Tap};
+pub use tap::{CaptureCounters, CaptureCountersHandle, PcapTap};
 
 /// `LINKTYPE_RAW`: the packet starts with its IPv4 or IPv6 header.
 const LINKTYPE_RAW: u32 = 101;
@@ -22,18 +24,60 @@ const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
 /// Longest packet a file may claim: any super-packet fits; more is a damaged file.
 const PACKET_MAX: u32 = 262_144;
 
+/// Where a capture goes: a writer from whose end bytes can be taken back.
+pub trait CaptureFile: Write {
+    /// Takes the last `count` bytes back that were written.
+    ///
+    /// # Errors
+    /// It cannot: the medium is a pipe, say. The file then ends with a part of a record.
+    fn take_back(&mut self, count: u64) -> io::Result<()>;
+}
+
+impl CaptureFile for File {
+    fn take_back(&mut self, count: u64) -> io::Result<()> {
+        let end = self.stream_position()?.saturating_sub(count);
+        self.set_len(end)?;
+        self.seek(SeekFrom::Start(end)).map(drop)
+    }
+}
+
+impl CaptureFile for Vec<u8> {
+    fn take_back(&mut self, count: u64) -> io::Result<()> {
+        self.truncate(self.len() - count as usize);
+        Ok(())
+    }
+}
+
+impl<W: CaptureFile + ?Sized> CaptureFile for &mut W {
+    fn take_back(&mut self, count: u64) -> io::Result<()> {
+        (**self).take_back(count)
+    }
+}
+
+impl<W: CaptureFile + ?Sized> CaptureFile for Box<W> {
+    fn take_back(&mut self, count: u64) -> io::Result<()> {
+        (**self).take_back(count)
+    }
+}
+
 /// Writes a pcap file.
+///
+/// The first write that fails ends the file: at a whole record, if the medium takes back what it was given of the next
+/// one. Each record is one write, without a buffer in between, so that no record is half on its way.
 #[derive(Debug)]
 pub struct PcapWriter<W> {
     into: W,
+    record: Vec<u8>,
+    /// Why nothing is written any more.
+    ended_by: Option<io::ErrorKind>,
 }
 
-impl<W: Write> PcapWriter<W> {
+impl<W: CaptureFile> PcapWriter<W> {
     /// Starts a file.
     ///
     /// # Errors
     /// What writing says.
-    pub fn new(mut into: W) -> io::Result<Self> {
+    pub fn new(into: W) -> io::Result<Self> {
         let mut header = Vec::with_capacity(24);
         header.extend(MAGIC_NANOSECONDS.to_le_bytes());
         header.extend(2u16.to_le_bytes());
@@ -41,25 +85,56 @@ impl<W: Write> PcapWriter<W> {
         header.extend([0; 8]);
         header.extend(PACKET_MAX.to_le_bytes());
         header.extend(LINKTYPE_RAW.to_le_bytes());
-        into.write_all(&header)?;
-        Ok(Self { into })
+        let mut writer = Self { into, record: header, ended_by: None };
+        writer.put()?;
+        Ok(writer)
     }
 
     /// Adds a packet seen at `time`. Times past the year 2106 are written as that.
     ///
     /// # Errors
-    /// What writing says.
+    /// What writing says. The file has ended with the packet before; every further packet is refused with the same
+    /// kind of error.
     pub fn write(&mut self, time: Instant, packet: &[u8]) -> io::Result<()> {
+        if let Some(kind) = self.ended_by {
+            return Err(kind.into());
+        }
         let since_epoch = time.duration_since(Instant::ZERO);
         let seconds = u32::try_from(since_epoch.as_secs()).unwrap_or(u32::MAX);
-        let packet = &packet[..packet.len().min(PACKET_MAX as usize)];
-        let mut record = Vec::with_capacity(16 + packet.len());
-        record.extend(seconds.to_le_bytes());
-        record.extend(since_epoch.subsec_nanos().to_le_bytes());
-        record.extend((packet.len() as u32).to_le_bytes());
-        record.extend((packet.len() as u32).to_le_bytes());
-        record.extend(packet);
-        self.into.write_all(&record)
+        let kept = &packet[..packet.len().min(PACKET_MAX as usize)];
+        self.record.clear();
+        self.record.extend(seconds.to_le_bytes());
+        self.record.extend(since_epoch.subsec_nanos().to_le_bytes());
+        self.record.extend((kept.len() as u32).to_le_bytes());
+        self.record.extend((packet.len() as u32).to_le_bytes());
+        self.record.extend(kept);
+        self.put()
+    }
+
+    /// Writes the record, or nothing.
+    fn put(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        while written < self.record.len() {
+            let error = match self.into.write(&self.record[written..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(count) => {
+                    written += count;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            self.ended_by = Some(error.kind());
+            if written > 0
+                && let Err(kept) = self.into.take_back(written as u64)
+            {
+                let text =
+                    format!("{error}; the file ends with a part of a record, which cannot be taken back: {kept}");
+                return Err(io::Error::new(error.kind(), text));
+            }
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Ends the file; what it was written into comes back.
@@ -90,6 +165,7 @@ pub struct PcapReader<R> {
     from: R,
     is_big_endian: bool,
     nanos_per_tick: u64,
+    has_failed: bool,
 }
 
 impl<R: Read> PcapReader<R> {
@@ -109,7 +185,7 @@ impl<R: Read> PcapReader<R> {
         let little = resolution(u32::from_le_bytes(magic)).map(|nanos| (false, nanos));
         let big = resolution(u32::from_be_bytes(magic)).map(|nanos| (true, nanos));
         let (is_big_endian, nanos_per_tick) = little.or(big).ok_or_else(|| damaged("not a classic pcap file"))?;
-        let reader = Self { from, is_big_endian, nanos_per_tick };
+        let reader = Self { from, is_big_endian, nanos_per_tick, has_failed: false };
         // The upper bits say how long the checksum is that Ethernet adds.
         let link_type = reader.number(&header, 20) & 0xffff;
         if !matches!(link_type, LINKTYPE_RAW | LINKTYPE_IPV4 | LINKTYPE_IPV6) {
@@ -146,39 +222,17 @@ impl<R: Read> Iterator for PcapReader<R> {
     type Item = io::Result<(Instant, Vec<u8>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.read_packet().transpose()
+        if self.has_failed {
+            return None;
+        }
+        let packet = self.read_packet();
+        self.has_failed = packet.is_err();
+        packet.transpose()
     }
 }
 
 fn damaged(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// A tap that writes every packet into a pcap file. Super-packets are written as they are; packets with a partial
-/// checksum look damaged to who reads the file, as in any capture on the sending machine.
-pub struct PcapTap<W> {
-    writer: PcapWriter<W>,
-    clock: Box<dyn Clock>,
-}
-
-impl<W: Write> PcapTap<W> {
-    /// Writes into `writer`, with the times of `clock`.
-    pub fn new(writer: PcapWriter<W>, clock: impl Clock + 'static) -> Self {
-        Self { writer, clock: Box::new(clock) }
-    }
-}
-
-impl<W: Write + Send> Tap for PcapTap<W> {
-    fn packet(&mut self, _seen: Seen, packet: &PacketBuf<'_>) {
-        // A full disk must not stop the traffic.
-        let _ = self.writer.write(self.clock.now(), packet.bytes());
-    }
-}
-
-impl<W> fmt::Debug for PcapTap<W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PcapTap")
-    }
 }
 
 #[cfg(test)]
@@ -214,8 +268,9 @@ mod tests {
         assert!(PcapReader::new(&with_ethernet[..]).is_err());
         assert!(PcapReader::new(&[0; 24][..]).is_err());
         for file in [&with_endless_packet[..], &BIG_ENDIAN[..43], &BIG_ENDIAN[..30]] {
-            let last = PcapReader::new(file).unwrap().next().expect("something is there");
-            assert!(last.is_err());
+            let mut packets = PcapReader::new(file).unwrap();
+            assert!(packets.next().expect("something is there").is_err());
+            assert!(packets.next().is_none(), "what follows damage is no packet");
         }
     }
 }
