@@ -16,6 +16,7 @@ use lvs_core::wire::parse::{Headers, parse};
 use lvs_core::wire::rewrite::decrement_hop_limit;
 use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side};
 
+use crate::networks::Networks;
 use crate::prefix::Prefix;
 
 mod answer;
@@ -89,6 +90,10 @@ pub struct HostCounters {
 #[derive(Debug)]
 pub struct Host {
     config: HostConfig,
+    /// Every address it owns.
+    own: Networks,
+    /// What lies behind the server side.
+    servers: Networks,
     /// Identification of the next IPv4 packet the host makes (RFC 791 §3.2).
     identification: u16,
     reassembly: Reassembly,
@@ -110,8 +115,15 @@ enum Outcome {
 impl Host {
     /// A host. `seed` decides where its IP identifications start.
     pub fn new(config: HostConfig, seed: Seed) -> Self {
+        let sides = [&config.client_side, &config.server_side];
+        let of_sides =
+            sides.into_iter().flat_map(|side| [side.ipv4.map(IpAddr::V4), side.ipv6.map(IpAddr::V6)]).flatten();
+        let own = of_sides.chain(config.local_addresses.iter().copied()).map(Prefix::from).collect();
+        let servers = config.servers.iter().filter_map(|&(network, len)| Prefix::new(network, len)).collect();
         Self {
             config,
+            own,
+            servers,
             identification: Rng::new(seed).next_u64() as u16,
             reassembly: Reassembly::default(),
             counters: HostCounters::default(),
@@ -293,20 +305,11 @@ impl Host {
 
     /// The routing table: servers behind the server side, everything else behind the client side.
     fn direction_to(&self, address: IpAddr) -> Direction {
-        let is_server = self
-            .config
-            .servers
-            .iter()
-            .any(|&(network, len)| Prefix::new(network, len).is_some_and(|network| network.contains(address)));
-        if is_server { Direction::Request } else { Direction::Reply }
+        if self.servers.contains(address) { Direction::Request } else { Direction::Reply }
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
-        let own = [&self.config.client_side, &self.config.server_side].into_iter().any(|side| match address {
-            IpAddr::V4(address) => side.ipv4 == Some(address),
-            IpAddr::V6(address) => side.ipv6 == Some(address),
-        });
-        own || self.config.local_addresses.contains(&address)
+        self.own.contains(address)
     }
 
     fn next_identification(&mut self) -> u16 {
