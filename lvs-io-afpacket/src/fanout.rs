@@ -8,26 +8,31 @@
 use std::net::IpAddr;
 
 use libc::{
-    BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LDX,
-    BPF_MISC, BPF_MOD, BPF_MSH, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR, sock_filter,
+    BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD,
+    BPF_LDX, BPF_MISC, BPF_MOD, BPF_MSH, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR, sock_filter,
 };
 use lvs_core::{Direction, Protocol};
-use lvs_io::steer::{MIX, SHIFT};
-use lvs_io::{Prefix, Steering};
+use lvs_io::steer::{MIX, SHIFTS};
+use lvs_io::{Networks, Prefix, Steering};
 
-/// Which queue a frame goes to, as a program that leaves to `lvs_io::share` what it has no room for. `direction` is the
-/// one that packets from this device travel in; `None` where the source tells.
+/// Which queue a frame goes to, as a program that leaves to `lvs_io::share` what it has no room for, or no time.
+/// `direction` is the one that packets from this device travel in; `None` where the source tells.
 pub(crate) fn program(steering: &Steering, direction: Option<Direction>) -> Vec<sock_filter> {
-    let program = program_of(steering, direction);
-    if program.len() <= LEN_MAX {
-        return program;
-    }
-    let without_ports = steering.clone().with_local_addresses(Vec::new());
-    program_of(&without_ports, direction)
+    // Frames of servers, say, are then taken for clients' and handed on by the worker they come to.
+    let few =
+        |networks: &Networks| Some(networks.prefixes()).filter(|few| few.len() <= NETWORKS_MAX).unwrap_or_default();
+    let networks = Tested { servers: few(steering.servers()), locals: few(steering.local_addresses()) };
+    program_of(steering, &networks, direction)
 }
 
-fn program_of(steering: &Steering, direction: Option<Direction>) -> Vec<sock_filter> {
-    let (v4, v6) = (family(steering, direction, &V4), family(steering, direction, &V6));
+/// The networks in which the program looks for addresses.
+struct Tested {
+    servers: Vec<Prefix>,
+    locals: Vec<Prefix>,
+}
+
+fn program_of(steering: &Steering, networks: &Tested, direction: Option<Direction>) -> Vec<sock_filter> {
+    let [v4, v6] = [&V4, &V6].map(|layout| family(steering, networks, direction, layout));
     let mut program = vec![instruction(BPF_LD | BPF_H | BPF_ABS, OFFSET_OF_PROTOCOL)];
     program.extend([unless(0x0800, v4.len())].into_iter().flatten());
     program.extend(v4);
@@ -55,15 +60,15 @@ const V4: Layout = Layout { source: 12, target: 16, words: 1 };
 const V6: Layout = Layout { source: 8, target: 24, words: 4 };
 
 /// The program for packets of one family; ends in a return.
-fn family(steering: &Steering, direction: Option<Direction>, layout: &Layout) -> Vec<sock_filter> {
+fn family(steering: &Steering, networks: &Tested, direction: Option<Direction>, layout: &Layout) -> Vec<sock_filter> {
     let of_request = hash(steering, layout, layout.source);
     let of_reply = hash(steering, layout, layout.target);
-    let mut program = where_in(steering.local_addresses(), layout, layout.target, by_port(steering, layout));
+    let mut program = where_in(&networks.locals, layout, layout.target, by_port(steering, layout));
     match direction {
         Some(Direction::Request) => program.extend(of_request),
         Some(Direction::Reply) => program.extend(of_reply),
         None => {
-            program.extend(where_in(steering.servers(), layout, layout.source, of_reply));
+            program.extend(where_in(&networks.servers, layout, layout.source, of_reply));
             program.extend(of_request);
         }
     }
@@ -152,19 +157,22 @@ fn mask(bits: u32) -> u32 {
     u32::MAX.checked_shl(32u32.saturating_sub(bits)).unwrap_or(0)
 }
 
-/// Returns the shard of the address at `offset` of the header: [`lvs_io::steer::address_hash`].
+/// Returns the shard of the address at `offset` of the header: [`lvs_io::steer::AddressHash`].
 fn hash(steering: &Steering, layout: &Layout, offset: u32) -> Vec<sock_filter> {
-    let mut program = vec![instruction(BPF_LD | BPF_IMM, steering.secret())];
-    for index in 0..layout.words {
+    let hash = steering.hash();
+    // The sum is kept in the index register.
+    let mut program = vec![instruction(BPF_LDX | BPF_IMM, hash.start)];
+    for (half, factor) in (0..layout.words * 2).zip(hash.factors) {
+        program.push(instruction(BPF_LD | BPF_H | BPF_ABS, NETWORK_HEADER + offset + half * 2));
+        program.push(instruction(BPF_ALU | BPF_MUL | BPF_K, factor));
+        program.push(instruction(BPF_ALU | BPF_ADD | BPF_X, 0));
         program.push(instruction(BPF_MISC | BPF_TAX, 0));
-        program.push(instruction(BPF_LD | BPF_W | BPF_ABS, NETWORK_HEADER + offset + index * 4));
+    }
+    for (index, shift) in SHIFTS.into_iter().enumerate() {
+        program.push(instruction(BPF_MISC | BPF_TAX, 0));
+        program.push(instruction(BPF_ALU | BPF_RSH | BPF_K, shift));
         program.push(instruction(BPF_ALU | BPF_XOR | BPF_X, 0));
-        for (factor, shift) in MIX.into_iter().zip(SHIFT) {
-            program.push(instruction(BPF_ALU | BPF_MUL | BPF_K, factor));
-            program.push(instruction(BPF_MISC | BPF_TAX, 0));
-            program.push(instruction(BPF_ALU | BPF_RSH | BPF_K, shift));
-            program.push(instruction(BPF_ALU | BPF_XOR | BPF_X, 0));
-        }
+        program.extend(MIX.get(index).map(|factor| instruction(BPF_ALU | BPF_MUL | BPF_K, *factor)));
     }
     program.push(instruction(BPF_ALU | BPF_MOD | BPF_K, steering.shards() as u32));
     program.push(instruction(BPF_RET | BPF_A, 0));
@@ -175,8 +183,10 @@ fn instruction(code: u32, k: u32) -> sock_filter {
     sock_filter { code: code as u16, jt: 0, jf: 0, k }
 }
 
-/// BPF_MAXINSNS of `linux/bpf_common.h`.
-const LEN_MAX: usize = 4096;
+/// Most networks an address is looked for in: the program takes them one by one, four instructions or more for each,
+/// and frame. With as many servers as local addresses, all of IPv6, it has two thirds of the instructions the kernel
+/// takes (BPF_MAXINSNS of `linux/bpf_common.h`: 4096).
+const NETWORKS_MAX: usize = 100;
 /// SKF_NET_OFF of `linux/filter.h`.
 const NETWORK_HEADER: u32 = -0x10_0000_i32 as u32;
 /// SKF_AD_OFF + SKF_AD_PROTOCOL.
@@ -215,6 +225,8 @@ mod tests {
                     a = u32::from_be_bytes(*word.first_chunk().unwrap());
                 }
                 0x00 => a = k,
+                0x01 => x = k,
+                0x0c => a = a.wrapping_add(x),
                 0x07 => x = a,
                 0xac => a ^= x,
                 0x24 => a = a.wrapping_mul(k),
@@ -290,14 +302,42 @@ mod tests {
         assert_eq!(shards.len(), 5);
     }
 
+    /// The kernel takes no longer program: BPF_MAXINSNS of `linux/bpf_common.h`.
+    const LEN_MAX: usize = 4096;
+
     #[test]
-    fn a_program_the_kernel_would_not_take_leaves_the_ports_to_the_workers() {
-        let many = |count: u32| {
-            let locals = (0..count).map(|number| IpAddr::from(number.to_be_bytes()).into()).collect();
-            program(&Steering::new(2, Vec::new(), Seed::new(7)).with_local_addresses(locals), None).len()
+    fn networks_the_kernel_would_look_through_for_too_long_are_left_to_the_workers() {
+        // None touches another: each is a network of its own.
+        let networks = |count: usize, base: u128| -> Vec<Prefix> {
+            let ipv4 = (0..count).map(|number| IpAddr::from((base as u32 + 2 * number as u32).to_be_bytes()));
+            let ipv6 = (0..count).map(|number| IpAddr::from(((base << 96) | (2 * number as u128)).to_be_bytes()));
+            ipv4.chain(ipv6).map(Prefix::from).collect()
         };
-        assert!(many(900) > 3600 && many(900) <= LEN_MAX);
-        assert_eq!(many(2000), many(0));
+        let program_for = |servers: usize, locals: usize| {
+            let steering = Steering::new(2, networks(servers, 0x0a00_0000), Seed::new(7))
+                .with_local_addresses(networks(locals, 0x0b00_0000));
+            let program = program(&steering, None);
+            assert!(program.len() <= LEN_MAX, "{servers} servers, {locals} local addresses: {}", program.len());
+            program.len()
+        };
+        assert!(program_for(50, 50) > program_for(0, 50) && program_for(50, 50) > program_for(50, 0));
+        assert_eq!(program_for(10_000, 50), program_for(0, 50));
+        assert_eq!(program_for(50, 10_000), program_for(50, 0));
+        assert_eq!(program_for(10_000, 10_000), program_for(0, 0));
+        // All of IPv6, which takes the most.
+        let most =
+            |base| networks(NETWORKS_MAX, base).into_iter().filter(|network| network.address().is_ipv6()).collect();
+        let steering = Steering::new(2, most(0x0a00_0000), Seed::new(7)).with_local_addresses(most(0x0b00_0000));
+        let len = program(&steering, None).len();
+        assert!((2700..2800).contains(&len), "{len}");
+    }
+
+    #[test]
+    fn ten_thousand_servers_in_a_row_are_few_networks() {
+        let servers = (0..10_000u32).map(|number| Prefix::from(IpAddr::from((0x0a00_0000 + number).to_be_bytes())));
+        let steering = Steering::new(2, servers.collect(), Seed::new(7));
+        assert_eq!(steering.servers().prefixes().len(), 5);
+        assert!(program(&steering, None).len() < 150);
     }
 
     /// An empty UDP datagram.

@@ -1,17 +1,21 @@
 //! Which shard a packet belongs to: both directions of a client's flows, errors about them and their fragments go to
 //! the shard its address names. By address alone: a port in the hash would tear apart persistence, fragments and
-//! services by mark. Only behind FullNAT servers do not know the client: there the shard has named the local port
+//! services by mark. The hash is `steer/hash.rs`. Only behind FullNAT servers do not know the client: there the shard has named the local port
 //! (`lvs_core::local_address::LocalPorts`), and the port names the shard.
 
-use std::net::{IpAddr, Ipv6Addr};
+mod hash;
+
+use std::net::IpAddr;
 
 use lvs_core::local_address::LocalPorts;
-use lvs_core::rng::Rng;
 use lvs_core::wire::icmp::related;
 use lvs_core::wire::parse::{Headers, parse};
 use lvs_core::{Direction, Protocol, Seed};
 
+use crate::networks::Networks;
 use crate::prefix::Prefix;
+
+pub use hash::{AddressHash, MIX, SHIFTS};
 
 /// Steers packets to shards.
 ///
@@ -28,9 +32,9 @@ use crate::prefix::Prefix;
 #[derive(Clone, Debug)]
 pub struct Steering {
     shards: u32,
-    servers: Vec<Prefix>,
-    locals: Vec<Prefix>,
-    secret: u32,
+    servers: Networks,
+    locals: Networks,
+    hash: AddressHash,
 }
 
 /// Where a packet goes, and whether that is for good.
@@ -46,13 +50,14 @@ impl Steering {
     /// Steering to `shards` shards (at least one). `servers` are the networks of the real servers: what comes from
     /// there is a reply, so its destination is the client. The seed keeps clients from choosing their shard.
     pub fn new(shards: u32, servers: Vec<Prefix>, seed: Seed) -> Self {
-        Self { shards: shards.max(1), servers, locals: Vec::new(), secret: Rng::new(seed).next_u64() as u32 }
+        let servers = servers.into_iter().collect();
+        Self { shards: shards.max(1), servers, locals: Networks::default(), hash: AddressHash::new(seed) }
     }
 
     /// Sets FullNAT's local addresses: what is sent there comes from servers and goes to the shard its port names.
     /// Shard `i` must lease ports with `port % shards == i` only: see [`Self::local_ports`].
     pub fn with_local_addresses(self, locals: Vec<Prefix>) -> Self {
-        Self { locals, ..self }
+        Self { locals: locals.into_iter().collect(), ..self }
     }
 
     /// The local ports of one shard, out of a range that all of them share.
@@ -112,57 +117,31 @@ impl Steering {
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
-        self.locals.iter().any(|network| network.contains(address))
+        self.locals.contains(address)
     }
 
     fn is_server(&self, address: IpAddr) -> bool {
-        self.servers.iter().any(|network| network.contains(address))
+        self.servers.contains(address)
     }
 
     fn shard_of(&self, client: IpAddr) -> usize {
-        let hash = match client {
-            IpAddr::V4(address) => address_hash(self.secret, &[address.to_bits()]),
-            IpAddr::V6(address) => address_hash(self.secret, &words(address)),
-        };
-        (hash % self.shards) as usize
+        (self.hash.of(client) % self.shards) as usize
     }
 
     /// The networks of the real servers.
-    pub fn servers(&self) -> &[Prefix] {
+    pub fn servers(&self) -> &Networks {
         &self.servers
     }
 
     /// FullNAT's local addresses.
-    pub fn local_addresses(&self) -> &[Prefix] {
+    pub fn local_addresses(&self) -> &Networks {
         &self.locals
     }
 
-    /// What [`address_hash`] starts from.
-    pub fn secret(&self) -> u32 {
-        self.secret
+    /// The hash that spreads clients; the shard is what remains when it is divided by their number.
+    pub fn hash(&self) -> &AddressHash {
+        &self.hash
     }
-}
-
-/// The hash that spreads clients: an address, in words of 32 bits, most significant first. The shard is what remains
-/// when it is divided by their number. Made of what a classic BPF program can do too, so that a kernel can steer alike.
-/// (The mixing steps are MurmurHash3's finaliser, Appleby 2011, with the secret and each word mixed in.)
-pub fn address_hash(secret: u32, words: &[u32]) -> u32 {
-    words.iter().fold(secret, |hash, word| {
-        let mut hash = (hash ^ word).wrapping_mul(MIX[0]);
-        hash ^= hash >> SHIFT[0];
-        hash = hash.wrapping_mul(MIX[1]);
-        hash ^ (hash >> SHIFT[1])
-    })
-}
-
-/// The factors of [`address_hash`], and the shifts behind each.
-pub const MIX: [u32; 2] = [0x85eb_ca6b, 0xc2b2_ae35];
-/// See [`MIX`].
-pub const SHIFT: [u32; 2] = [13, 16];
-
-fn words(address: Ipv6Addr) -> [u32; 4] {
-    let bits = address.to_bits();
-    [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
 }
 
 /// The client's address in a packet of this direction. An ICMP error is about a packet of the other direction: from
