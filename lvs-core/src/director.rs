@@ -127,7 +127,7 @@ impl Director {
             full_nat: FullNat::new(config.local_ports, seed.derive(8)),
             outbox: Outbox::new(config.fragment_bytes_max),
             defence: Defence::new(seed.derive(7)),
-            timeouts: Timeouts::default(),
+            timeouts: config.timeouts.clone(),
             totals: Meter::default(),
             drops: [0; DropReason::ALL.len()],
             events: EventQueue::new(config.events_max),

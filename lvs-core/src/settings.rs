@@ -1,7 +1,12 @@
 //! The knobs an operator knows as sysctls of `net.ipv4.vs`, under their own names, with Linux's defaults.
-//! Changed at run time by [`crate::Command::SetSettings`].
+//! Changed at run time by [`crate::Command::SetSettings`]. Each is also known by its name ([`Settings::set`]).
+
+pub(crate) mod named;
+mod names;
 
 use core::time::Duration;
+
+pub use self::named::{Format, NamedValue, SetError};
 
 /// Run-time behaviour switches. Every field has the name, meaning and default of the sysctl
 /// `net.ipv4.vs.<name>`; knobs that only concern the kernel's own surroundings (conntrack, sync sockets) are left out.

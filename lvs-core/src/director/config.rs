@@ -1,8 +1,11 @@
 //! What a director is made with: the two sides it stands between, its bounds, its registries.
 //! Decides nothing; every field is public, documented with its unit, default and bound.
 
+mod names;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::connection::timeouts::Timeouts;
 use crate::flow::AddressFamily;
 use crate::helper::HelperRegistry;
 use crate::local_address::LocalPorts;
@@ -50,6 +53,7 @@ pub enum HalfOpenPolicy {
 }
 
 /// What a director is made with. Every bound is fixed for its life; what changes at run time is a [`crate::Command`].
+/// What is a number or a word is also set by name ([`DirectorConfig::set`]): bounds by their fields' names.
 #[derive(Clone, Debug)]
 pub struct DirectorConfig {
     /// The link towards the clients.
@@ -91,6 +95,8 @@ pub struct DirectorConfig {
     pub helpers: HelperRegistry,
     /// How least-connection schedulers weigh connections. Default: as Linux 6.1.183 and later.
     pub load_formula: LoadFormula,
+    /// The timeouts to start with; [`crate::Command::SetTimeouts`] changes them. Default: Linux's.
+    pub timeouts: Timeouts,
     /// The settings to start with. Default: Linux's.
     pub settings: Settings,
 }
@@ -114,6 +120,7 @@ impl Default for DirectorConfig {
             schedulers: SchedulerRegistry::default(),
             helpers: HelperRegistry::default(),
             load_formula: LoadFormula::default(),
+            timeouts: Timeouts::default(),
             settings: Settings::default(),
         }
     }

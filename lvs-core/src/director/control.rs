@@ -319,7 +319,7 @@ fn check_numbers(config: &ServiceConfig) -> Result<(), ControlError> {
 }
 
 /// ⌊(2³¹ − 1) / HZ⌋ at HZ 250: what Linux accepts, in seconds.
-const TIMEOUT_MAX_S: u64 = 8_589_934;
+pub(super) const TIMEOUT_MAX_S: u64 = 8_589_934;
 
 fn check_netmask(key: &ServiceKey, config: &ServiceConfig) -> Result<(), ControlError> {
     match (key.family(), config.netmask) {
