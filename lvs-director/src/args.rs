@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use lvs_core::DirectorConfig;
+use lvs_core::settings::NamedValue;
 use lvs_io_afpacket::Delivery;
 
+use crate::capacity::{self, Assignment};
 use crate::devices::Devices;
 use crate::realserver::{Action, TunnelEnd};
 
@@ -38,7 +41,7 @@ pub enum Invocation {
     #[command(after_help = EXIT_STATUS)]
     Demo(Demo),
     /// Balance what arrives on devices until Ctrl-C, then print the tables.
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = EXIT_STATUS, after_long_help = names_and_exit_status())]
     Run(Run),
     /// Make this machine a real server for direct routing or tunnels, or end that.
     ///
@@ -84,6 +87,12 @@ pub struct Run {
     /// own schedule, and its own count of connections against -x and -y.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
     pub workers: u16,
+    /// Set a setting or a bound of every worker by its name; repeated, the last one counts
+    ///
+    /// Without it, bounds follow from the machine's memory and the defences begin when places are scarce: what that
+    /// comes to is said at the start. The names are below.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Assignment::parse)]
+    pub settings: Vec<Assignment>,
 }
 
 /// Which devices `lvsd run` forwards on: of one kind.
@@ -235,6 +244,17 @@ fn requests(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|requests| (1..=REQUESTS_MAX).contains(requests)).ok_or_else(wrong)
 }
 
+/// What `--set` knows, with the value each has here.
+fn names_and_exit_status() -> String {
+    let config = capacity::config(capacity::memory(), 1);
+    let mut text = "Names for --set, with their values for one worker on this machine:\n".to_owned();
+    for NamedValue { name, format, about } in DirectorConfig::names() {
+        let value = config.get(name).unwrap_or_default();
+        text.push_str(&format!("  {name}={value}\n          {about} Takes {format}.\n"));
+    }
+    text + "\n" + EXIT_STATUS
+}
+
 /// Most requests a demo makes: more than that is a benchmark, and takes more ports than a client has.
 const REQUESTS_MAX: usize = 20_000;
 
@@ -338,6 +358,7 @@ mod tests {
             ("run r.txt s.txt --tun a", "unexpected argument 's.txt' found"),
             ("run r.txt --tun a --workers 0", "0 is not in 1..=64"),
             ("run r.txt --tun a --workers", "a value is required for '--workers <N>'"),
+            ("run r.txt --tun a --set drop_entri=1", "there is no setting drop_entri; near are drop_entry"),
             ("run r.txt --tun a,b,c", "one name or two"),
             ("run r.txt --tun a,", "\"\" cannot name a device"),
             ("run r.txt --tun abcdefghijklmnop", "\"abcdefghijklmnop\" cannot name a device"),

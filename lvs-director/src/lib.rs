@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`args`] | the command line |
+//! | [`capacity`] | how much its directors hold, and how they defend it |
 //! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
 //! | [`run`] | `lvsd run`: a director in the foreground, on TUN or Ethernet devices |
 //! | [`realserver`] | `lvsd realserver`: the other end of direct routing |
@@ -17,6 +18,7 @@
 #![warn(missing_docs)]
 
 pub mod args;
+pub mod capacity;
 pub mod demo;
 pub mod denied;
 pub mod devices;

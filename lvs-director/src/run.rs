@@ -15,6 +15,7 @@ use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, 
 use lvs_io_afpacket::{SourceCounters, SourceCountersHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::capacity::{self, Described};
 use crate::denied::Denied;
 pub use crate::devices::Devices;
 use crate::devices::Opened;
@@ -39,9 +40,11 @@ fn forward(options: &args::Run) -> Result<String, String> {
     let text = fs::read_to_string(rules).map_err(|error| format!("cannot read {}: {error}", rules.display()))?;
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
     let seed = seed().map_err(|denied| denied.to_string())?;
+    let config = capacity::configured(capacity::memory(), workers, &options.settings)?;
     let director = |shard| {
-        let local_ports = LocalPorts { shard, shards: workers, ..LocalPorts::default() };
-        let config = DirectorConfig { local_ports, ..config(sides) };
+        let [client_side, server_side] = sides;
+        let local_ports = LocalPorts { shard, shards: workers, ..config.local_ports };
+        let config = DirectorConfig { client_side, server_side, local_ports, ..config.clone() };
         let mut director = Director::new(config, seed.derive(u64::from(shard)));
         rules::load(&mut director, &text).map_err(|error| format!("{}, {error}", rules.display()))?;
         Ok(director)
@@ -83,6 +86,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
         })
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
 
+    say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
     say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
     run_all(&mut workers).map_err(|error| format!("stopped: {error}"))?;
     let received: Vec<SourceCounters> = counters.iter().map(SourceCountersHandle::get).collect();
@@ -103,10 +107,6 @@ fn run_all(workers: &mut [Worker]) -> io::Result<()> {
         let threads: Vec<_> = threads.collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("a worker does not panic"))
     })
-}
-
-fn config([client_side, server_side]: [Side; 2]) -> DirectorConfig {
-    DirectorConfig { client_side, server_side, ..DirectorConfig::default() }
 }
 
 /// A secret nobody outside can guess.

@@ -88,11 +88,20 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Switch => f.write_str("0 or 1"),
-            Self::Number(first, last) => write!(f, "a number from {first} to {last}"),
-            Self::Seconds(first, last) => write!(f, "seconds from {first} to {last}"),
-            Self::Milliseconds(first, last) => write!(f, "milliseconds from {first} to {last}"),
+            Self::Number(first, last) => range(f, "a number", first, last),
+            Self::Seconds(first, last) => range(f, "seconds", first, last),
+            Self::Milliseconds(first, last) => range(f, "milliseconds", first, last),
             Self::Word(words) => f.write_str(&words.join(" or ")),
         }
+    }
+}
+
+/// `what from FIRST to LAST`, as far as there are bounds worth telling.
+fn range(f: &mut fmt::Formatter<'_>, what: &str, first: &u32, last: &u32) -> fmt::Result {
+    match (*first, *last) {
+        (0, u32::MAX) => f.write_str(what),
+        (first, u32::MAX) => write!(f, "{what} from {first}"),
+        (first, last) => write!(f, "{what} from {first} to {last}"),
     }
 }
 
