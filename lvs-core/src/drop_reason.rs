@@ -77,9 +77,10 @@ drop_reasons! {
     /// FullNAT: every local address and port towards this server is in use, or the service has no local address of the
     /// server's family.
     LocalPortsExhausted => "local_ports_exhausted", "no local address and port is free; add (more) local addresses of the server's family";
-    /// A client's segment could bring its server something in the place of the PROXY header that is still to come: it
-    /// begins before the first byte of data, acknowledges what the server has not sent, or comes before its SYN|ACK.
-    OutOfSequence => "out_of_sequence", "a client sent what could have passed for the PROXY header still to come";
+    /// A client's segment could bring its server something in the place of a PROXY header: it begins before the first
+    /// byte of data, acknowledges what the server has not sent, comes before the server's SYN|ACK or on a connection of
+    /// which no SYN was seen, or after a RST or both sides' FINs.
+    OutOfSequence => "out_of_sequence", "a client sent what could have passed for the PROXY header of its connection";
     /// A super-packet's offload context contradicts its bytes.
     BadOffload => "bad_offload", "the offload context contradicts the packet";
     /// The headers of a tunnel that ends here are cut off or contradict each other.

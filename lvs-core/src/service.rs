@@ -300,9 +300,11 @@ pub enum ClientAddress {
     /// an empty datagram beside it ([`crate::Director::poll_transmit`]). Where there is no room for that one either,
     /// [`crate::Director::client_addresses_omitted`] counts it.
     Uoa,
-    /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only. Until the server has it,
-    /// nothing of the client passes that could take its place ([`crate::DropReason::OutOfSequence`]), neither do
-    /// fragments nor data in a SYN ([`crate::DropReason::NotForwardable`]).
+    /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only. Until the server has the
+    /// header, nothing of the client passes that could take its place ([`crate::DropReason::OutOfSequence`]), neither
+    /// do fragments nor data in a SYN ([`crate::DropReason::NotForwardable`]); and nothing after a RST or both sides'
+    /// FINs, which a server with SYN cookies could take for a new connection. A connection of which the director has
+    /// not seen the SYN carries nothing.
     ProxyV1,
     /// The same in version 2 (binary), before a TCP client's first byte and in every UDP datagram. Datagrams that come
     /// in fragments or as a super-packet are dropped ([`crate::DropReason::NotForwardable`]).

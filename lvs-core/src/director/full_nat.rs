@@ -291,6 +291,8 @@ impl Director {
             return before;
         };
         match (direction, segment.acknowledgment) {
+            (Direction::Request, _) if flags.rst() => before.after_client_reset(segment.sequence),
+            (Direction::Reply, _) if flags.rst() => before.after_server_reset(),
             (Direction::Request, _) if flags.syn() && !flags.ack() => {
                 let local = connection.local.unwrap_or(connection.client);
                 let isn = initial_sequence_number(self.full_nat.isn_key, now, local, connection.real);
@@ -300,6 +302,7 @@ impl Director {
                 before.after_server_syn(segment.sequence, acknowledgment)
             }
             (Direction::Reply, _) if !flags.syn() => before.after_server_segment(&segment),
+            (Direction::Request, _) if !flags.syn() => before.after_client_segment(&segment),
             _ => before,
         }
     }

@@ -11,7 +11,9 @@ use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
 use crate::flow::{Endpoint, Protocol};
 use crate::forward;
+use crate::forward::full_nat::sequence::Translation;
 use crate::packet::{HEADROOM, PacketBuf};
+use crate::service::FullNatOptions;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::parse;
@@ -87,7 +89,8 @@ impl Director {
         let mut packet = PacketBuf::new(&mut storage, start, len);
         let Ok(headers) = parse::parse(packet.bytes()) else { return };
         // Its numbers are nobody's: FullNAT has nothing to translate but its ends.
-        let end = self.flow_end(now, connection, Direction::Request, &headers);
+        let mut end = self.flow_end(now, connection, Direction::Request, &headers);
+        end.path.full_nat.translation = Some(Translation::new(FullNatOptions::default(), 0));
         let verdict = forward::request(&mut packet, &headers, &end.path);
         let place = (packet.start(), packet.len());
         self.answers += 1;

@@ -245,12 +245,15 @@ fn translate<A: Address>(
     direction: Direction,
 ) -> Option<()> {
     let number = match translation {
+        None if plain.protocol == Protocol::Tcp => return None,
         None => None,
         Some(_) if plain.protocol != Protocol::Tcp => return None,
         Some(translation) => {
             let (sequence, acknowledgment) = plain.numbers(packet)?;
             Some(match direction {
-                Direction::Request if translation.may_insert(acknowledgment) => return None,
+                Direction::Request if translation.may_insert(acknowledgment) || translation.guards_server() => {
+                    return None;
+                }
                 Direction::Request => (0, translation.to_server(sequence, false)),
                 Direction::Reply if translation.follows_server() => return None,
                 Direction::Reply => (1, translation.to_client(acknowledgment)),

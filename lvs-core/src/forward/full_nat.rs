@@ -4,6 +4,7 @@
 //! Source: the published behaviour of DPVS and Alibaba LVS.
 
 pub(crate) mod client_address;
+mod ending;
 mod segment;
 pub(crate) mod sequence;
 pub(crate) mod uoa;

@@ -54,8 +54,13 @@ impl Edit {
         direction: Direction,
         path: &Path,
     ) -> Result<Self, DropReason> {
-        let Some(translation) = path.full_nat.translation.filter(|_| !headers.is_later_fragment()) else {
+        if headers.is_later_fragment() {
             return Ok(Self::Nothing);
+        }
+        let Some(translation) = path.full_nat.translation else {
+            // Every TCP connection has one: without, there is no saying what may pass.
+            let is_tcp = headers.protocol == Protocol::Tcp.number();
+            return if is_tcp { Err(DropReason::NotForwardable) } else { Ok(Self::Nothing) };
         };
         let edit = match (Protocol::from_number(headers.protocol), direction) {
             (Some(Protocol::Tcp), Direction::Request) => Self::client_segment(packet, headers, &translation, path)?,
@@ -212,16 +217,21 @@ impl Segment {
         numbers: &SegmentNumbers,
         translation: &Translation,
     ) -> Result<(), DropReason> {
-        // A SYN may open the connection anew, whatever came before.
-        let is_guarded = if flags.syn() { translation.preamble_len > 0 } else { translation.has_preamble_to_come() };
-        if !is_guarded || flags.rst() {
+        if translation.preamble_len == 0 || flags.rst() {
             return Ok(());
         }
+        // A SYN may open the connection anew, whatever came before; with an ACK it answers a server that has opened
+        // none.
+        if flags.syn() && flags.ack() {
+            return Err(DropReason::OutOfSequence);
+        }
         // A fragment's data may be in the next one.
-        if headers.fragment.is_some() || (flags.syn() && numbers.len > 0) {
+        let is_fragment = headers.fragment.is_some();
+        if (is_fragment && (flags.syn() || translation.has_preamble_to_come())) || (flags.syn() && numbers.len > 0) {
             return Err(DropReason::NotForwardable);
         }
-        if !flags.syn() && translation.refuses(numbers, numbers.len > 0 || flags.fin() || flags.urg()) {
+        let reaches_program = numbers.len > 0 || flags.fin() && translation.has_preamble_to_come() || flags.urg();
+        if !flags.syn() && translation.refuses(numbers, reaches_program || is_fragment) {
             return Err(DropReason::OutOfSequence);
         }
         if flags.urg() && translation.needs_preamble(numbers.sequence) {

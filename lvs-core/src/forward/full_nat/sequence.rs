@@ -5,10 +5,11 @@
 //!
 //! What the server's SYN|ACK acknowledges says which of a client's SYNs it took: until then a new SYN is an offer
 //! beside the connection that stands, whose numbers go on to hold. And until the server has the preamble, nothing of
-//! the client may take its place: see [`Translation::refuses`].
+//! the client may take its place: see [`Translation::refuses`]; what may once it has ended is in `ending.rs`.
 //! Source: the published behaviour of DPVS and Alibaba LVS.
 
 use crate::flow::Endpoint;
+use crate::forward::full_nat::ending::{Beginning, Ending};
 use crate::hash::sip_hash_2_4;
 use crate::service::{ClientAddress, FullNatOptions};
 use crate::time::Instant;
@@ -30,6 +31,8 @@ pub(crate) struct Translation {
     server_next: u32,
     /// The server has all of the preamble: sequence numbers need no looking at any more.
     preamble_arrived: bool,
+    /// How far the connection is towards its end.
+    ending: Ending,
     /// Datagrams of the client so far; more than [`UOA_DATAGRAMS`] are not told apart.
     datagrams: u8,
 }
@@ -61,7 +64,7 @@ pub(crate) struct SegmentNumbers {
 }
 
 impl Translation {
-    pub const fn new(options: FullNatOptions, preamble_len: usize) -> Self {
+    pub fn new(options: FullNatOptions, preamble_len: usize) -> Self {
         Self {
             options,
             preamble_len: preamble_len as u32,
@@ -70,6 +73,7 @@ impl Translation {
             server_data: None,
             server_next: 0,
             preamble_arrived: false,
+            ending: Ending::default(),
             datagrams: 0,
         }
     }
@@ -100,17 +104,56 @@ impl Translation {
     pub fn after_server_syn(self, sequence: u32, acknowledgment: u32) -> Self {
         let is_answered = |opening: &Opening| opening.isn_at_server().wrapping_add(1) == acknowledgment;
         let server_data = sequence.wrapping_add(1);
-        let anew = Self { server_data: Some(server_data), server_next: server_data, preamble_arrived: false, ..self };
+        let anew = Self {
+            server_data: Some(server_data),
+            server_next: server_data,
+            preamble_arrived: false,
+            ending: Ending::default(),
+            ..self
+        };
         if let Some(offered) = self.offered.filter(is_answered) {
             return Self { standing: Some(offered), offered: None, ..anew };
         }
         let is_repeated = self.server_data == Some(server_data);
-        if self.standing.is_some_and(|standing| is_answered(&standing)) && !is_repeated { anew } else { self }
+        if self.standing.is_some_and(|standing| is_answered(&standing)) && !is_repeated {
+            return anew;
+        }
+        let segment = SegmentNumbers { sequence, acknowledgment: Some(acknowledgment), ..SegmentNumbers::default() };
+        self.with_ending(|ending| ending.after_server_segment(&segment))
     }
 
-    /// After a segment of the server that is no SYN.
+    /// After a RST of the client.
+    pub fn after_client_reset(self, sequence: u32) -> Self {
+        let sequence = self.to_server(sequence, false);
+        self.with_ending(|ending| ending.after_client_reset(sequence))
+    }
+
+    /// After a RST of the server.
+    pub fn after_server_reset(self) -> Self {
+        self.with_ending(Ending::after_server_reset)
+    }
+
+    /// After a segment of the client that is neither SYN nor RST.
+    pub fn after_client_segment(self, segment: &SegmentNumbers) -> Self {
+        let segment = self.at_server(segment);
+        self.with_ending(|ending| ending.after_client_segment(&segment))
+    }
+
+    fn with_ending(self, change: impl FnOnce(Ending) -> Ending) -> Self {
+        if self.preamble_len == 0 { self } else { Self { ending: change(self.ending), ..self } }
+    }
+
+    fn at_server(&self, segment: &SegmentNumbers) -> SegmentNumbers {
+        SegmentNumbers { sequence: self.to_server(segment.sequence, false), ..*segment }
+    }
+
+    /// After a segment of the server that is neither SYN nor RST.
     pub fn after_server_segment(self, segment: &SegmentNumbers) -> Self {
-        let Some(server_data) = self.server_data.filter(|_| self.follows_server()) else { return self };
+        self.after_server_data(segment).with_ending(|ending| ending.after_server_segment(segment))
+    }
+
+    fn after_server_data(self, segment: &SegmentNumbers) -> Self {
+        let Some(server_data) = self.server_data.filter(|_| !self.preamble_arrived) else { return self };
         // What does not lie behind its SYN belongs to another connection.
         let known_len = self.server_next.wrapping_sub(server_data);
         if segment.sequence.wrapping_sub(server_data) > known_len.saturating_add(REORDERING_MAX) {
@@ -143,9 +186,14 @@ impl Translation {
         self.has_preamble_to_come() || is_toa && self.is_before_server_data(acknowledgment)
     }
 
-    /// Whether a segment of the server that is no SYN may change this.
+    /// Whether a segment of the client may have to be refused.
+    pub fn guards_server(&self) -> bool {
+        self.has_preamble_to_come() || self.ending.has_begun()
+    }
+
+    /// Whether a segment of the server that is no SYN, FIN or RST may change this.
     pub fn follows_server(&self) -> bool {
-        self.server_data.is_some() && !self.preamble_arrived
+        (self.server_data.is_some() && !self.preamble_arrived) || self.ending.follows_server()
     }
 
     /// Whether the server may not have all of the preamble yet.
@@ -156,15 +204,20 @@ impl Translation {
     /// Whether a segment of the client, neither SYN nor RST, could bring the server something in the preamble's place,
     /// `reaches_program` if there is anything in it for the server's program: what begins before the first byte, of
     /// which the server takes what it misses; and what acknowledges something this connection's server has not sent,
-    /// because a server with SYN cookies takes the answer to any of its SYN|ACKs.
+    /// because a server with SYN cookies takes the answer to any of its SYN|ACKs. A connection of which the beginning
+    /// was not seen has no numbers to hold on to, and carries nothing.
     pub fn refuses(&self, segment: &SegmentNumbers, reaches_program: bool) -> bool {
-        // A connection taken over in its middle has no numbers to hold on to: a server that knows nothing of it resets
-        // it.
-        let is_known = self.current().is_some();
-        if !self.has_preamble_to_come() || !is_known {
+        if self.preamble_len == 0 {
             return false;
         }
-        let (Some(_), Some(server_data)) = (self.standing, self.server_data) else { return true };
+        let (Some(standing), Some(server_data)) = (self.standing, self.server_data) else { return true };
+        let beginning = Beginning { client: standing.isn_at_server().wrapping_add(1), server: server_data };
+        if self.ending.refuses(&self.at_server(segment), reaches_program, beginning) {
+            return true;
+        }
+        if self.preamble_arrived {
+            return false;
+        }
         let sent_len = self.server_next.wrapping_sub(server_data);
         let is_of_connection =
             segment.acknowledgment.is_some_and(|number| number.wrapping_sub(server_data) <= sent_len);

@@ -1,0 +1,101 @@
+//! How a connection that began with a preamble ends. A server that has forgotten a connection and has SYN cookies takes
+//! the answer to its SYN|ACK for a new one, for two minutes, and then what the client says first passes for the
+//! preamble. So nothing of a client passes that may meet such a server. Kept only where there is a preamble; decides
+//! nothing of numbers, which are all as the server sees them.
+//! RFC 4987 §3.6 (cookies); RFC 9293 §3.10.7 and RFC 5961 §3 (which RSTs are taken).
+
+use crate::forward::full_nat::sequence::SegmentNumbers;
+
+/// What both sides have said of the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Ending {
+    /// The number of a RST of the client, as long as the server may have taken it.
+    client_reset: Option<u32>,
+    server_reset: bool,
+    /// The number behind the client's FIN.
+    client_end: Option<u32>,
+    /// The server has acknowledged it.
+    client_end_arrived: bool,
+    server_end: bool,
+}
+
+/// Where a connection's numbers begin: behind both SYNs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning {
+    pub client: u32,
+    pub server: u32,
+}
+
+impl Ending {
+    pub fn after_client_reset(self, sequence: u32) -> Self {
+        Self { client_reset: Some(sequence), ..self }
+    }
+
+    pub fn after_server_reset(self) -> Self {
+        Self { server_reset: true, ..self }
+    }
+
+    /// After any other segment of the client.
+    pub fn after_client_segment(self, segment: &SegmentNumbers) -> Self {
+        if !segment.fin {
+            return self;
+        }
+        let end = segment.sequence.wrapping_add(segment.len).wrapping_add(1);
+        Self {
+            client_end: Some(end),
+            client_end_arrived: self.client_end_arrived && self.client_end == Some(end),
+            ..self
+        }
+    }
+
+    /// After any other segment of the server, the one with its SYN included.
+    pub fn after_server_segment(self, segment: &SegmentNumbers) -> Self {
+        let Some(acknowledgment) = segment.acknowledgment else { return self };
+        let arrived = |end: u32| acknowledgment.wrapping_sub(end) as i32 >= 0;
+        Self {
+            client_reset: self.client_reset.filter(|reset| may_have_been_taken(*reset, acknowledgment)),
+            client_end_arrived: self.client_end_arrived || self.client_end.is_some_and(arrived),
+            server_end: self.server_end || segment.fin,
+            ..self
+        }
+    }
+
+    /// Whether a segment of the client could open a connection of which nothing is known.
+    pub fn refuses(&self, segment: &SegmentNumbers, has_data: bool, beginning: Beginning) -> bool {
+        if self.server_reset || self.client_reset.is_some() {
+            return true;
+        }
+        // The server may have forgotten the connection once both ends have arrived, and at the latest some time after
+        // its own. Until then the client may have more to say: all but what has the numbers of an answer to the SYN|ACK.
+        let is_over = self.client_end_arrived && self.server_end;
+        has_data && (is_over || self.server_end && answers_syn(segment, beginning))
+    }
+
+    /// Whether segments of the client need looking at.
+    pub const fn has_begun(&self) -> bool {
+        self.server_reset || self.client_reset.is_some() || self.server_end
+    }
+
+    /// Whether a segment of the server may change this, be it no FIN and no RST.
+    pub const fn follows_server(&self) -> bool {
+        self.client_reset.is_some() || (self.client_end.is_some() && !self.client_end_arrived)
+    }
+}
+
+/// Whether a server that expects the number `acknowledgment` next may have been reset by a RST with the number `reset`,
+/// before it sent that or after. One that has more than it, or whose window the RST lies beyond, was not.
+const fn may_have_been_taken(reset: u32, acknowledgment: u32) -> bool {
+    let ahead = reset.wrapping_sub(acknowledgment) as i32;
+    ahead >= 0 && ahead <= WINDOW_MAX
+}
+
+/// Whether the numbers add up to a cookie: Linux's hold for any pair of numbers that have moved on alike, and for
+/// sequence numbers up to three off, which stand for another segment size.
+fn answers_syn(segment: &SegmentNumbers, beginning: Beginning) -> bool {
+    let sent = segment.sequence.wrapping_sub(beginning.client);
+    let received = segment.acknowledgment.map(|number| number.wrapping_sub(beginning.server));
+    received.is_some_and(|received| (received.wrapping_sub(sent) as i32).unsigned_abs() < 4)
+}
+
+/// RFC 7323 §2.3: no window is larger.
+const WINDOW_MAX: i32 = 1 << 30;
