@@ -300,7 +300,10 @@ pub enum ClientAddress {
     /// an empty datagram beside it ([`crate::Director::poll_transmit`]). Where there is no room for that one either,
     /// [`crate::Director::client_addresses_omitted`] counts it.
     Uoa,
-    /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only. Until the server has the
+    /// A PROXY protocol header, version 1 (text), before the client's first byte. TCP only. It goes with the ACK that
+    /// completes the handshake, so that servers that speak first have it, and with every segment of the client that
+    /// begins there until the server has acknowledged it; an ACK that was lost comes again when the server repeats its
+    /// SYN|ACK, which one with SYN cookies never does, with a director between or without. Until the server has the
     /// header, nothing of the client passes that could take its place ([`crate::DropReason::OutOfSequence`]), neither
     /// do fragments nor data in a SYN ([`crate::DropReason::NotForwardable`]); and nothing after a RST or both sides'
     /// FINs, which a server with SYN cookies could take for a new connection. A connection of which the director has

@@ -431,9 +431,9 @@ fn a_proxy_header_comes_before_the_clients_first_byte_and_moves_the_rest() {
         let rules = with_options(&format!("--client-address {kind}"));
         let mut talk = Conversation::open(&rules, client, VIRTUAL, REAL);
         let len = header.len() as u32;
-        // The handshake's last segment carries none.
+        // It goes with the handshake's last segment, and with all that begin there until the server has it.
         let ack = talk.request().numbers(1001, 5001);
-        let expected = talk.at_server().numbers(talk.shifted(1001), 5001);
+        let expected = talk.at_server().numbers(talk.shifted(1001), 5001).payload(&header);
         check(&mut talk.desk, &ack, &expected);
         // The second segment overtakes the first; then the first, and once more.
         let second = talk.request().numbers(1006, 5001).payload(b"you");

@@ -113,8 +113,7 @@ impl Edit {
         if may_carry && is_early && translation.options.client_address == ClientAddress::Toa {
             segment.carry_client_address(packet, headers, path);
         }
-        let has_bytes = payload_len > 0 || flags.fin();
-        if may_carry && has_bytes && translation.needs_preamble(old_sequence) {
+        if may_carry && translation.needs_preamble(old_sequence) {
             segment.preamble = Some(preamble(Protocol::Tcp, translation, path));
         }
         Ok(Self::Tcp(segment))

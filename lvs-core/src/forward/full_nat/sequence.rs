@@ -174,8 +174,10 @@ impl Translation {
         self.server_data == Some(acknowledgment)
     }
 
-    /// Whether a segment of the client with data or FIN carries its first byte and the server may still need the
-    /// preamble.
+    /// Whether a segment of the client begins where its first byte is or will be, and the server may still need the
+    /// preamble. That goes with every such segment, the ACK that completes the handshake first of all: a server that
+    /// speaks first waits for it, and the client for the server. What is lost comes again with the ACK that answers the
+    /// server's next SYN|ACK, or with the client's data.
     pub fn needs_preamble(&self, sequence: u32) -> bool {
         self.has_preamble_to_come() && self.past_client_syn(sequence) == Some(0)
     }
