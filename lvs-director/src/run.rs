@@ -86,8 +86,8 @@ fn forward(options: &args::Run) -> Result<String, String> {
         })
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
 
-    say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
     say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
+    say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
     run_all(&mut workers).map_err(|error| format!("stopped: {error}"))?;
     let received: Vec<SourceCounters> = counters.iter().map(SourceCountersHandle::get).collect();
     Ok(last_words(&mut workers, clock) + &not_received(&received))
