@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lvs_core::Instant;
@@ -30,13 +31,13 @@ pub(crate) struct Orders {
     added: Mutex<BTreeSet<IpAddr>>,
     /// Whose memberships the groups are: they end with the device. A group that was joined twice is to be left twice.
     groups: OwnedFd,
-    index: u32,
+    index: AtomicU32,
 }
 
 impl Orders {
     /// `groups` is a packet socket that receives nothing; `index` the device's number.
     pub(crate) fn new(groups: OwnedFd, index: u32) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), added: Mutex::default(), groups, index })
+        Arc::new(Self { waiting: Mutex::default(), added: Mutex::default(), groups, index: AtomicU32::new(index) })
     }
 
     /// Carries out what waits.
@@ -48,6 +49,23 @@ impl Orders {
         if waiting.announces_all {
             edge.announce(now);
         }
+    }
+
+    /// The device is another one: its memberships ended with it, and are wanted of the new one.
+    pub(crate) fn move_to(&self, index: u32) {
+        let added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.index.swap(index, Ordering::Relaxed) == index {
+            return;
+        }
+        for group in added.iter().copied().flat_map(groups) {
+            // Where it is gone again its next coming will be told.
+            let _ = self.change_group(libc::PACKET_ADD_MEMBERSHIP, group);
+        }
+    }
+
+    fn change_group(&self, option: i32, group: MacAddress) -> io::Result<()> {
+        let membership = Membership::new(self.index.load(Ordering::Relaxed), libc::PACKET_MR_MULTICAST, Some(group));
+        socket::set_option(self.groups.as_fd(), option, membership)
     }
 
     fn give(&self, order: impl FnOnce(&mut Waiting)) {
@@ -107,7 +125,7 @@ impl AddressesHandle {
     /// All of the address's groups, or none.
     fn join_groups(&self, address: IpAddr) -> io::Result<()> {
         for (index, group) in groups(address).enumerate() {
-            if let Err(error) = self.change_group(libc::PACKET_ADD_MEMBERSHIP, group) {
+            if let Err(error) = self.orders.change_group(libc::PACKET_ADD_MEMBERSHIP, group) {
                 self.leave_groups(groups(address).take(index));
                 return Err(error);
             }
@@ -118,13 +136,8 @@ impl AddressesHandle {
     fn leave_groups(&self, groups: impl Iterator<Item = MacAddress>) {
         for group in groups {
             // The kernel refuses nobody who leaves; where the device is gone, so is the membership.
-            let _ = self.change_group(libc::PACKET_DROP_MEMBERSHIP, group);
+            let _ = self.orders.change_group(libc::PACKET_DROP_MEMBERSHIP, group);
         }
-    }
-
-    fn change_group(&self, option: i32, group: MacAddress) -> io::Result<()> {
-        let membership = Membership::new(self.orders.index, libc::PACKET_MR_MULTICAST, Some(group));
-        socket::set_option(self.orders.groups.as_fd(), option, membership)
     }
 }
 

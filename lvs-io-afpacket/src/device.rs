@@ -1,7 +1,6 @@
-//! An Ethernet device, opened for a director: sockets, with a ring to receive by and one to send by, and the
-//! Ethernet edge between them and the packets.
+//! An Ethernet device, opened for a director: its options, and the two halves put together, with the Ethernet edge
+//! between sockets and packets. How it is opened is in `open.rs`, what happens when it is lost in `guard.rs`.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -9,19 +8,18 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use lvs_core::Direction;
 use lvs_io::l2::{Edge, EdgeConfig, FrameReader, LinkMessage, MacAddress, Routes};
-use lvs_io::{Arm, Steering, netdev};
+use lvs_io::{Arm, LinkWatch, Steering, netdev};
 use rustix::event::epoll;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
-use crate::addresses::{AddressesHandle, Orders, groups};
+use crate::addresses::{AddressesHandle, Orders};
 use crate::bell::{Bell, Post};
 use crate::error::{AfPacketError, Step};
-use crate::fanout;
-use crate::ring::{Delivery, ReceiveRing, TransmitRing};
-use crate::sink::{Sink, SinkCountersHandle, Sockets};
-use crate::socket::{self, Membership};
-use crate::source::{FRAME_HEADROOM, Source, SourceCountersHandle};
+use crate::guard::{Guard, Handover, Reopener, Reopening};
+use crate::open::{Opened, Plan, packet_socket};
+use crate::ring::Delivery;
+use crate::sink::{Sink, SinkCountersHandle};
+use crate::source::{Source, SourceCountersHandle};
 
 /// How to open a device, and who the director is on its link.
 #[derive(Clone, Debug)]
@@ -134,20 +132,22 @@ pub struct AfPacketDevice {
 impl AfPacketDevice {
     /// Opens the device. It must be up to receive anything.
     ///
+    /// If it goes down, or is deleted, its source says so ([`lvs_io::PacketSource::state`]) and waits until it is up
+    /// again, or there is another device of its name: that one is opened with the same options, by the thread that
+    /// has the source, in whose network namespace it must be.
+    ///
     /// # Errors
     /// [`AfPacketError`] says which step was denied and what to do.
     pub fn open(name: &str, options: &AfPacketOptions) -> Result<Self, AfPacketError> {
-        let device = Hardware::look_up(name, options)?;
-        let (post, heard) = post(name)?;
-        let receiver = device.receiver(options)?;
-        device.bind(&receiver.0, libc::ETH_P_ALL)?;
-        device.assemble(receiver, options, vec![post.clone()], (post.bell, heard))
+        let plan = Plan { name: name.to_owned(), options: options.clone(), steering: None };
+        Ok(Self::open_plan(plan)?.pop().expect("one was opened"))
     }
 
     /// Opens one queue of the device for each shard of `steering`. The kernel gives each queue the packets of its
     /// shard's clients, as far as addresses tell; what is left to do is [`lvs_io::share()`]'s. `direction` is the one
     /// that packets from this device travel in, `None` where one device serves both sides. Only the first queue answers
-    /// questions and announces addresses; all of them learn from what it hears.
+    /// questions and announces addresses; all of them learn from what it hears. If the device is lost they come back
+    /// together, as [`Self::open`] says.
     ///
     /// # Errors
     /// As [`Self::open`]; queues opened before the error are closed again.
@@ -157,33 +157,20 @@ impl AfPacketDevice {
         steering: &Steering,
         direction: Option<Direction>,
     ) -> Result<Vec<Self>, AfPacketError> {
-        let device = Hardware::look_up(name, options)?;
-        let fanout = |source| AfPacketError::new(name, Step::Fanout, source);
-        let posts: Vec<_> = (0..steering.shards()).map(|_| post(name)).collect::<Result<_, _>>()?;
+        let steering = Some((steering.clone(), direction));
+        Self::open_plan(Plan { name: name.to_owned(), options: options.clone(), steering })
+    }
+
+    fn open_plan(plan: Plan) -> Result<Vec<Self>, AfPacketError> {
+        let opened = plan.open()?;
+        let posts: Vec<_> = opened.iter().map(|_| post(&plan.name)).collect::<Result<_, _>>()?;
         let everybody: Vec<Post> = posts.iter().map(|(post, _)| post.clone()).collect();
-        let program = fanout::program(steering, direction);
-        let mut receivers = Vec::new();
-        let mut group = None;
-        for _ in &posts {
-            let receiver = device.receiver(options)?;
-            // Only bound sockets may join a group; until it has joined, it would receive what others receive.
-            socket::receive_nothing(receiver.0.as_fd()).map_err(fanout)?;
-            device.bind(&receiver.0, libc::ETH_P_ALL)?;
-            let joined = socket::join_fanout(receiver.0.as_fd(), group).map_err(fanout)?;
-            if group.replace(joined).is_none() {
-                socket::set_fanout_program(receiver.0.as_fd(), &program).map_err(fanout)?;
-            }
-            receivers.push(receiver);
-        }
-        for (receiver, _) in &receivers {
-            socket::detach_filter(receiver.as_fd()).map_err(fanout)?;
-        }
-        let silent = AfPacketOptions { answers_for: Vec::new(), ..options.clone() };
-        let queues = receivers.into_iter().zip(posts).enumerate();
+        let reopener = Arc::new(Reopener::new(plan, everybody.iter().map(|post| Arc::clone(&post.bell)).collect()));
+        let queues = opened.into_iter().zip(posts).enumerate();
         queues
-            .map(|(index, (receiver, (post, heard)))| {
-                let options = if index == 0 { options } else { &silent };
-                device.assemble(receiver, options, everybody.clone(), (post.bell, heard))
+            .map(|(queue, (opened, (post, heard)))| {
+                let reopener = Arc::clone(&reopener);
+                assemble(opened, Reopening::new(reopener, queue), everybody.clone(), (post.bell, heard))
             })
             .collect()
     }
@@ -231,100 +218,36 @@ impl std::fmt::Debug for AfPacketDevice {
     }
 }
 
-/// What there is to know of a device before anything is opened.
-struct Hardware<'a> {
-    name: &'a str,
-    index: u32,
-    /// The director's, which need not be the device's.
-    mac: MacAddress,
-    is_own_mac: bool,
-    mtu: u32,
-}
-
-impl<'a> Hardware<'a> {
-    fn look_up(name: &'a str, options: &AfPacketOptions) -> Result<Self, AfPacketError> {
-        let socket = packet_socket().map_err(|source| AfPacketError::new(name, Step::Socket, source))?;
-        let error = |source| AfPacketError::new(name, Step::Device, source);
-        let index = netdevice::name_to_index(&socket, name).map_err(|errno| error(errno.into()))?;
-        let hardware = socket::hardware_address(socket.as_fd(), name).map_err(error)?;
-        let mac = options.mac.unwrap_or(hardware);
-        if !mac.is_unicast() {
-            let group = io::Error::new(io::ErrorKind::InvalidInput, format!("{mac} is no station's address"));
-            return Err(AfPacketError::new(name, Step::Options, group));
-        }
-        let mtu = socket::mtu(socket.as_fd(), name).map_err(error)?;
-        Ok(Self { name, index, mac, is_own_mac: mac != hardware, mtu })
+/// Puts the halves of a queue together.
+fn assemble(
+    opened: Opened,
+    reopening: Reopening,
+    posts: Vec<Post>,
+    (bell, heard): (Arc<Bell>, Receiver<LinkMessage>),
+) -> Result<AfPacketDevice, AfPacketError> {
+    let Plan { name, options, .. } = reopening.plan();
+    let (name, mut options) = (name.clone(), options.clone());
+    if !reopening.is_first() {
+        options.answers_for.clear();
     }
-
-    /// A socket with a ring, not bound yet, so that nothing is received that its options would keep out.
-    fn receiver(&self, options: &AfPacketOptions) -> Result<(OwnedFd, ReceiveRing), AfPacketError> {
-        let error = |step| move |source| AfPacketError::new(self.name, step, source);
-        let receiver = packet_socket().map_err(error(Step::Socket))?;
-        let ring = ReceiveRing::new(receiver.as_fd(), options.delivery, options.ring_bytes, FRAME_HEADROOM)
-            .map_err(error(Step::Ring))?;
-        self.prepare_receiver(&receiver, options).map_err(error(Step::Options))?;
-        Ok((receiver, ring))
+    let error = |source| AfPacketError::new(&name, Step::Socket, source);
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
+        .map_err(|errno| error(errno.into()))?;
+    let watch = LinkWatch::new(&name).map_err(error)?;
+    let wake = readable_with([timer.as_fd(), bell.fd(), watch.fd()]).map_err(|errno| error(errno.into()))?;
+    let Opened { index, mac, mtu, receiver, sender } = opened;
+    let reader = FrameReader::new(mac, options.vlan);
+    let orders = Orders::new(packet_socket().map_err(error)?, index);
+    let addresses = AddressesHandle { device: name.clone(), orders: orders.clone(), bell: bell.clone() };
+    let edge = Edge::new(edge_config(mac, &options));
+    let handover = Arc::new(Handover::default());
+    let mut sink = Sink::new(sender, edge, heard, (bell, Arc::clone(&orders)), Arc::clone(&handover), timer);
+    if options.announces {
+        sink.announce();
     }
-
-    /// Says what the socket is to hear.
-    fn prepare_receiver(&self, receiver: &OwnedFd, options: &AfPacketOptions) -> io::Result<()> {
-        let set = |option, value: i32| socket::set_option(receiver.as_fd(), option, value);
-        set(libc::PACKET_IGNORE_OUTGOING, 1)?;
-        socket::set_receive_buffer(receiver.as_fd(), RECEIVE_BUFFER)?;
-        let join = |kind: i32, group: Option<MacAddress>| {
-            let membership = Membership::new(self.index, kind, group);
-            socket::set_option(receiver.as_fd(), libc::PACKET_ADD_MEMBERSHIP, membership)
-        };
-        if options.is_promiscuous {
-            join(libc::PACKET_MR_PROMISC, None)?;
-        }
-        if self.is_own_mac {
-            join(libc::PACKET_MR_UNICAST, Some(self.mac))?;
-        }
-        for group in options.answers_for.iter().copied().flat_map(groups) {
-            join(libc::PACKET_MR_MULTICAST, Some(group))?;
-        }
-        Ok(())
-    }
-
-    fn bind(&self, socket: &OwnedFd, protocol: i32) -> Result<(), AfPacketError> {
-        let error = |source| AfPacketError::new(self.name, Step::Bind, source);
-        socket::bind(socket.as_fd(), self.index, protocol).map_err(error)
-    }
-
-    /// Puts the halves of a queue together.
-    fn assemble(
-        &self,
-        (receiver, ring): (OwnedFd, ReceiveRing),
-        options: &AfPacketOptions,
-        posts: Vec<Post>,
-        (bell, heard): (Arc<Bell>, Receiver<LinkMessage>),
-    ) -> Result<AfPacketDevice, AfPacketError> {
-        let error = |step| move |source| AfPacketError::new(self.name, step, source);
-        let sender = || -> Result<OwnedFd, AfPacketError> {
-            let sender = packet_socket().map_err(error(Step::Socket))?;
-            prepare_sender(&sender, options).map_err(error(Step::Options))?;
-            Ok(sender)
-        };
-        let sockets = Sockets { short: sender()?, long: sender()? };
-        let transmit = TransmitRing::new(sockets.short.as_fd()).map_err(error(Step::Ring))?;
-        self.bind(&sockets.short, 0)?;
-        self.bind(&sockets.long, 0)?;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
-            .map_err(|errno| error(Step::Socket)(errno.into()))?;
-        let wake = readable_with([timer.as_fd(), bell.fd()]).map_err(|errno| error(Step::Socket)(errno.into()))?;
-        let reader = FrameReader::new(self.mac, options.vlan);
-        let orders = Orders::new(packet_socket().map_err(error(Step::Socket))?, self.index);
-        let device = self.name.to_owned();
-        let addresses = AddressesHandle { device, orders: orders.clone(), bell: bell.clone() };
-        let edge = Edge::new(edge_config(self.mac, options));
-        let mut sink = Sink::new(sockets, transmit, edge, heard, (bell, orders), timer);
-        if options.announces {
-            sink.announce();
-        }
-        let source = Source::new(ring, receiver, reader, posts, wake);
-        Ok(AfPacketDevice { name: self.name.to_owned(), mac: self.mac, mtu: self.mtu, source, sink, addresses })
-    }
+    let guard = Guard::new(watch, reopening, (index, mac), orders, handover);
+    let source = Source::new(receiver, reader, posts, wake, guard);
+    Ok(AfPacketDevice { name, mac, mtu, source, sink, addresses })
 }
 
 /// The way between the halves.
@@ -336,24 +259,6 @@ fn post(name: &str) -> Result<(Post, Receiver<LinkMessage>), AfPacketError> {
 
 /// Most messages about the link that wait between the halves; more are lost, and come again.
 const MESSAGES_MAX: usize = 256;
-
-/// Bytes that may be on their way out: a batch of super-packets.
-const SEND_BUFFER: i32 = 4 << 20;
-
-/// Bytes of super-packets that may wait, as the kernel counts them: about a hundred.
-const RECEIVE_BUFFER: i32 = 8 << 20;
-
-/// A socket that receives nothing until it is bound to a protocol.
-fn packet_socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?)
-}
-
-fn prepare_sender(sender: &OwnedFd, options: &AfPacketOptions) -> io::Result<()> {
-    socket::set_option(sender.as_fd(), libc::PACKET_VNET_HDR, 1)?;
-    socket::set_option(sender.as_fd(), libc::PACKET_QDISC_BYPASS, i32::from(options.bypasses_qdisc))?;
-    socket::set_send_buffer(sender.as_fd(), SEND_BUFFER)
-}
 
 fn edge_config(mac: MacAddress, options: &AfPacketOptions) -> EdgeConfig {
     EdgeConfig {
@@ -368,7 +273,7 @@ fn edge_config(mac: MacAddress, options: &AfPacketOptions) -> EdgeConfig {
 }
 
 /// A descriptor that is readable when one of these is.
-fn readable_with(fds: [BorrowedFd<'_>; 2]) -> rustix::io::Result<OwnedFd> {
+fn readable_with<const N: usize>(fds: [BorrowedFd<'_>; N]) -> rustix::io::Result<OwnedFd> {
     let any = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for fd in fds {
         epoll::add(&any, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;

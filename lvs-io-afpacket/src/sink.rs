@@ -17,6 +17,7 @@ use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
 use crate::addresses::Orders;
 use crate::bell::Bell;
+use crate::guard::{Handover, News};
 use crate::ring::{SHORT_MAX, TransmitRing};
 use crate::source::FRAME_HEADROOM;
 
@@ -38,6 +39,10 @@ pub(crate) struct Sink {
     bell: Arc<Bell>,
     /// What other threads want of the edge.
     orders: Arc<Orders>,
+    /// What the receiving half has to say about the device.
+    handover: Arc<Handover>,
+    /// Whether addresses are announced when the device is back.
+    announces: bool,
     timer: OwnedFd,
     armed: Option<Instant>,
     /// Frames the kernel refused.
@@ -48,6 +53,7 @@ pub(crate) struct Sink {
 }
 
 /// What the sending half sends by.
+#[derive(Debug)]
 pub(crate) struct Sockets {
     /// Frames gathered in a ring.
     pub short: OwnedFd,
@@ -77,11 +83,11 @@ impl SinkCountersHandle {
 
 impl Sink {
     pub(crate) fn new(
-        sockets: Sockets,
-        ring: TransmitRing,
+        (sockets, ring): (Sockets, TransmitRing),
         edge: Edge,
         messages: Receiver<LinkMessage>,
         (bell, orders): (Arc<Bell>, Arc<Orders>),
+        handover: Arc<Handover>,
         timer: OwnedFd,
     ) -> Self {
         let clock = MonotonicClock::new();
@@ -94,6 +100,8 @@ impl Sink {
             messages,
             bell,
             orders,
+            handover,
+            announces: false,
             timer,
             armed: None,
             refused: 0,
@@ -106,8 +114,9 @@ impl Sink {
         self.counters.clone()
     }
 
-    /// Announces the addresses with the first batch.
+    /// Announces the addresses with the first batch, and whenever the device is back.
     pub(crate) fn announce(&mut self) {
+        self.announces = true;
         self.edge.announce(self.now);
         self.arm();
     }
@@ -137,6 +146,19 @@ impl Sink {
             self.refused += refused as u64;
             reason
         })
+    }
+
+    /// Takes in what has become of the device.
+    fn hear_of_device(&mut self, news: News) {
+        if let News::IsNew((sockets, ring), mac) = news {
+            // What was gathered for the old one is lost with it.
+            self.refused += self.ring.filled() as u64;
+            (self.sockets, self.ring) = (sockets, ring);
+            self.edge.set_mac(mac);
+        }
+        if self.announces {
+            self.edge.announce(self.now);
+        }
     }
 
     /// Lets the edge work off what it has heard and what is due, and sends what it wants to say.
@@ -203,6 +225,9 @@ impl PacketSink for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         self.now = self.clock.now();
+        if let Some(news) = self.handover.take() {
+            self.hear_of_device(news);
+        }
         let heard = self.run_edge();
         let sent = self.send_gathered();
         self.arm();

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lvs_core::{HEADROOM, PacketBuf};
 use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, Read, ReaderCounters};
-use lvs_io::{BATCH, PacketSource, vnet};
+use lvs_io::{BATCH, DeviceState, PacketSource, vnet};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
 use crate::bell::Post;
+use crate::guard::Guard;
 use crate::ring::{Frame, ReceiveRing};
 use crate::socket;
 
@@ -66,18 +67,22 @@ pub(crate) struct Source {
     long: Box<[u8]>,
     lost: u64,
     counters: SourceCountersHandle,
+    guard: Guard,
+    /// Nothing had come the last time.
+    was_empty: bool,
 }
 
 impl Source {
     pub(crate) fn new(
-        ring: ReceiveRing,
-        socket: OwnedFd,
+        (socket, ring): (OwnedFd, ReceiveRing),
         reader: FrameReader,
         posts: Vec<Post>,
         wake: OwnedFd,
+        guard: Guard,
     ) -> Self {
         let long = vec![0; LONG_LEN * BATCH].into_boxed_slice();
-        Self { ring, socket, reader, posts, wake, long, lost: 0, counters: SourceCountersHandle::default() }
+        let counters = SourceCountersHandle::default();
+        Self { ring, socket, reader, posts, wake, long, lost: 0, counters, guard, was_empty: false }
     }
 
     pub(crate) fn counters(&self) -> SourceCountersHandle {
@@ -121,14 +126,33 @@ impl Source {
         if count > 0 {
             handle(&mut packets[..count]);
         }
-        if is_losing && let Ok(statistics) = socket::take_statistics(self.socket.as_fd()) {
-            self.lost += u64::from(statistics.tp_drops);
-            self.counters.count(|counters| {
-                counters.ring_full += u64::from(statistics.tp_drops);
-                counters.stops += u64::from(statistics.tp_freeze_q_cnt);
-            });
+        if is_losing {
+            self.count_losses();
         }
         (frames > 0).then_some(count)
+    }
+
+    fn count_losses(&mut self) {
+        let Ok(statistics) = socket::take_statistics(self.socket.as_fd()) else { return };
+        self.lost += u64::from(statistics.tp_drops);
+        self.counters.count(|counters| {
+            counters.ring_full += u64::from(statistics.tp_drops);
+            counters.stops += u64::from(statistics.tp_freeze_q_cnt);
+        });
+    }
+
+    /// Looks after the device: nothing came twice, so something else has woken the worker, or nothing has.
+    fn look_after_device(&mut self) -> io::Result<()> {
+        // Whoever waits for packets is woken by an error too, again and again until it is read: the device was or went
+        // down, or is gone.
+        let is_alarmed = !matches!(socket_error(&self.socket), Ok(Ok(())));
+        if let Some(opened) = self.guard.check(is_alarmed)? {
+            self.count_losses();
+            (self.socket, self.ring) = opened.receiver;
+            self.reader.set_mac(opened.mac);
+            self.guard.hand_over(opened.sender);
+        }
+        Ok(())
     }
 }
 
@@ -165,13 +189,16 @@ impl PacketSource for Source {
         for _ in 0..BATCHES_PER_CALL {
             match self.receive_batch(handle) {
                 None => {
-                    // Whoever waits for packets is woken by an error too, again and again until it is read: the device
-                    // was or went down. It is read here and nothing else follows: packets come again when it is up.
-                    let _ = socket_error(&self.socket);
+                    if std::mem::replace(&mut self.was_empty, true) {
+                        self.look_after_device()?;
+                    }
                     return Ok(0);
                 }
-                Some(0) => {}
-                Some(count) => return Ok(count),
+                Some(0) => self.was_empty = false,
+                Some(count) => {
+                    self.was_empty = false;
+                    return Ok(count);
+                }
             }
         }
         Ok(0)
@@ -187,5 +214,9 @@ impl PacketSource for Source {
 
     fn lost(&self) -> u64 {
         self.lost
+    }
+
+    fn state(&self) -> DeviceState {
+        self.guard.state()
     }
 }

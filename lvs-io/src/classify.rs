@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use lvs_core::PacketBuf;
 use lvs_core::wire::parse::{Headers, parse};
 
-use crate::device::{Arm, PacketSource};
+use crate::device::{Arm, DeviceState, PacketSource};
 use crate::prefix::Prefix;
 
 /// Which packets get which mark. Every condition must hold; `None` holds for every packet.
@@ -105,6 +105,10 @@ impl PacketSource for MarkingSource {
 
     fn lost(&self) -> u64 {
         self.inner.lost()
+    }
+
+    fn state(&self) -> DeviceState {
+        self.inner.state()
     }
 }
 

@@ -10,6 +10,18 @@ use lvs_core::PacketBuf;
 /// Most packets a source lends at once.
 pub const BATCH: usize = 32;
 
+/// Whether packets can come and go by a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DeviceState {
+    /// It is there and up, as far as its source knows.
+    #[default]
+    Present,
+    /// It is there, and down.
+    Down,
+    /// It was deleted, or moved to another namespace.
+    Gone,
+}
+
 /// The receiving half of a device.
 ///
 /// The source owns the packets' memory, be it a pool, a ring shared with the kernel or a queue, and leaves
@@ -19,7 +31,8 @@ pub trait PacketSource: Send {
     /// all if nothing waits. Never blocks. Returns how many packets there were.
     ///
     /// # Errors
-    /// The device failed and will not recover. Packets that cannot be received are counted by the source instead.
+    /// The device failed and will not recover. Packets that cannot be received are counted by the source instead; a
+    /// device that is down or gone, and may come back, is no error but a [`Self::state`].
     fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize>;
 
     /// What becomes readable when packets wait; `None` if the source must be asked again and again.
@@ -36,6 +49,12 @@ pub trait PacketSource: Send {
     /// described them in a way nobody asked for.
     fn lost(&self) -> u64 {
         0
+    }
+
+    /// Whether the device is there, as of the last [`Self::receive`]. One that comes back is used again without
+    /// anybody's help. A source around another one passes this on. Default: always there.
+    fn state(&self) -> DeviceState {
+        DeviceState::Present
     }
 }
 

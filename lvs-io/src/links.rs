@@ -60,6 +60,21 @@ pub fn set_bridge(name: &str, bridge: &str) -> io::Result<()> {
     attach().map_err(|error| describe(&error, format_args!("cannot make {name} a port of {bridge}")))
 }
 
+/// Deletes the device, and with one end of a pair the other.
+///
+/// # Errors
+/// `NotFound`/ENODEV if there is no such device. The text names it and what the kernel said.
+pub fn delete_link(name: &str) -> io::Result<()> {
+    let delete = || {
+        let socket = netlink::socket()?;
+        let index = netdevice::name_to_index(&socket, name)?;
+        let mut message = Message::new(libc::RTM_DELLINK, 0);
+        message.put(&[0; 4]).put(&index_bytes(index)).put(&[0; 8]);
+        message.send(&socket)
+    };
+    delete().map_err(|error| describe(&error, format_args!("cannot delete {name}")))
+}
+
 fn new_link() -> Message {
     let mut message = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
     message.put(&[0; INTERFACE_INFO_LEN]);

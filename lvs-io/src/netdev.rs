@@ -12,7 +12,7 @@ use crate::l2::MacAddress;
 use crate::netlink::{self, HEADER_LEN, Message, attributes};
 
 pub use crate::host_network::{addresses, routes};
-pub use crate::links::{add_bridge, add_veth, set_bridge};
+pub use crate::links::{add_bridge, add_veth, delete_link, set_bridge};
 
 /// Whether the kernel has IPv6 and lets new devices of this namespace use it. Containers often do not.
 pub fn has_ipv6() -> bool {
@@ -33,6 +33,21 @@ pub fn set_up(name: &str) -> io::Result<()> {
         message
     };
     execute(name, request).map_err(|error| describe(&error, format_args!("cannot bring {name} up")))?;
+    Ok(())
+}
+
+/// Takes the device down: its addresses stay, routes by way of it go.
+///
+/// # Errors
+/// Names the device and what the kernel said.
+pub fn set_down(name: &str) -> io::Result<()> {
+    let request = |index| {
+        let mut message = Message::new(libc::RTM_NEWLINK, 0);
+        message.put(&[0, 0]).put(&0u16.to_ne_bytes()).put(&index_bytes(index)).put(&0u32.to_ne_bytes());
+        message.put(&(libc::IFF_UP as u32).to_ne_bytes());
+        message
+    };
+    execute(name, request).map_err(|error| describe(&error, format_args!("cannot take {name} down")))?;
     Ok(())
 }
 

@@ -129,7 +129,7 @@ pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> 
 }
 
 /// Reads an acknowledgement: a message of type NLMSG_ERROR whose first word is 0 or a negated error number.
-fn acknowledgement(answer: &[u8]) -> io::Result<()> {
+pub(crate) fn acknowledgement(answer: &[u8]) -> io::Result<()> {
     let word = |at: usize| answer.get(at..at + 4)?.first_chunk::<4>().copied();
     let kind = word(4).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
     match (kind.map(i32::from), word(HEADER_LEN).map(i32::from_ne_bytes)) {

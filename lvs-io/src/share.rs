@@ -18,7 +18,7 @@ use lvs_core::wire::parse::parse;
 use lvs_core::{Direction, PacketBuf};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
-use crate::device::{Arm, BATCH, PacketSource};
+use crate::device::{Arm, BATCH, DeviceState, PacketSource};
 use crate::share::fragments::{Datagram, Fragments};
 use crate::share::parcel::{Depot, Parcel};
 use crate::steer::{Steering, Way};
@@ -256,6 +256,10 @@ impl PacketSource for SharedSource {
 
     fn lost(&self) -> u64 {
         self.inner.lost() + self.door.lost.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> DeviceState {
+        self.inner.state()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lvs_core::PacketBuf;
 
 use crate::describe::Describe;
-use crate::device::{Arm, PacketSink, PacketSource, SinkOffloads};
+use crate::device::{Arm, DeviceState, PacketSink, PacketSource, SinkOffloads};
 
 /// Whether a device received or sent a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +78,10 @@ impl PacketSource for TappedSource {
 
     fn lost(&self) -> u64 {
         self.inner.lost()
+    }
+
+    fn state(&self) -> DeviceState {
+        self.inner.state()
     }
 }
 

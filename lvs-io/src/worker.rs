@@ -13,6 +13,7 @@ use crate::control::{Inbox, WorkerHandle};
 use crate::device::{Arm, BATCH, PacketSink, PacketSource};
 use crate::egress::Egress;
 use crate::host::{Host, HostCounters, Transmit};
+use crate::loss::{DeviceChange, OnDeviceLoss, Presence};
 
 /// What becomes of packets that belong to no virtual service.
 #[derive(Default)]
@@ -36,6 +37,8 @@ pub struct ArmCounters {
     pub received_bytes: u64,
     /// Packets lost before they could be received ([`PacketSource::lost`]).
     pub receive_lost: u64,
+    /// How often the device went down or was deleted.
+    pub device_lost: u64,
     /// Packets sent, fragments counted one by one.
     pub sent: u64,
     /// Bytes sent, IP headers included.
@@ -84,6 +87,7 @@ pub struct Worker {
     clock: Box<dyn Clock>,
     inbox: Inbox,
     sources: Vec<Box<dyn PacketSource>>,
+    presence: Presence,
     exits: Exits,
     /// Where the director writes packets of its own.
     outbox: Box<[u8]>,
@@ -107,6 +111,7 @@ impl Worker {
             clock: Box::new(MonotonicClock::new()),
             inbox: Inbox::new()?,
             sources,
+            presence: Presence::default(),
             exits: Exits {
                 sinks,
                 egress: Egress::new(),
@@ -127,6 +132,19 @@ impl Worker {
     /// Sets what becomes of packets that are not the director's. Default: [`OnPass::Drop`].
     pub fn with_on_pass(mut self, on_pass: OnPass) -> Self {
         self.exits.on_pass = on_pass;
+        self
+    }
+
+    /// Sets what happens when a device goes down or is deleted. Default: [`OnDeviceLoss::Wait`].
+    pub fn with_on_device_loss(mut self, on_loss: OnDeviceLoss) -> Self {
+        self.presence.on_loss = on_loss;
+        self
+    }
+
+    /// Calls `on_change`, on the worker's thread, when a device goes down, is deleted, or is back. Default: nobody is
+    /// told but by [`ArmCounters::device_lost`].
+    pub fn with_on_device_change(mut self, on_change: impl FnMut(DeviceChange) + Send + 'static) -> Self {
+        self.presence.on_change = Box::new(on_change);
         self
     }
 
@@ -180,6 +198,8 @@ impl Worker {
                 }
             }
             exits.arm_counters(index).receive_lost = self.sources[index].lost();
+            let is_lost = self.presence.follow(index, self.sources[index].state())?;
+            exits.arm_counters(index).device_lost += u64::from(is_lost);
             // What is owed now was held until a packet of this batch came: it came from the same device.
             busy |= self.transmit(now, index);
         }

@@ -254,6 +254,14 @@ impl Edge {
         self.listener.announce();
     }
 
+    /// Goes on as the station `mac`: its device has got another address. What is known of neighbours stays.
+    pub fn set_mac(&mut self, mac: MacAddress) {
+        if self.writer.source_ipv6 == self.writer.mac.link_local() {
+            self.writer.source_ipv6 = mac.link_local();
+        }
+        self.writer.mac = mac;
+    }
+
     /// Starts to answer for an address and announces it; nothing happens if it does already.
     pub fn add_address(&mut self, now: Instant, address: IpAddr) {
         if self.responder.set(address, true) {
@@ -338,6 +346,11 @@ impl Edge {
             evicted: counts.evicted,
             ..self.counters
         }
+    }
+
+    /// How many packets wait for neighbours.
+    pub fn waiting_count(&self) -> usize {
+        self.neighbours.waiting_count()
     }
 
     /// How many neighbours are known or being asked for.

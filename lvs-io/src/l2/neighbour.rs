@@ -319,6 +319,11 @@ impl Neighbours {
         &self.counts
     }
 
+    /// How many packets wait for answers, or to be fetched after one.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

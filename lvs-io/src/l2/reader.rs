@@ -60,6 +60,11 @@ impl FrameReader {
         Self { mac, vlan, counters: ReaderCounters::default() }
     }
 
+    /// Reads on as the station `mac`.
+    pub fn set_mac(&mut self, mac: MacAddress) {
+        self.mac = mac;
+    }
+
     /// Takes the header off the frame. `tag` is the one the device has taken off already, if any. A packet may be
     /// followed by padding, which IP lengths tell apart.
     pub fn read(&mut self, frame: &mut PacketBuf<'_>, tag: Option<Tag>) -> Read {
