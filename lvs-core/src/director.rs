@@ -16,6 +16,7 @@ mod help;
 mod known_flow;
 mod look;
 mod outbox;
+mod pieces;
 mod probe;
 mod related;
 mod server_first;

@@ -180,6 +180,11 @@ impl TemplateTable {
         self.store.capacity()
     }
 
+    /// Places there are, empty ones included.
+    pub(crate) fn places(&self) -> u32 {
+        self.store.places()
+    }
+
     /// All templates in the order of their places, those that have ended and were not removed yet included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TemplateId, &Template)> {
         self.store.iter().map(|(handle, template)| (TemplateId(handle), template))

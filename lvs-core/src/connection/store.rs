@@ -222,6 +222,11 @@ impl<T: Timed> Store<T> {
         (0..self.slots.len() as u32).filter_map(|index| self.at(index))
     }
 
+    /// Places there are, empty ones included: every record's is below.
+    pub(crate) fn places(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// Files a record's timer, unless it comes up early enough as it is.
     fn file(&mut self, index: u32, deadline: Instant) {
         self.slots[index as usize].is_filed = true;

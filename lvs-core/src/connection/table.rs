@@ -308,6 +308,11 @@ impl ConnectionTable {
         self.store.capacity()
     }
 
+    /// Places there are, empty ones included.
+    pub(crate) fn places(&self) -> u32 {
+        self.store.places()
+    }
+
     /// All connections in the order of their places, those that have ended and were not removed yet included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
         self.store.iter().map(|(handle, connection)| (ConnectionId(handle), connection))

@@ -19,7 +19,7 @@ use crate::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
 
 /// What a server still counts though it has ended.
 #[derive(Clone, Copy, Default)]
-struct Ended {
+pub(super) struct Ended {
     active: u32,
     total: u32,
     templates: u32,
@@ -66,7 +66,7 @@ impl Director {
         timeouts_view(&self.timeouts)
     }
 
-    fn service_view(&self, service: &Service, ended: &BTreeMap<ServerId, Ended>) -> ServiceView {
+    pub(super) fn service_view(&self, service: &Service, ended: &BTreeMap<ServerId, Ended>) -> ServiceView {
         ServiceView {
             key: service.key,
             config: service.config.clone(),
@@ -96,7 +96,7 @@ impl Director {
     }
 
     /// What has ended but is still counted, by server. Walks the tables only when something may have.
-    fn ended(&self, now: Instant) -> BTreeMap<ServerId, Ended> {
+    pub(super) fn ended(&self, now: Instant) -> BTreeMap<ServerId, Ended> {
         let mut ended: BTreeMap<ServerId, Ended> = BTreeMap::new();
         if self.connections.may_have_expired(now) {
             for (_, connection) in self.connections.iter().filter(|(_, connection)| connection.deadline <= now) {

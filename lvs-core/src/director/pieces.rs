@@ -1,0 +1,66 @@
+//! Listings in pieces, for callers who must neither hold the tables for long nor keep a listing whole.
+//! Between two pieces anything may change: each row is right as of its own piece.
+
+use alloc::vec::Vec;
+
+use super::Director;
+use super::view::connection_view;
+use crate::service::ServiceKey;
+use crate::time::Instant;
+use crate::view::{ConnectionView, ServiceView};
+
+impl Director {
+    /// At most `most` services behind `after` in the order of their keys, with their servers; fewer only at the end.
+    /// Without `after`: the first ones. Looks at every key, and copies only what it returns.
+    pub fn services_after(&self, now: Instant, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
+        let keys = self.services.iter().map(|service| service.key);
+        let mut keys: Vec<_> = keys.filter(|key| after.is_none_or(|after| key > after)).collect();
+        if keys.len() > most {
+            keys.select_nth_unstable(most);
+            keys.truncate(most);
+        }
+        keys.sort_unstable();
+        let ended = self.ended(now.max(self.now));
+        let services = keys.iter().filter_map(|key| self.services.get(self.services.index_of(key)?));
+        services.map(|service| self.service_view(service, &ended)).collect()
+    }
+
+    /// Living connections and templates, from `cursor` on, which is 0 at first, and the cursor to go on with; `None` at
+    /// the end. Looks at `most` places of the tables, empty ones included: a piece may be empty though more follow.
+    ///
+    /// ```
+    /// use lvs_core::{Director, DirectorConfig, Instant, Seed};
+    /// let director = Director::new(DirectorConfig::default(), Seed::new(1));
+    /// assert_eq!(director.connections_from(Instant::ZERO, 0, 100), (vec![], None));
+    /// ```
+    pub fn connections_from(&self, now: Instant, cursor: u64, most: usize) -> (Vec<ConnectionView>, Option<u64>) {
+        let now = now.max(self.now);
+        let (mut views, mut cursor) = (Vec::new(), cursor);
+        for _ in 0..most {
+            let place = cursor as u32;
+            if cursor < TEMPLATES && place < self.connections.places() {
+                let connection = self
+                    .connections
+                    .at(place)
+                    .map(|(_, connection)| connection)
+                    .filter(|connection| connection.deadline > now);
+                views.extend(connection.map(|connection| connection_view(connection, now)));
+                cursor += 1;
+            } else if cursor < TEMPLATES {
+                cursor = TEMPLATES;
+            } else if place < self.templates.places() {
+                let template =
+                    self.templates.at(place).map(|(_, template)| template).filter(|template| template.deadline > now);
+                views.extend(template.map(|template| self.template_view(template, now)));
+                cursor += 1;
+            } else {
+                return (views, None);
+            }
+        }
+        let ends = cursor >= TEMPLATES && cursor as u32 >= self.templates.places();
+        (views, (!ends).then_some(cursor))
+    }
+}
+
+/// Cursors from here on are places of templates, those below of connections.
+const TEMPLATES: u64 = 1 << 32;
