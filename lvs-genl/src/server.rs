@@ -1,0 +1,14 @@
+//! The director's end of a conversation: requests in, answers out, by the kernel's rules. No sockets, no threads: bytes
+//! are handed in and pulled out, and what is asked goes to a [`Table`].
+
+mod daemons;
+mod dump;
+mod master;
+mod session;
+mod table;
+
+pub use daemons::SyncDaemons;
+pub use master::Master;
+pub use session::{Access, DATAGRAM_MAX, Session, TooLong};
+pub(crate) use session::{HAS_TEXT, TEXT};
+pub use table::{Refusal, ServerCursor, Table};
