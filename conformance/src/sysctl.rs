@@ -1,5 +1,5 @@
 //! The sysctls of `net.ipv4.vs`, by name: those that are [`Settings`] are read and written there; those of connection
-//! synchronisation and connection tracking, which are no director's business, are only remembered.
+//! synchronisation, connection tracking and routing, which are no director's business, are only remembered.
 
 use std::collections::BTreeMap;
 
@@ -32,8 +32,11 @@ impl Remembered {
     }
 }
 
-const OTHERS: [(&str, &str); 9] = [
+const OTHERS: [(&str, &str); 12] = [
+    ("backup_only", "0"),
     ("conntrack", "0"),
+    ("ignore_tunneled", "0"),
+    ("snat_reroute", "1"),
     ("sync_persist_mode", "0"),
     ("sync_ports", "1"),
     ("sync_qlen_max", "11161"), // a share of the recorder's memory

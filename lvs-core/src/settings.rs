@@ -9,7 +9,9 @@ use core::time::Duration;
 pub use self::named::{Format, NamedValue, SetError};
 
 /// Run-time behaviour switches. Every field has the name, meaning and default of the sysctl
-/// `net.ipv4.vs.<name>`; knobs that only concern the kernel's own surroundings (conntrack, sync sockets) are left out.
+/// `net.ipv4.vs.<name>`; knobs that only concern the kernel's own surroundings are left out: connection tracking and
+/// synchronisation (`backup_only` too), routing (`snat_reroute`; the caller routes), and `ignore_tunneled`, as packets of
+/// protocols the director does not balance always pass.
 ///
 /// ```
 /// use lvs_core::Settings;
@@ -51,12 +53,6 @@ pub struct Settings {
     pub conn_reuse_mode: u8,
     /// ICMP errors about unknown flows may open connections. Default off.
     pub schedule_icmp: bool,
-    /// Packets out of a tunnel that ended here are not scheduled again. Default off.
-    pub ignore_tunneled: bool,
-    /// Replies are routed by their new source address. The caller routes; kept for scripts that set it. Default on.
-    pub snat_reroute: bool,
-    /// While this node is a sync backup, requests pass untouched. Default off.
-    pub backup_only: bool,
     /// Publish statistics and rates every 2 s. Default on.
     pub run_estimation: bool,
     /// Age at which an unused `lblc` entry is dropped. Default one day.
@@ -82,9 +78,6 @@ impl Default for Settings {
             pmtu_disc: true,
             conn_reuse_mode: 1,
             schedule_icmp: false,
-            ignore_tunneled: false,
-            snat_reroute: true,
-            backup_only: false,
             run_estimation: true,
             lblc_expiration: Duration::from_secs(86_400),
             lblcr_expiration: Duration::from_secs(86_400),

@@ -47,14 +47,12 @@ const MODE: Format = Format::Number(0, 3);
 const TABLE: &[Entry<Settings>] = &[
     entry!(am_droprate: ANY, "With drop_packet=3, one in so many new connections is refused."),
     entry!(amemthresh: ANY, "The automatic defences begin when fewer places than this are free."),
-    entry!(backup_only: Format::Switch, "While this node is a backup, requests pass."),
     entry!(cache_bypass: Format::Switch, "A fwmark service without a usable server lets the packet go on."),
     entry!(conn_reuse_mode: MODE, "A SYN on a finished connection: 0 keep its server, 1 choose anew, 2 also in FIN_WAIT."),
     entry!(drop_entry: MODE, "End half-open and idle connections at random: 0 never, 1 when places are scarce, 3 always."),
     entry!(drop_packet: MODE, "Refuse new connections: 0 never, 1 when places are scarce, 3 one in am_droprate."),
     entry!(expire_nodest_conn: Format::Switch, "Connections of deleted servers end at once."),
     entry!(expire_quiescent_template: Format::Switch, "Persistence leaves servers of weight 0."),
-    entry!(ignore_tunneled: Format::Switch, "Packets out of a tunnel that ended here are not scheduled."),
     entry!(lblc_expiration: ANY_SECONDS, "How long lblc remembers an unused destination."),
     entry!(lblcr_expiration: ANY_SECONDS, "How long lblcr remembers an unused destination."),
     entry!(nat_icmp_send: Format::Switch, "A NAT server's reply without a connection is answered by ICMP."),
@@ -64,7 +62,6 @@ const TABLE: &[Entry<Settings>] = &[
     entry!(secure_tcp: MODE, "The stricter TCP table: 0 never, 1 when places are scarce, 3 always."),
     entry!(sloppy_sctp: Format::Switch, "SCTP packets other than INIT may open connections."),
     entry!(sloppy_tcp: Format::Switch, "TCP segments without SYN may open connections."),
-    entry!(snat_reroute: Format::Switch, "Replies are routed by their new source address."),
 ];
 
 #[cfg(test)]
