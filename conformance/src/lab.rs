@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_core::wire::fragment::fragment;
-use lvs_core::{Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, SchedulerRegistry, Seed, Verdict};
+use lvs_core::{
+    Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, SchedulerRegistry, Seed, Settings, Verdict,
+};
 use lvs_io::{Host, HostConfig};
 
 use crate::administrator::{Administrator, Printed};
@@ -200,8 +202,11 @@ fn director_config(net: &Net) -> DirectorConfig {
     DirectorConfig {
         client_side: core_side(&net.client_side),
         server_side: core_side(&net.server_side),
+        host_addresses: net.vips.iter().copied().collect(),
         connections_max: 8_192, // more than any recording has
         schedulers: recorded_schedulers(),
+        // So the recorder's hosts were set up, but where a recording says otherwise.
+        settings: Settings { accept_local: true, ..Settings::default() },
         ..DirectorConfig::default()
     }
 }

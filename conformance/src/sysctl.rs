@@ -1,4 +1,4 @@
-//! The sysctls of `net.ipv4.vs`, by name: those that are [`Settings`] are read and written there; those of connection
+//! The sysctls of `net.ipv4.vs`, and `accept_local`, by name: those that are [`Settings`] are read and written there; those of connection
 //! synchronisation, connection tracking and routing, which are no director's business, are only remembered.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ impl Default for Remembered {
 impl Remembered {
     /// Sets one sysctl. The error names one that does not exist or does not take this value.
     pub fn set(&mut self, settings: &mut Settings, name: &str, value: &str) -> Result<(), String> {
-        match (settings.set(name, value), self.0.get_mut(name)) {
+        match (settings.set(setting_of(name), value), self.0.get_mut(name)) {
             (Err(SetError::UnknownName(_)), Some(known)) => *known = value.to_owned(),
             (outcome, _) => outcome.map_err(|error| format!("sysctls: {error}"))?,
         }
@@ -28,7 +28,15 @@ impl Remembered {
 
     /// One sysctl's value as /proc shows it.
     pub fn get(&self, settings: &Settings, name: &str) -> Option<String> {
-        settings.get(name).or_else(|| self.0.get(name).cloned())
+        settings.get(setting_of(name)).or_else(|| self.0.get(name).cloned())
+    }
+}
+
+/// The setting that a recording's sysctl is.
+fn setting_of(name: &str) -> &str {
+    match name {
+        "ipv4/conf/all/accept_local" | "ipv4/conf/c0/accept_local" => "accept_local",
+        name => name,
     }
 }
 

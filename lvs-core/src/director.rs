@@ -15,6 +15,7 @@ mod full_nat;
 mod help;
 mod known_flow;
 mod look;
+mod martian;
 mod outbox;
 mod pieces;
 mod probe;

@@ -36,6 +36,10 @@ drop_reasons! {
     TruncatedTransport => "truncated_transport", "the TCP, UDP or SCTP header is cut short";
     /// Loose or strict source routing (RFC 791 §3.1) on a packet for a virtual service.
     SourceRouted => "source_routed", "source-routed packets are refused, as Linux does by default";
+    /// A packet that would open a connection, or an ICMP error about one, comes from where no other host can be: 0/8,
+    /// loopback, multicast, 255.255.255.255, an IPv4-mapped address, or (without `accept_local`) one of the director's
+    /// own addresses, virtual ones included.
+    MartianSource => "martian_source", "the source is no other host's address; accept_local lets the director's own addresses pass";
     /// The connection's real server was deleted and `expire_nodest_conn` is off.
     ServerGone => "server_gone", "the connection's real server was deleted; add it back, or set expire_nodest_conn";
     /// The connection's real server was drained and its deadline has passed.

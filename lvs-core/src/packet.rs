@@ -71,6 +71,10 @@ pub struct PacketBuf<'a> {
     pub offload: Offload,
     /// The firewall mark that arrived with the packet; 0 is none. ipvsadm: `-f`.
     pub mark: u32,
+    /// The host on which the director runs has sent or routed the packet (it came by a TUN device): it may have the
+    /// address of a side of the director as its source, which from outside is a forgery
+    /// ([`crate::DropReason::MartianSource`]). Default no.
+    pub from_host: bool,
     /// The priority that arrived with the packet's frame, 0 to 15, for the frame it leaves in: the upper four bits of
     /// an 802.1Q tag (three of priority, and whether it may be dropped first). Never looked at; what is kept back loses
     /// it.
@@ -85,7 +89,7 @@ impl<'a> PacketBuf<'a> {
     pub fn new(storage: &'a mut [u8], start: usize, len: usize) -> Self {
         let end = start.checked_add(len).expect("start + len fits");
         assert!(end <= storage.len(), "the packet lies inside its storage");
-        Self { storage, start, end, offload: Offload::default(), mark: 0, link_priority: 0 }
+        Self { storage, start, end, offload: Offload::default(), mark: 0, from_host: false, link_priority: 0 }
     }
 
     /// The packet's bytes, from the IP header on.

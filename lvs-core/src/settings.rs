@@ -9,7 +9,7 @@ use core::time::Duration;
 pub use self::named::{Format, NamedValue, SetError};
 
 /// Run-time behaviour switches. Every field has the name, meaning and default of the sysctl
-/// `net.ipv4.vs.<name>`; knobs that only concern the kernel's own surroundings are left out: connection tracking and
+/// `net.ipv4.vs.<name>`, or of the one it names; knobs that only concern the kernel's own surroundings are left out: connection tracking and
 /// synchronisation (`backup_only` too), routing (`snat_reroute`; the caller routes), and `ignore_tunneled`, as packets of
 /// protocols the director does not balance always pass.
 ///
@@ -53,6 +53,10 @@ pub struct Settings {
     pub conn_reuse_mode: u8,
     /// ICMP errors about unknown flows may open connections. Default off.
     pub schedule_icmp: bool,
+    /// Packets from one of the director's own addresses (virtual, local and those of its sides) may open connections.
+    /// Connections they have opened go on when this is turned off. Linux: `net.ipv4.conf.<device>.accept_local`; here
+    /// it holds for IPv6 too. Default off.
+    pub accept_local: bool,
     /// Publish statistics and rates every 2 s. Default on.
     pub run_estimation: bool,
     /// Age at which an unused `lblc` entry is dropped. Default one day.
@@ -78,6 +82,7 @@ impl Default for Settings {
             pmtu_disc: true,
             conn_reuse_mode: 1,
             schedule_icmp: false,
+            accept_local: false,
             run_estimation: true,
             lblc_expiration: Duration::from_secs(86_400),
             lblcr_expiration: Duration::from_secs(86_400),

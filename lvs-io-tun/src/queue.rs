@@ -154,7 +154,7 @@ impl TunQueue {
         let source = TunSource {
             fd: Arc::clone(&fd),
             has_header: self.offloads.header,
-            buffers: BatchBuffers::new(BATCH, usize::from(self.packet_max)),
+            buffers: BatchBuffers::new(BATCH, usize::from(self.packet_max)).of_host(),
             lost: 0,
         };
         Arm::new(source, TunSink { fd, offloads: self.offloads })

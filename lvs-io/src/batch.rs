@@ -23,6 +23,7 @@ pub struct BatchBuffers {
     storage: Box<[u8]>,
     stride: usize,
     filled: Vec<Filled>,
+    from_host: bool,
 }
 
 #[derive(Debug)]
@@ -42,7 +43,15 @@ impl BatchBuffers {
     pub fn new(count: usize, packet_max: usize) -> Self {
         let count = count.clamp(1, BATCH);
         let stride = HEADROOM + packet_max + TAILROOM;
-        Self { storage: vec![0; stride * count].into_boxed_slice(), stride, filled: Vec::with_capacity(count) }
+        let storage = vec![0; stride * count].into_boxed_slice();
+        Self { storage, stride, filled: Vec::with_capacity(count), from_host: false }
+    }
+
+    /// The same for a device whose packets this host has sent or routed ([`PacketBuf::from_host`]).
+    #[must_use]
+    pub fn of_host(mut self) -> Self {
+        self.from_host = true;
+        self
     }
 
     /// Where the next packet's bytes go; `None` when every slot is filled.
@@ -89,6 +98,7 @@ impl BatchBuffers {
         if count == 0 {
             return 0;
         }
+        let from_host = self.from_host;
         let mut filled = self.filled.drain(..);
         let mut slots = self.storage.chunks_exact_mut(self.stride);
         let mut packets: [PacketBuf<'_>; BATCH] = std::array::from_fn(|_| match filled.next() {
@@ -96,6 +106,7 @@ impl BatchBuffers {
                 let mut packet = PacketBuf::new(slots.next().expect("one slot for each"), HEADROOM, len);
                 packet.offload = offload;
                 packet.mark = mark;
+                packet.from_host = from_host;
                 packet
             }
             None => PacketBuf::new(&mut [], 0, 0),

@@ -234,6 +234,7 @@ impl Worker {
         for Answer { mut storage, transmit } in answers {
             let len = storage.len() - HEADROOM;
             let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
+            packet.from_host = true;
             match self.director.handle_packet(now, &mut packet) {
                 Verdict::Pass => self.exits.send(transmit.direction, &mut packet, transmit.next_hop, transmit.mtu),
                 // For the host again, which listens to nobody.

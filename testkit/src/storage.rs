@@ -18,6 +18,8 @@ pub struct Storage {
     pub offload: Offload,
     /// The mark [`Storage::packet`] starts with.
     pub mark: u32,
+    /// Whether [`Storage::packet`] says that it comes from the director's own host.
+    pub from_host: bool,
 }
 
 impl Storage {
@@ -30,7 +32,7 @@ impl Storage {
     pub fn with_room(packet: &[u8], headroom: usize, tailroom: usize) -> Self {
         let mut bytes = vec![0xa5; headroom + packet.len() + tailroom];
         bytes[headroom..headroom + packet.len()].copy_from_slice(packet);
-        Self { bytes, start: headroom, len: packet.len(), offload: Offload::default(), mark: 0 }
+        Self { bytes, start: headroom, len: packet.len(), offload: Offload::default(), mark: 0, from_host: false }
     }
 
     /// The same with an offload context.
@@ -47,6 +49,13 @@ impl Storage {
         self
     }
 
+    /// The same from the director's own host.
+    #[must_use]
+    pub fn from_host(mut self) -> Self {
+        self.from_host = true;
+        self
+    }
+
     /// The packet's bytes, as it was made.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..self.start + self.len]
@@ -57,6 +66,7 @@ impl Storage {
         let mut packet = PacketBuf::new(&mut self.bytes, self.start, self.len);
         packet.offload = self.offload;
         packet.mark = self.mark;
+        packet.from_host = self.from_host;
         packet
     }
 }

@@ -3,6 +3,7 @@
 
 mod names;
 
+use alloc::collections::BTreeSet;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::connection::timeouts::Timeouts;
@@ -60,6 +61,9 @@ pub struct DirectorConfig {
     pub client_side: Side,
     /// The link towards the real servers.
     pub server_side: Side,
+    /// Addresses of the director's host beside those of the two sides. From outside they are no clients
+    /// ([`crate::DropReason::MartianSource`]); virtual and local addresses need not be told. Default none.
+    pub host_addresses: BTreeSet<IpAddr>,
     /// Most services at once. One more is refused with [`crate::ControlError::TableFull`]. Default 65,536.
     pub services_max: u32,
     /// Most real servers at once, of all services together, deleted ones included until they are forgotten. One more is
@@ -106,6 +110,7 @@ impl Default for DirectorConfig {
         Self {
             client_side: Side::default(),
             server_side: Side::default(),
+            host_addresses: BTreeSet::new(),
             services_max: 65_536,
             servers_max: 262_144,
             connections_max: 65_536,

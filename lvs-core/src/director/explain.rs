@@ -50,7 +50,7 @@ impl Director {
         let start = packet.headroom();
         storage[start..start + packet.len()].copy_from_slice(packet.bytes());
         let mut copy = PacketBuf::new(&mut storage, start, packet.len());
-        (copy.offload, copy.mark) = (packet.offload, packet.mark);
+        (copy.offload, copy.mark, copy.from_host) = (packet.offload, packet.mark, packet.from_host);
         let mut trial = Trial { steps: Vec::new(), packet: copy };
         let verdict = match parse::parse(packet.bytes()) {
             Ok(headers) => {

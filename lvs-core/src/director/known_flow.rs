@@ -209,7 +209,7 @@ impl Director {
     }
 
     /// Whether packets to this address come to the director for its own sake: a virtual or a local address.
-    fn is_service_address(&self, address: IpAddr) -> bool {
+    pub(super) fn is_service_address(&self, address: IpAddr) -> bool {
         self.services.is_virtual(address) || self.full_nat.pool.has(address)
     }
 

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use core::net::IpAddr;
 
 use super::Director;
+use super::martian::is_no_source;
 use super::server_first::ServerFirst;
 use super::tunnel_error::TunnelError;
 use crate::connection::sctp::SctpState;
@@ -246,7 +247,7 @@ impl Director {
         }
         let client = Endpoint::new(headers.source, source_port);
         let destination = Endpoint::new(headers.destination, destination_port);
-        self.look_service(protocol, client, destination, packet.mark, false)
+        self.look_service(protocol, client, destination, packet, false)
     }
 
     /// The service for a flow that may open a connection.
@@ -255,12 +256,16 @@ impl Director {
         protocol: Protocol,
         client: Endpoint,
         destination: Endpoint,
-        mark: u32,
+        packet: &PacketBuf<'_>,
         is_quoted: bool,
     ) -> Outcome {
+        let mark = packet.mark;
         match self.services.lookup(mark, protocol, destination) {
             None => Outcome::Pass(PassReason::NoService),
-            Some(service) => Outcome::First(FirstPacket { service, protocol, client, destination, mark, is_quoted }),
+            Some(service) => {
+                let first = FirstPacket { service, protocol, client, destination, mark, is_quoted };
+                self.unless_martian(first, packet)
+            }
         }
     }
 
@@ -285,8 +290,16 @@ impl Director {
         }
     }
 
-    /// ICMP: an error about a flow of ours in either direction, or nothing.
+    /// ICMP: an error about a flow of ours in either direction, or nothing. One that nobody can have sent is no error.
     fn look_icmp(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
+        match self.look_icmp_error(now, packet, headers) {
+            Outcome::Pass(reason) => Outcome::Pass(reason),
+            _ if is_no_source(headers.source) => Outcome::Drop(DropReason::MartianSource),
+            outcome => outcome,
+        }
+    }
+
+    fn look_icmp_error(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
         let unrelated = Outcome::Pass(PassReason::UnrelatedIcmp);
         let related = match icmp::related(packet.bytes(), headers) {
             Ok(Some(related)) => related,
@@ -310,7 +323,7 @@ impl Director {
             return Outcome::RelatedRequest(id, related);
         }
         if may_open {
-            return match self.look_service(protocol, destination, source, packet.mark, true) {
+            return match self.look_service(protocol, destination, source, packet, true) {
                 Outcome::Pass(_) => unrelated,
                 outcome => outcome,
             };

@@ -45,6 +45,7 @@ const ANY_SECONDS: Format = Format::Seconds(0, u32::MAX);
 const MODE: Format = Format::Number(0, 3);
 
 const TABLE: &[Entry<Settings>] = &[
+    entry!(accept_local: Format::Switch, "Packets from the director's own addresses may open connections."),
     entry!(am_droprate: ANY, "With drop_packet=3, one in so many new connections is refused."),
     entry!(amemthresh: ANY, "The automatic defences begin when fewer places than this are free."),
     entry!(cache_bypass: Format::Switch, "A fwmark service without a usable server lets the packet go on."),

@@ -12,6 +12,7 @@ pub(super) struct Kept {
     len: usize,
     offload: Offload,
     mark: u32,
+    from_host: bool,
     link_priority: u8,
 }
 
@@ -27,6 +28,7 @@ impl Kept {
         self.len = packet.len();
         self.offload = packet.offload;
         self.mark = packet.mark;
+        self.from_host = packet.from_host;
         self.link_priority = packet.link_priority;
     }
 
@@ -35,6 +37,7 @@ impl Kept {
         let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, self.len);
         packet.offload = self.offload;
         packet.mark = self.mark;
+        packet.from_host = self.from_host;
         packet.link_priority = self.link_priority;
         packet
     }

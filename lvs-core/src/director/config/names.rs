@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     /// What is not set by a name, or has a table of its own.
-    const WITHOUT: [&str; 5] = ["client_side", "server_side", "schedulers", "helpers", "settings"];
+    const WITHOUT: [&str; 6] = ["client_side", "server_side", "host_addresses", "schedulers", "helpers", "settings"];
 
     #[test]
     fn every_field_has_a_name() {
