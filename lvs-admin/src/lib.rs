@@ -30,6 +30,7 @@ mod usage;
 
 pub use listing::{list, list_connections, list_daemons, list_timeouts};
 pub use names::Names;
+pub use order::sort;
 pub use parse::{parse, parse_with_names};
 pub use request::{Columns, ListOptions, Listing, Request, SyncDaemon, SyncRole, UsageError};
 pub use rules::{RulesError, SaveOptions, parse_rules, restore, save, split_words};

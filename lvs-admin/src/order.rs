@@ -90,3 +90,9 @@ fn merge_sort<T: Clone>(items: &[T], compare: &impl Fn(&T, &T) -> Ordering) -> V
     merged.extend(behind);
     merged
 }
+
+/// Services in the order of listings, their servers as they are: for programs that ask for the servers one service after
+/// the other, as ipvsadm does.
+pub fn sort(services: Vec<ServiceView>) -> Vec<ServiceView> {
+    merge_sort(&services, &|one, other| compare_services(one.key, other.key))
+}

@@ -22,6 +22,8 @@ pub mod network;
 pub mod oracle;
 mod packet;
 pub mod scheduler;
+#[cfg(feature = "served")]
+pub mod served;
 mod storage;
 pub mod strategy;
 

@@ -1,0 +1,202 @@
+//! What ipvsadm never had, as subcommands: their words, and what they do.
+
+mod exec;
+mod rules;
+mod words;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use lvs_core::{AfterDrain, Command, Endpoint, ServiceKey};
+
+use crate::director::{Running, Trouble};
+use crate::json;
+use crate::said::Said;
+pub use rules::system_names;
+pub use words::{duration, server, service};
+
+/// Drives lvsd while it runs: ipvsadm's commands, and a few that ipvsadm never had.
+#[derive(Parser, Debug)]
+#[command(
+    name = "lvsadm",
+    version,
+    about,
+    after_help = "Every ipvsadm command works too: `lvsadm -A -t 192.0.2.80:80 -s wrr`, `lvsadm -Ln`, `lvsadm -h` lists them.\n\
+                  A listing with --json is printed as JSON."
+)]
+pub struct Verbs {
+    /// The control socket of lvsd. Also: the environment's LVS_CONTROL. Default: /run/lvs/control.sock.
+    #[arg(long, value_name = "PATH", global = true)]
+    pub control: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Takes a server out of service: no new connections, and an end for those it has.
+    Drain {
+        /// tcp:ADDRESS:PORT, udp:…, sctp:…, or mark:NUMBER, for IPv6 mark:NUMBER/6.
+        #[arg(value_parser = service)]
+        service: ServiceKey,
+        /// ADDRESS:PORT of the real server.
+        #[arg(value_parser = server)]
+        server: Endpoint,
+        /// How long its connections may go on: 30s, 5m, 1h.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        deadline: Duration,
+        /// What becomes of those still open then.
+        #[arg(long, value_enum, default_value_t)]
+        then: Then,
+        /// Waits until none is left.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Shows the settings, or one, or gives one a value.
+    Settings {
+        /// NAME, or NAME=VALUE. The names are those of the sysctls below net.ipv4.vs.
+        #[arg(value_name = "NAME[=VALUE]")]
+        settings: Vec<String>,
+    },
+    /// Says whether lvsd is ready: exit status 0, else 1.
+    Ready {
+        /// Waits until it is.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Reads a file of rules as ipvsadm-save writes them, and says which lines are wrong. Asks no lvsd.
+    Check {
+        /// The file; - is standard input.
+        file: PathBuf,
+    },
+    /// Carries out a file of rules, as `ipvsadm-restore` does.
+    Restore {
+        /// The file; - is standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Runs a program, such as stock ipvsadm or keepalived, that drives lvsd in place of the kernel.
+    Exec {
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    Man,
+}
+
+/// What becomes of connections that are open at a drain's deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Then {
+    /// Both sides get a RST.
+    #[default]
+    Reset,
+    /// They are forgotten.
+    Silence,
+}
+
+impl Verbs {
+    /// Does it.
+    pub fn run(&self) -> Said {
+        match &self.verb {
+            Verb::Check { file } => rules::check(file),
+            Verb::Exec { command } => exec::exec(command, &crate::socket::path(self.control.as_deref())),
+            Verb::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(*shell, &mut Self::command(), "lvsadm", &mut script);
+                Said::text(String::from_utf8_lossy(&script))
+            }
+            Verb::Man => {
+                let mut page = Vec::new();
+                match clap_mangen::Man::new(Self::command()).render(&mut page) {
+                    Ok(()) => Said::text(String::from_utf8_lossy(&page)),
+                    Err(error) => Said::complaint(FAILED, error),
+                }
+            }
+            verb => match Running::connect(&crate::socket::path(self.control.as_deref())) {
+                Ok(mut running) => self
+                    .ask(verb, &mut running)
+                    .unwrap_or_else(|trouble| Said::complaint(FAILED, format!("lvsadm: {trouble}"))),
+                // Nobody there is not ready either.
+                Err(trouble) => Said::complaint(FAILED, format!("lvsadm: {trouble}")),
+            },
+        }
+    }
+
+    fn ask(&self, verb: &Verb, running: &mut Running) -> Result<Said, Trouble> {
+        match verb {
+            Verb::Drain { service, server, deadline, then, wait } => {
+                let then = match then {
+                    Then::Reset => AfterDrain::Reset,
+                    Then::Silence => AfterDrain::Silence,
+                };
+                running.apply(&Command::Drain { service: *service, server: *server, deadline: *deadline, then })?;
+                if *wait { wait_for_drain(running, service, server) } else { Ok(Said::default()) }
+            }
+            Verb::Settings { settings } => self.settings(settings, running),
+            Verb::Ready { wait } => self.ready(*wait, running),
+            Verb::Restore { file } => rules::restore(file, running),
+            Verb::Check { .. } | Verb::Exec { .. } | Verb::Completions { .. } | Verb::Man => Ok(Said::default()),
+        }
+    }
+
+    fn settings(&self, words: &[String], running: &mut Running) -> Result<Said, Trouble> {
+        let mut told = Vec::new();
+        for word in words {
+            match word.split_once('=') {
+                Some((name, value)) => running.set(name, value)?,
+                None => told.extend(running.settings(Some(word))?),
+            }
+        }
+        if words.is_empty() {
+            told = running.settings(None)?;
+        }
+        if self.json {
+            return Ok(Said::text(json::text(&json::settings(&told))));
+        }
+        Ok(Said::text(told.iter().map(|(name, value)| format!("{name} = {value}\n")).collect::<String>()))
+    }
+
+    fn ready(&self, wait: bool, running: &mut Running) -> Result<Said, Trouble> {
+        let mut state = running.state()?;
+        while wait && !state.is_ready {
+            std::thread::sleep(LOOK_AGAIN);
+            state = running.state()?;
+        }
+        let status = if state.is_ready { 0 } else { FAILED };
+        let stdout = match (self.json, state.is_ready) {
+            (true, _) => json::text(&json::state(&state)),
+            (false, true) => "ready\n".to_owned(),
+            (false, false) => "not ready\n".to_owned(),
+        };
+        Ok(Said { stdout, status, ..Said::default() })
+    }
+}
+
+/// Waits until the server has no connection left, or is gone.
+fn wait_for_drain(running: &mut Running, service: &ServiceKey, server: &Endpoint) -> Result<Said, Trouble> {
+    loop {
+        let mut services = vec![running.service(service)?];
+        running.fill_servers(&mut services)?;
+        let left = services[0].servers.iter().find(|view| view.config.key == *server);
+        if left.is_none_or(|view| view.active_connections == 0) {
+            return Ok(Said::default());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Exit status of what failed.
+pub(crate) const FAILED: u8 = 1;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
