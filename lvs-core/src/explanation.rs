@@ -39,6 +39,8 @@ pub enum PassReason {
     UnknownFragment,
     /// The port is unreadable and the destination not virtual.
     NoPorts,
+    /// A reply of no known connection whose hop limit is used up: routing says so.
+    LastHop,
 }
 
 impl fmt::Display for PassReason {
@@ -55,6 +57,7 @@ impl fmt::Display for PassReason {
             Self::IcmpForTheHost => "an ICMP error about a flow of ours, but sent to the host itself",
             Self::UnknownFragment => "a fragment of a datagram that is not ours",
             Self::NoPorts => "its ports cannot be read and its destination is not virtual",
+            Self::LastHop => "its hop limit is used up, which is for routing to say",
         })
     }
 }
@@ -107,8 +110,14 @@ pub enum Step {
     },
     /// A later fragment follows the first fragment of its datagram.
     FollowsFirstFragment,
-    /// The connection is given up and the packet scheduled anew, because it opens a connection again.
+    /// A fragment waits for the first one of its datagram, or for all of them.
+    FragmentWaits,
+    /// From a server, and of no known connection (`nat_icmp_send`).
+    UnknownReply,
+    /// The packet is scheduled anew though its connection is known: it opens it again, or its server is gone.
     Rescheduled,
+    /// This connection ends: the packet was scheduled anew.
+    GivenUp(ConnectionView),
     /// The connection's server was deleted or drained, and its sender is told.
     ServerGone,
     /// The service that takes the packet.
@@ -126,8 +135,12 @@ pub enum Step {
         /// What it chose; `None` if nothing was to be had.
         chosen: Option<ServerKey>,
     },
+    /// This half-open connection ends: the new one takes its place ([`crate::HalfOpenPolicy::EvictOldest`]).
+    Evicted(ConnectionView),
     /// The connection that is opened.
     NewConnection(ConnectionView),
+    /// The way of a datagram that is scheduled by itself (ipvsadm: `-o`). No connection remains.
+    OnePacket(ConnectionView),
     /// The state the connection goes to.
     State {
         /// Before.
@@ -153,6 +166,15 @@ pub enum Step {
         /// After.
         after: String,
     },
+    /// The sender is told by an ICMP error.
+    AnsweredByIcmp {
+        /// ICMP type.
+        icmp_type: u8,
+        /// ICMP code.
+        code: u8,
+    },
+    /// The sender is told by a RST.
+    AnsweredByReset,
     /// Refused, and why.
     Dropped(DropReason),
 }
@@ -173,7 +195,10 @@ impl fmt::Display for Step {
                 write!(f, "reply of a known connection: {}", Row(connection))
             }
             Self::FollowsFirstFragment => f.write_str("later fragment: follows its datagram's first fragment"),
-            Self::Rescheduled => f.write_str("opens a connection again: the old one is given up"),
+            Self::FragmentWaits => f.write_str("fragment: waits for its datagram's first one, or for all of them"),
+            Self::UnknownReply => f.write_str("from a server, and of no known connection (see nat_icmp_send)"),
+            Self::Rescheduled => f.write_str("opens a connection again, or its server is gone: scheduled anew"),
+            Self::GivenUp(connection) => write!(f, "the old connection ends: {}", Row(connection)),
             Self::ServerGone => f.write_str("its server was deleted or drained: the sender is told"),
             Self::Service(key) => match key {
                 ServiceKey::Address { protocol, address, port } => {
@@ -203,7 +228,9 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
+            Self::Evicted(connection) => write!(f, "half-open connection ends to make room: {}", Row(connection)),
             Self::NewConnection(connection) => write!(f, "new connection: {}", Row(connection)),
+            Self::OnePacket(way) => write!(f, "one packet by itself, no connection: {}", Way(way)),
             Self::State { before, after, timeout } => {
                 write!(f, "state: {before} -> {after}, timeout {} s", timeout.as_secs())
             }
@@ -218,6 +245,8 @@ impl fmt::Display for Step {
                 }
             }
             Self::Changed { field, before, after } => write!(f, "{field}: {before} -> {after}"),
+            Self::AnsweredByIcmp { icmp_type, code } => write!(f, "answered by ICMP error {icmp_type}/{code}"),
+            Self::AnsweredByReset => f.write_str("answered by a RST"),
             Self::Dropped(reason) => write!(f, "dropped ({reason}): {}", reason.advice()),
         }
     }
@@ -266,21 +295,22 @@ fn protocol_name(number: u8) -> &'static str {
     }
 }
 
+/// A connection with its state and timer.
 struct Row<'a>(&'a ConnectionView);
 
 impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, {} s left", Way(self.0), self.0.state, self.0.expires_in.as_secs())
+    }
+}
+
+/// The ends of a connection, and how it is forwarded.
+struct Way<'a>(&'a ConnectionView);
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let view = self.0;
-        write!(
-            f,
-            "{} -> {}{} -> {} {} {}, {} s left",
-            view.client,
-            view.virtual_endpoint,
-            view.local.map_or_else(String::new, |local| format!(" -> {local}")),
-            view.real,
-            view.forward.name(),
-            view.state,
-            view.expires_in.as_secs()
-        )
+        let local = view.local.map_or_else(String::new, |local| format!(" -> {local}"));
+        write!(f, "{} -> {}{local} -> {} {}", view.client, view.virtual_endpoint, view.real, view.forward.name())
     }
 }

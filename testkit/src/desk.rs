@@ -4,15 +4,17 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 
-use lvs_core::service::stats::Counters;
-use lvs_core::view::{ConnectionView, Gauges, ServerView};
+use lvs_core::view::{ConnectionView, ServerView};
 use lvs_core::{
     Command, Director, DirectorConfig, Event, Instant, Offload, Protocol, Seed, ServerConfig, ServiceConfig,
     ServiceKey, Settings, Side, Verdict,
 };
 
+use self::told::Measures;
 use crate::Storage;
 use crate::oracle;
+
+mod told;
 
 /// A director under test. Its client side has 203.0.113.254 and 2001:db8:ffff::1, its server side 10.0.0.254 and
 /// fd00::ff; both links take 1500 bytes.
@@ -175,8 +177,8 @@ impl Desk {
     ///
     /// # Panics
     /// If the director breaks a promise it makes for every packet: a dropped, passed or held packet stays as it was,
-    /// `explain` changes nothing and says what `handle_packet` then does, and what leaves has right checksums where
-    /// what came had.
+    /// `explain` changes nothing and says what `handle_packet` then does to the packet and the tables, and what leaves
+    /// has right checksums where what came had.
     pub fn send(&mut self, packet: &[u8]) -> Outcome {
         self.send_storage(Storage::with_room(packet, 64, 2048))
     }
@@ -266,15 +268,15 @@ impl Desk {
 }
 
 /// Hands a packet to a director and holds it to what it promises of any bytes: a dropped, passed or held packet stays as
-/// it was, and `explain` changes nothing and says what `handle_packet` then does.
+/// it was, and `explain` changes nothing and says what `handle_packet` then does, to the packet and to the tables.
 ///
 /// # Panics
 /// If it breaks a promise.
 pub fn hand_over(director: &mut Director, now: Instant, mut storage: Storage) -> Outcome {
     let (before, offload) = (storage.bytes().to_vec(), storage.offload);
-    let untouched = measures(director);
+    let untouched = Measures::of(director, now);
     let explanation = director.explain(now, &storage.packet());
-    assert_eq!(measures(director), untouched, "explain changes nothing:\n{explanation}");
+    assert_eq!(Measures::of(director, now), untouched, "explain changes nothing:\n{explanation}");
     let mut packet = storage.packet();
     let verdict = director.handle_packet(now, &mut packet);
     let sent = Outcome { verdict, bytes: packet.bytes().to_vec(), offload: packet.offload };
@@ -282,12 +284,8 @@ pub fn hand_over(director: &mut Director, now: Instant, mut storage: Storage) ->
     if matches!(verdict, Verdict::Pass | Verdict::Drop(_) | Verdict::Held) {
         assert_eq!((&sent.bytes, sent.offload), (&before, offload), "{verdict:?} leaves the packet alone");
     }
+    untouched.check(&explanation, director, now);
     sent
-}
-
-/// What a packet may move, and `explain` may not.
-fn measures(director: &Director) -> (Gauges, Counters, Option<Instant>) {
-    (director.gauges(), director.statistics().live, director.poll_timeout())
 }
 
 impl Outcome {

@@ -15,10 +15,11 @@ use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::related::translate_related;
 use super::server_first::ServerFirst;
 use super::view::connection_view;
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::tcp::TcpState;
+use crate::connection::{Connection, ConnectionId, State};
 use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, Explanation, PassReason, Step};
-use crate::flow::{AddressFamily, Endpoint};
+use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::forward;
 use crate::forward::full_nat::client_address::UOA_PROTOCOL;
 use crate::helper::table::Helped;
@@ -59,8 +60,10 @@ impl Director {
             }
             Err(reason) => Verdict::Drop(reason),
         };
-        if let Verdict::Drop(reason) = verdict {
-            trial.steps.push(Step::Dropped(reason));
+        match verdict {
+            Verdict::Drop(reason) => trial.steps.push(Step::Dropped(reason)),
+            Verdict::Reply { .. } => trial.steps.extend(answer(trial.packet.bytes())),
+            _ => {}
         }
         let bytes = trial.packet.bytes().to_vec();
         tell_changes(&mut trial.steps, packet.bytes(), &bytes, verdict);
@@ -76,7 +79,10 @@ impl Director {
             }
             Fate::Drop(reason) => Verdict::Drop(reason),
             Fate::First => self.try_whole(now, trial, headers),
-            Fate::Wait => Verdict::Held,
+            Fate::Wait => {
+                trial.steps.push(Step::FragmentWaits);
+                Verdict::Held
+            }
             Fate::Follow(_, end) => {
                 trial.steps.push(Step::FollowsFirstFragment);
                 self.try_send(trial, headers, &end)
@@ -85,9 +91,12 @@ impl Director {
     }
 
     fn try_whole(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
-        let Look { outcome, is_rescheduled, .. } = self.look(now, &trial.packet, headers);
+        let Look { outcome, is_rescheduled, given_up } = self.look(now, &trial.packet, headers);
         if is_rescheduled {
             trial.steps.push(Step::Rescheduled);
+        }
+        if let Some(id) = given_up {
+            trial.steps.push(Step::GivenUp(connection_view(self.flow(id).connection, now)));
         }
         match outcome {
             Outcome::Pass(reason) => {
@@ -118,6 +127,10 @@ impl Director {
                 let connection = self.connections.get(id).expect("it was just found");
                 trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
                 trial.steps.push(Step::ServerGone);
+                let closed = State::Tcp(TcpState::Close);
+                if connection.state != closed {
+                    trial.steps.push(self.tell_state(connection, closed));
+                }
                 answer_with_reset(&mut trial.packet, headers)
             }
             Outcome::Unreachable(id) => {
@@ -163,11 +176,8 @@ impl Director {
     ) -> Verdict {
         let connection = flow.connection;
         let next = self.next_state(connection, trial.packet.bytes(), headers, direction);
-        let state = next.map(|next| Step::State {
-            before: connection.state.name(),
-            after: next.name(),
-            timeout: self.timeout_of(connection.server, next),
-        });
+        // What lives for one packet has no state to go to.
+        let state = next.filter(|_| !connection.one_packet).map(|next| self.tell_state(connection, next));
         let end = self.flow_end(now, connection, direction, headers);
         let end = self.with_translation(now, flow.id, connection, trial.packet.bytes(), headers, end);
         let verdict = match flow.helped {
@@ -184,6 +194,11 @@ impl Director {
         verdict
     }
 
+    fn tell_state(&self, connection: &Connection, next: State) -> Step {
+        let timeout = self.timeout_of(connection.server, next);
+        Step::State { before: connection.state.name(), after: next.name(), timeout }
+    }
+
     fn try_related(
         &self,
         now: Instant,
@@ -195,7 +210,9 @@ impl Director {
     ) -> Verdict {
         let connection = flow.connection;
         trial.steps.push(Step::IcmpAbout { icmp_type: related.error_type, code: related.code });
-        trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+        if flow.id.is_some() {
+            trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
+        }
         let is_translated = matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat);
         if is_translated {
             if let Err(reason) = forward::nat::check_related(&trial.packet, headers, related) {
@@ -235,24 +252,30 @@ impl Director {
             Ok(help) => help,
             Err(reason) => return Verdict::Drop(reason),
         };
-        if help.expected.is_some() || help.edit.is_some() {
-            let expected = help.expected.as_ref().map(|connection| {
-                let ends = Connection { deadline: now + connection.timeout, ..connection.clone() };
-                connection_view(&ends, now)
-            });
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
-            trial.steps.push(Step::Helped { expected, said });
-        }
+        let expected = help.expected.as_ref().map(|connection| {
+            let ends = Connection { deadline: now + connection.timeout, ..connection.clone() };
+            connection_view(&ends, now)
+        });
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = help.edit.as_ref().map(|(range, said)| (text(&trial.packet.bytes()[range.clone()]), text(said)));
         let verdict = self.try_send(trial, headers, end);
+        // A helper is heard only with what is sent.
         if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
             help.write(&mut trial.packet, headers);
+            if expected.is_some() || said.is_some() {
+                trial.steps.push(Step::Helped { expected, said });
+            }
         }
         verdict
     }
 
     fn try_refuse_unknown_reply(&self, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
-        self.refuse_reply_on(&mut trial.packet, headers)
+        trial.steps.push(Step::UnknownReply);
+        let verdict = self.refuse_reply_on(&mut trial.packet, headers);
+        if verdict == Verdict::Pass {
+            trial.steps.push(Step::Passed(PassReason::LastHop));
+        }
+        verdict
     }
 
     fn try_first(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers, first: &FirstPacket) -> Verdict {
@@ -284,14 +307,13 @@ impl Director {
                 if let Some(reason) = self.refuses_template(&template) {
                     return Verdict::Drop(reason);
                 }
-                new_connection(now, first, real, forward, Some(server))
+                let mut connection = new_connection(now, first, real, forward, Some(server));
+                connection.one_packet = self.is_one_packet(first, forward);
+                connection
             }
         };
-        match self.refuses_insertion(now, first, &connection) {
-            // The place of a half-open connection that makes room.
-            Some(DropReason::ConnectionTableFull) if matches!(room, HalfOpenRoom::After(_)) => {}
-            Some(reason) => return Verdict::Drop(reason),
-            None => {}
+        if let Some(reason) = self.refuses_opening(now, &connection, &room) {
+            return Verdict::Drop(reason);
         }
         if connection.forward == ForwardMethod::FullNat {
             connection.local = self.choose_local(now, first, connection.real);
@@ -301,7 +323,10 @@ impl Director {
                 return forward::answer(&mut trial.packet, headers, error, &path, reason);
             }
         }
-        trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
+        if let HalfOpenRoom::After(id) = room {
+            trial.steps.push(Step::Evicted(connection_view(self.flow(id).connection, now)));
+        }
+        trial.steps.push(opened(now, &connection));
         let helped = self.helper_for(first, connection.forward).map(Helped::by);
         let flow = Flow { id: None, connection: &connection, helped: helped.as_ref() };
         if first.is_quoted {
@@ -326,10 +351,10 @@ impl Director {
         if let Some(reason) = self.refuses_template(&opened.template) {
             return Verdict::Drop(reason);
         }
-        if let Some(reason) = self.refuses_insertion(now, &opened.first, &connection) {
+        if let Some(reason) = self.refuses_insertion(now, &connection) {
             return Verdict::Drop(reason);
         }
-        trial.steps.push(Step::NewConnection(connection_view(&connection, now)));
+        trial.steps.push(self::opened(now, &connection));
         let flow = Flow { id: None, connection: &connection, helped: None };
         self.try_forward(now, trial, headers, flow, Direction::Reply)
     }
@@ -365,8 +390,13 @@ impl Director {
     }
 }
 
+fn opened(now: Instant, connection: &Connection) -> Step {
+    let view = connection_view(connection, now);
+    if connection.one_packet { Step::OnePacket(view) } else { Step::NewConnection(view) }
+}
+
 fn arrival(packet: &PacketBuf<'_>, headers: &Headers) -> Step {
-    let (source, destination) = headers.ports(packet.bytes()).unwrap_or((0, 0));
+    let (source, destination) = ports(headers, packet.bytes()).unwrap_or((0, 0));
     Step::Packet {
         source: Endpoint::new(headers.source, source),
         destination: Endpoint::new(headers.destination, destination),
@@ -375,13 +405,23 @@ fn arrival(packet: &PacketBuf<'_>, headers: &Headers) -> Step {
     }
 }
 
-/// The ports, also behind the header by which UOA says whose a datagram is.
+/// The ports of protocols that have them, also behind the header by which UOA says whose a datagram is.
 fn ports(headers: &Headers, bytes: &[u8]) -> Option<(u16, u16)> {
     if headers.protocol != UOA_PROTOCOL {
-        return headers.ports(bytes);
+        return headers.ports(bytes).filter(|_| Protocol::from_number(headers.protocol).is_some());
     }
     let transport = headers.transport + usize::from(read_u16(bytes, headers.transport + 2)?);
     Some((read_u16(bytes, transport)?, read_u16(bytes, transport + 2)?))
+}
+
+/// What the sender is told.
+fn answer(bytes: &[u8]) -> Option<Step> {
+    let headers = parse::parse(bytes).ok()?;
+    if headers.protocol == Protocol::Tcp.number() {
+        return Some(Step::AnsweredByReset);
+    }
+    let &[icmp_type, code] = headers.transport_header(bytes)?;
+    Some(Step::AnsweredByIcmp { icmp_type, code })
 }
 
 /// Adds a step for every header field that differs.

@@ -63,6 +63,11 @@ impl Director {
             }
             Decision::Bypass => {
                 let connection = bypass_connection(now, first);
+                if let Some(reason) = self.refuses_opening(now, &connection, &room) {
+                    self.tell_full(Table::Connections);
+                    return (Verdict::Drop(reason), None);
+                }
+                self.make_room(now, &room);
                 self.open_and_send(now, first, connection, packet, headers)
             }
             Decision::Server { server, real, forward, template } => {
@@ -70,21 +75,19 @@ impl Director {
                     self.tell_full(Table::Templates);
                     return (Verdict::Drop(reason), None);
                 }
-                if let HalfOpenRoom::After(id) = room {
-                    self.evict_half_open(now, id);
-                }
                 let mut connection = new_connection(now, first, real, forward, Some(server));
                 connection.one_packet = self.is_one_packet(first, forward);
+                if let Some(reason) = self.refuses_opening(now, &connection, &room) {
+                    self.tell_full(Table::Connections);
+                    return (Verdict::Drop(reason), None);
+                }
                 if forward == ForwardMethod::FullNat {
-                    if let Some(reason) = self.refuses_insertion(now, first, &connection) {
-                        self.tell_full(Table::Connections);
-                        return (Verdict::Drop(reason), None);
-                    }
                     match self.lease_local(now, first, (server, real), packet, headers) {
                         Ok(local) => connection.local = Some(local),
                         Err(verdict) => return (verdict, None),
                     }
                 }
+                self.make_room(now, &room);
                 match self.bind_template(now, first, server, forward, template) {
                     Ok(template) => connection.template = template,
                     Err(reason) => {
@@ -241,14 +244,33 @@ impl Director {
         (verdict, Some(end))
     }
 
-    /// Why the table would refuse a new connection now.
-    pub(super) fn refuses_insertion(
+    /// Why a new connection is refused, before another one ends for it.
+    pub(super) fn refuses_opening(
         &self,
         now: Instant,
-        first: &FirstPacket,
         connection: &Connection,
+        room: &HalfOpenRoom,
     ) -> Option<DropReason> {
-        if self.is_one_packet(first, connection.forward) {
+        match room {
+            // It gets the place of the other one; its client's share is another matter.
+            HalfOpenRoom::After(_) => {
+                let is_full = self.connections.is_full_for(now, connection.protocol, connection.client);
+                is_full.then_some(DropReason::ClientEndpointFull)
+            }
+            HalfOpenRoom::Free | HalfOpenRoom::Full => self.refuses_insertion(now, connection),
+        }
+    }
+
+    /// Ends the half-open connection whose place the new one takes.
+    fn make_room(&mut self, now: Instant, room: &HalfOpenRoom) {
+        if let HalfOpenRoom::After(id) = room {
+            self.evict_half_open(now, *id);
+        }
+    }
+
+    /// Why the table would refuse a new connection now.
+    pub(super) fn refuses_insertion(&self, now: Instant, connection: &Connection) -> Option<DropReason> {
+        if connection.one_packet {
             return None;
         }
         self.connections.would_refuse(now, connection).map(refusal)
