@@ -21,7 +21,7 @@ use crate::wire::icmp::{self, IcmpError};
 use crate::wire::ipv4::fill_record_route;
 use crate::wire::mss;
 use crate::wire::parse::Headers;
-use crate::wire::rewrite::decrement_hop_limit;
+use crate::wire::rewrite::{Care, decrement_hop_limit};
 use crate::wire::{ipv4, ipv6};
 
 /// All a forward method needs to know of a connection and its surroundings.
@@ -39,6 +39,8 @@ pub(crate) struct Path {
     pub mtu: u16,
     /// Highest MSS a SYN may announce (MSS clamping).
     pub mss_clamp: Option<u16>,
+    /// What NAT looks at before it writes checksums; FullNAT is always strict.
+    pub care: Care,
     /// Source of ICMP errors about packets on this path; `None` where the director has no address to speak from.
     pub error_source: Option<IpAddr>,
     /// Identification for a packet the director makes itself; ICMP errors take the lower half.

@@ -44,6 +44,9 @@ pub struct Settings {
     pub sloppy_tcp: bool,
     /// SCTP packets other than INIT may open connections. Default off.
     pub sloppy_sctp: bool,
+    /// An SCTP packet with a wrong CRC32c is dropped where NAT changes a port, instead of getting a right one as in Linux,
+    /// so that what was damaged on its way is not taken for whole. FullNAT always drops it. Not a sysctl. Default off.
+    pub drop_damaged_sctp: bool,
     /// Replies of a known NAT server without a connection are answered by ICMP port unreachable. Default off.
     pub nat_icmp_send: bool,
     /// Path-MTU discovery for tunnels: copy DF and answer with fragmentation needed. Default on.
@@ -78,6 +81,7 @@ impl Default for Settings {
             expire_quiescent_template: false,
             sloppy_tcp: false,
             sloppy_sctp: false,
+            drop_damaged_sctp: false,
             nat_icmp_send: false,
             pmtu_disc: true,
             conn_reuse_mode: 1,

@@ -27,7 +27,7 @@ use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
 use crate::wire::parse::Headers;
-use crate::wire::rewrite::decrement_hop_limit;
+use crate::wire::rewrite::{Care, decrement_hop_limit};
 
 impl Director {
     /// A packet from the client of a connection.
@@ -165,6 +165,7 @@ impl Director {
             full_nat: FullNatPath { local: connection.local, translation: None },
             mtu,
             mss_clamp: self.mss_clamp(record),
+            care: if self.config.settings.drop_damaged_sctp { Care::ChecksSctp } else { Care::AsLinux },
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         };
@@ -353,6 +354,7 @@ impl Director {
             full_nat: FullNatPath::default(),
             mtu: u16::MAX,
             mss_clamp: None,
+            care: Care::AsLinux,
             error_source: self.error_source(direction, headers),
             identification: self.identification(),
         }

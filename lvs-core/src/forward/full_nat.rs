@@ -15,12 +15,11 @@ use crate::forward::full_nat::segment::Edit;
 use crate::forward::full_nat::sequence::Translation;
 use crate::forward::{Path, answer, check_way_out, segment_len};
 use crate::packet::PacketBuf;
-use crate::service::ClientAddress;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::ipv4::fill_record_route;
 use crate::wire::parse::Headers;
-use crate::wire::rewrite::{Rewrite, decrement_hop_limit, rewrite};
+use crate::wire::rewrite::{Care, Rewrite, decrement_hop_limit, rewrite_with};
 use crate::wire::{family, read_u16, write_u16};
 
 /// What FullNAT adds to [`Path`].
@@ -75,17 +74,13 @@ fn send(packet: &mut PacketBuf<'_>, headers: &Headers, direction: Direction, pat
     };
     edit.apply(packet, new_family, transport);
     if new_family == headers.family {
-        if direction == Direction::Request && has_uoa(path) {
+        if direction == Direction::Request {
             uoa::blank_spoofed(packet, headers);
         }
         fill_record_route(packet.bytes_mut(), headers, path.virtual_endpoint.address);
     }
     decrement_hop_limit(packet.bytes_mut(), new_family);
     Verdict::Forward { next_hop: ends.destination.address, direction, mtu: path.mtu }
-}
-
-fn has_uoa(path: &Path) -> bool {
-    path.full_nat.translation.is_some_and(|of| of.options.client_address == ClientAddress::Uoa)
 }
 
 /// Hop limit, and MTU as it is from this side: less what the packet will grow by.
@@ -117,7 +112,7 @@ fn translate(packet: &mut PacketBuf<'_>, headers: &Headers, ends: Ends) -> Resul
     let new_family = AddressFamily::of(ends.destination.address);
     if new_family == headers.family {
         let change = Rewrite { source: Some(ends.source), destination: Some(ends.destination) };
-        rewrite(packet, headers, &change)?;
+        rewrite_with(packet, headers, &change, Care::Strict)?;
         return Ok((new_family, headers.transport));
     }
     let transport = family::translate(packet, headers, ends.source, ends.destination)?;

@@ -10,7 +10,7 @@ use crate::service::ForwardMethod;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, Related};
 use crate::wire::parse::Headers;
-use crate::wire::rewrite::{Rewrite, rewrite};
+use crate::wire::rewrite::{Rewrite, rewrite_with};
 
 /// `C → V` becomes `C → R` with NAT and stays as it is otherwise.
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
@@ -41,7 +41,7 @@ pub(crate) fn related(
 }
 
 fn translate(packet: &mut PacketBuf<'_>, headers: &Headers, change: &Rewrite, path: &Path) -> Result<(), DropReason> {
-    if path.method == ForwardMethod::Nat { rewrite(packet, headers, change) } else { Ok(()) }
+    if path.method == ForwardMethod::Nat { rewrite_with(packet, headers, change, path.care) } else { Ok(()) }
 }
 
 fn leaving(to: Endpoint, path: &Path) -> Verdict {

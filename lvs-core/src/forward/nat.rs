@@ -7,7 +7,7 @@ use crate::packet::PacketBuf;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::{self, Related};
 use crate::wire::parse::Headers;
-use crate::wire::rewrite::{Rewrite, decrement_hop_limit, rewrite};
+use crate::wire::rewrite::{Rewrite, decrement_hop_limit, rewrite_with};
 
 /// `C → V` becomes `C → R`.
 pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
@@ -34,7 +34,7 @@ fn translate(
     direction: Direction,
     path: &Path,
 ) -> Verdict {
-    if let Err(reason) = rewrite(packet, headers, change) {
+    if let Err(reason) = rewrite_with(packet, headers, change, path.care) {
         return Verdict::Drop(reason);
     }
     pass_through(packet, headers, path);

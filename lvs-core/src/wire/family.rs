@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use crate::packet::{ChecksumOffload, GsoKind, Offload, PacketBuf};
 use crate::wire::icmp::{self, ICMP, ICMPV6, Related, write_message_checksum};
 use crate::wire::parse::{FragmentPart, Headers};
-use crate::wire::rewrite::{Rewrite, Transport};
+use crate::wire::rewrite::{Care, Rewrite, Transport};
 use crate::wire::{ipv4, ipv6, read_u16, udp, write_u16};
 use crate::{AddressFamily, DropReason, Endpoint, Protocol};
 
@@ -40,7 +40,7 @@ pub(crate) fn translate(
     if new_family == AddressFamily::Ipv6 && lacks_checksum(bytes, headers) {
         return Err(DropReason::NotForwardable);
     }
-    let transport = Transport::check(bytes, headers, &change, packet.offload.checksum)?;
+    let transport = Transport::check(bytes, headers, &change, packet.offload.checksum, Care::Strict)?;
     let payload_len = bytes.len() - headers.transport;
     let header_len = header_len(new_family) + fragment_header_len(new_family, headers.fragment);
     if new_family == AddressFamily::Ipv4 && header_len + payload_len > usize::from(u16::MAX) {

@@ -1,6 +1,6 @@
 //! Address and port translation in place, with every checksum that covers them (the table of IPVS in one place).
 //! TCP and UDP checksums are updated, so one that was wrong stays wrong; only what cannot be updated is computed anew:
-//! SCTP's CRC32c, and the checksum of a UDP datagram that had none.
+//! SCTP's CRC32c, and the checksum of a UDP datagram that had none. [`Care`] says how far from Linux that may be.
 
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -38,6 +38,19 @@ pub struct Rewrite {
     pub destination: Option<Endpoint>,
 }
 
+/// What is computed anew, and what of it is looked at first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Care {
+    /// As Linux: a UDP datagram without checksum gets one over the whole IP payload, longer than its own length or not,
+    /// and an SCTP packet that was damaged leaves with a right CRC32c.
+    #[default]
+    AsLinux,
+    /// The same, but an SCTP packet with a wrong CRC32c is refused where a new one would be written.
+    ChecksSctp,
+    /// That too, and a UDP datagram without checksum gets one only where it becomes an IPv6 one, over its own length.
+    Strict,
+}
+
 /// Rewrites the packet's addresses and, for TCP, UDP and SCTP except in later fragments, its ports; updates the
 /// checksums; cuts off link padding behind the packet. The TTL is not touched.
 ///
@@ -54,9 +67,29 @@ pub struct Rewrite {
 /// [`DropReason::TruncatedTransport`]: the fields to change are cut off, also when a first fragment holds too little.
 /// [`DropReason::NotForwardable`]: a new address is of the other family, or an SCTP fragment's port would change, whose
 /// CRC32c needs the whole packet.
+/// [`DropReason::BadTransportChecksum`]: an SCTP packet that would get a right CRC32c came with a wrong one; not with
+/// [`Care::AsLinux`].
+/// [`DropReason::BadLength`]: the UDP length, over which a checksum is to be computed, is not inside the packet; with
+/// [`Care::Strict`] only.
 /// [`DropReason::BadOffload`]: the offload context names a checksum field that is not this packet's.
 pub fn rewrite(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite) -> Result<(), DropReason> {
-    if rewrite_common(packet, headers, rewrite).is_some() { Ok(()) } else { rewrite_any(packet, headers, rewrite) }
+    rewrite_with(packet, headers, rewrite, Care::AsLinux)
+}
+
+/// [`rewrite`] with more care than Linux takes.
+///
+/// # Errors
+/// As [`rewrite`].
+pub fn rewrite_with(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    rewrite: &Rewrite,
+    care: Care,
+) -> Result<(), DropReason> {
+    if rewrite_common(packet, headers, rewrite).is_some() {
+        return Ok(());
+    }
+    rewrite_any(packet, headers, rewrite, care)
 }
 
 /// [`rewrite`] for nearly all packets: whole TCP segments and UDP datagrams with a checksum, their own or one left to
@@ -137,10 +170,10 @@ fn replace_port(header: &mut [u8], index: usize, port: u16, delta: &mut Delta) {
 }
 
 /// [`rewrite`] for every packet, one question after the other.
-fn rewrite_any(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite) -> Result<(), DropReason> {
+fn rewrite_any(packet: &mut PacketBuf<'_>, headers: &Headers, rewrite: &Rewrite, care: Care) -> Result<(), DropReason> {
     let Some(bytes) = packet.bytes().get(..headers.packet_len) else { return Err(DropReason::MalformedIp) };
     let (source, destination) = new_addresses(headers, rewrite)?;
-    let transport = Transport::check(bytes, headers, rewrite, packet.offload.checksum)?;
+    let transport = Transport::check(bytes, headers, rewrite, packet.offload.checksum, care)?;
 
     packet.set_len(headers.packet_len);
     if transport.computes_crc() {
@@ -237,8 +270,8 @@ enum Checksum {
     UpdateUdp(usize),
     /// The field at this offset holds an un-complemented sum without the ports.
     UpdatePartial(usize),
-    /// A UDP datagram gets the checksum it did not have.
-    FillUdp,
+    /// A UDP datagram gets the checksum it did not have, over this many bytes.
+    FillUdp(usize),
     /// SCTP's CRC32c is computed anew.
     Crc32c,
 }
@@ -252,6 +285,7 @@ impl Transport {
         headers: &Headers,
         rewrite: &Rewrite,
         offload: ChecksumOffload,
+        care: Care,
     ) -> Result<Self, DropReason> {
         if headers.is_later_fragment() || *rewrite == Rewrite::default() {
             return Ok(Self::UNTOUCHED);
@@ -284,12 +318,24 @@ impl Transport {
         let checksum = match headers.protocol {
             SCTP if !partial && ports.is_none_or(|ports| ports.old == ports.new) => return Ok(Self::UNTOUCHED),
             SCTP if headers.is_fragment_head() => return Err(DropReason::NotForwardable),
+            SCTP if care != Care::AsLinux && !partial && !sctp::is_intact(headers.payload(bytes)) => {
+                return Err(DropReason::BadTransportChecksum);
+            }
             SCTP => Checksum::Crc32c,
             _ if partial => Checksum::UpdatePartial(field),
             UDP if read_u16(bytes, field) == Some(0) => {
                 // RFC 768: zero is no checksum. Linux computes one as it has the whole datagram; from a first fragment
                 // it cannot be had, nor over a packet whose own checksum is still missing.
-                if inner || headers.is_fragment_head() { Checksum::Keep } else { Checksum::FillUdp }
+                let becomes_ipv6 = rewrite.destination.is_some_and(|end| end.address.is_ipv6());
+                let is_asked_for = care != Care::Strict || becomes_ipv6 && headers.family == AddressFamily::Ipv4;
+                if inner || headers.is_fragment_head() || !is_asked_for {
+                    Checksum::Keep
+                } else if care == Care::Strict {
+                    Checksum::FillUdp(udp::datagram_len(headers.payload(bytes)).ok_or(DropReason::BadLength)?)
+                } else {
+                    // The length is that of the IP payload, whatever the UDP header claims (`nat_truncated`).
+                    Checksum::FillUdp(headers.payload(bytes).len())
+                }
             }
             UDP => Checksum::UpdateUdp(field),
             _ => Checksum::Update(field),
@@ -334,10 +380,9 @@ impl Transport {
                 write_u16(bytes, field, udp::sent_checksum(delta.apply(before(bytes, field))));
             }
             Checksum::UpdatePartial(field) => write_u16(bytes, field, addresses.apply_partial(before(bytes, field))),
-            Checksum::FillUdp => {
-                // The pseudo header's length is that of the IP payload, whatever the UDP header claims
-                // (`nat_truncated`).
+            Checksum::FillUdp(len) => {
                 let segment = headers.payload(bytes);
+                let segment = &segment[..len.min(segment.len())];
                 let checksum = checksum::transport_checksum(source, destination, UDP, segment);
                 write_u16(bytes, headers.transport + udp::CHECKSUM, udp::sent_checksum(checksum));
             }
@@ -428,7 +473,7 @@ mod tests {
                             let headers = parse(plain.bytes()).unwrap();
                             if rewrite_common(&mut tried, &headers, &change).is_some() {
                                 common += 1;
-                                assert_eq!(rewrite_any(&mut plain, &headers, &change), Ok(()));
+                                assert_eq!(rewrite_any(&mut plain, &headers, &change, Care::AsLinux), Ok(()));
                             }
                             assert_eq!(tried.bytes(), plain.bytes(), "{family:?} {protocol} {checksum:#x} {change:?}");
                             assert_eq!(tried.offload, plain.offload);

@@ -59,6 +59,12 @@ pub fn packet_crc32c(packet: &[u8]) -> u32 {
     !extend(extend(extend(!0, before), &[0; 4]), after)
 }
 
+/// Whether the CRC32c of an SCTP packet is right.
+pub fn is_intact(packet: &[u8]) -> bool {
+    let field = packet.get(CHECKSUM..).and_then(|rest| rest.first_chunk::<4>());
+    field.is_some_and(|field| u32::from_le_bytes(*field) == packet_crc32c(packet))
+}
+
 /// Continues a CRC over `bytes`, eight at a time (slicing by 8: one table for each distance from the end).
 fn extend(mut crc: u32, bytes: &[u8]) -> u32 {
     let mut blocks = bytes.chunks_exact(8);

@@ -12,6 +12,13 @@ pub const fn sent_checksum(computed: u16) -> u16 {
     if computed == 0 { 0xffff } else { computed }
 }
 
+/// The length that a datagram's header gives it, if the datagram is at least a header long and lies inside `segment`,
+/// which begins with it.
+pub fn datagram_len(segment: &[u8]) -> Option<usize> {
+    let len = usize::from(crate::wire::read_u16(segment, 4)?);
+    (HEADER_LEN..=segment.len()).contains(&len).then_some(len)
+}
+
 /// Writes a UDP header with checksum zero (none). `len` counts header and payload.
 pub fn write_header(header: &mut [u8; HEADER_LEN], source_port: u16, destination_port: u16, len: u16) {
     let [source_high, source_low] = source_port.to_be_bytes();

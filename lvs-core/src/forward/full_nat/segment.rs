@@ -46,6 +46,7 @@ impl Edit {
     /// # Errors
     /// A preamble cannot be put in: [`DropReason::NotForwardable`] in a fragment, a super-packet of datagrams, or
     /// behind a SYN with data; something would take its place: [`DropReason::OutOfSequence`];
+    /// [`DropReason::BadLength`] where a datagram's length is not inside its packet;
     /// [`DropReason::TooBig`] where the packet would pass 65,535 bytes; [`DropReason::NoHeadroom`]. A TCP header is not
     /// whole: [`DropReason::TruncatedTransport`].
     pub fn plan(
@@ -164,6 +165,11 @@ impl Edit {
         let is_many_datagrams = matches!(self, Self::Udp(_)) && packet.offload.gso.is_some();
         if has_preamble && (headers.fragment.is_some() || is_many_datagrams) {
             return Err(DropReason::NotForwardable);
+        }
+        // One that is too short or too long for its packet could come out right, with something else in it.
+        let has_length = || udp::datagram_len(headers.payload(packet.bytes())).is_some();
+        if matches!(self, Self::Udp(_)) && !has_length() {
+            return Err(DropReason::BadLength);
         }
         let len = headers.packet_len.saturating_add_signed(self.growth());
         if len > usize::from(u16::MAX) {
@@ -363,7 +369,12 @@ fn update_lengths(
             let mut delta = length;
             delta.replace_u16(checksum::fold(old_sum), checksum::fold(new_sum));
             let after = delta.apply(before);
-            if checksum_offset == udp::CHECKSUM { udp::sent_checksum(after) } else { after }
+            match checksum_offset {
+                // RFC 768: there is none.
+                udp::CHECKSUM if before == 0 => 0,
+                udp::CHECKSUM => udp::sent_checksum(after),
+                _ => after,
+            }
         }
     };
     write_u16(bytes, field, after);

@@ -110,9 +110,11 @@ fn empty_datagram(source: Endpoint, destination: Endpoint) -> [u8; udp::HEADER_L
     datagram
 }
 
-/// Blanks what a client says of its own address: in IPv4, the other form of UOA is an option of this kind.
+/// Blanks what a client says of its own address: in IPv4, the other form of UOA is an option of this kind. Whatever the
+/// service tells its servers itself: one with a UOA module believes who says it.
 pub(super) fn blank_spoofed(packet: &mut PacketBuf<'_>, headers: &Headers) {
-    if headers.family == AddressFamily::Ipv4 && headers.has_options {
+    let may_carry = headers.protocol == Protocol::Udp.number() && headers.family == AddressFamily::Ipv4;
+    if may_carry && headers.has_options {
         ipv4::blank_option(packet.bytes_mut(), headers.transport, UOA_OPTION);
     }
 }
