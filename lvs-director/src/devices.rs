@@ -8,6 +8,7 @@ use lvs_io::{Arm, Steering, share};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, Delivery, SourceCountersHandle, check};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 
+use crate::claim::{Claim, claim};
 use crate::denied::Denied;
 use crate::say;
 
@@ -26,6 +27,8 @@ pub struct Opened {
     pub arms: Vec<(Arm, Option<Arm>)>,
     /// What every queue counts of what it could not hand on. None for TUN.
     pub counters: Vec<SourceCountersHandle>,
+    /// What keeps other processes off the devices, for as long as it is held.
+    pub claims: Vec<Claim>,
 }
 
 impl Devices {
@@ -66,13 +69,15 @@ impl Devices {
     /// and the servers' for `local_addresses`, if the host leaves them to it.
     ///
     /// # Errors
-    /// A device is denied, or the host owns such an address.
+    /// A device is denied, another process forwards on it, or the host owns such an address.
     pub fn open(
         &self,
         virtual_addresses: &[IpAddr],
         local_addresses: &[IpAddr],
         steering: &Steering,
     ) -> Result<Opened, Denied> {
+        let claims = self.names().iter().map(|name| claim(&format!("forwarding on {name}")));
+        let claims = claims.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
         let mut counters = Vec::new();
         let mut one = |name, answers_for: &[IpAddr], direction| {
             self.open_one(name, answers_for, steering, direction, &mut counters)
@@ -89,7 +94,7 @@ impl Devices {
             }
             [] => Vec::new(),
         };
-        Ok(Opened { arms, counters })
+        Ok(Opened { arms, counters, claims })
     }
 
     /// One arm for each shard. Their counters, if they have some, are added to `counters`.

@@ -19,6 +19,7 @@
 
 pub mod args;
 pub mod capacity;
+mod claim;
 pub mod demo;
 pub mod denied;
 pub mod devices;
@@ -28,4 +29,5 @@ pub mod realserver;
 pub mod rules;
 pub mod run;
 pub mod say;
+mod threads;
 mod warnings;

@@ -6,22 +6,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use lvs_core::local_address::LocalPorts;
 use lvs_core::{Director, DirectorConfig, DropReason, Instant, Seed, ServiceKey, Side};
-use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
+use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker};
 use lvs_io_afpacket::{SourceCounters, SourceCountersHandle};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::capacity::{self, Described};
 use crate::denied::Denied;
 pub use crate::devices::Devices;
 use crate::devices::Opened;
-use crate::{args, listing, rules, say, warnings};
+use crate::{args, listing, rules, say, threads, warnings};
 
-/// Runs as many directors as `options` ask for, with the rules in their file, on their devices until SIGINT or SIGTERM;
+/// Runs as many directors as `options` ask for, with the rules in their file, on their devices until SIGINT, SIGTERM or SIGHUP;
 /// then prints their tables, put together, to standard output. Fails, with a sentence on standard error, if the rules
 /// cannot be read or carried out, a device is denied, or one fails under way.
 pub fn run(options: &args::Run) -> ExitCode {
@@ -67,7 +65,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
     let local_addresses = local_addresses(director);
     let steering = Steering::new(u32::from(workers), networks(server_addresses(director)), seed)
         .with_local_addresses(networks(local_addresses.iter().copied()));
-    let Opened { arms, counters } =
+    let Opened { arms, counters, claims: _claims } =
         devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
     warnings::about_devices(director, devices).iter().for_each(say::warning);
     let clock = MonotonicClock::new();
@@ -81,32 +79,16 @@ fn forward(options: &args::Run) -> Result<String, String> {
         })
         .collect::<io::Result<Vec<_>>>()
         .and_then(|workers| {
-            stop_on_signals(workers.iter().map(Worker::handle).collect())?;
+            threads::stop_on_signals(workers.iter().map(Worker::handle).collect())?;
             Ok(workers)
         })
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
 
     say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
     say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
-    run_all(&mut workers).map_err(|error| format!("stopped: {error}"))?;
+    threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
     let received: Vec<SourceCounters> = counters.iter().map(SourceCountersHandle::get).collect();
     Ok(last_words(&mut workers, clock) + &not_received(&received))
-}
-
-/// Runs every worker on a thread of its own until they are stopped. Where one fails, all end.
-fn run_all(workers: &mut [Worker]) -> io::Result<()> {
-    let handles: Vec<WorkerHandle> = workers.iter().map(Worker::handle).collect();
-    std::thread::scope(|scope| {
-        let threads = workers.iter_mut().map(|worker| {
-            scope.spawn(|| {
-                let outcome = worker.run();
-                handles.iter().for_each(WorkerHandle::stop);
-                outcome
-            })
-        });
-        let threads: Vec<_> = threads.collect();
-        threads.into_iter().try_for_each(|thread| thread.join().expect("a worker does not panic"))
-    })
 }
 
 /// A secret nobody outside can guess.
@@ -159,20 +141,6 @@ fn host_stand_in(
         .map(|address| (address, if address.is_ipv4() { 32 } else { 128 }))
         .collect();
     HostConfig { client_side, server_side, local_addresses, servers, answers_only: false }
-}
-
-/// Ends the workers on SIGINT (Ctrl-C) and SIGTERM.
-pub(crate) fn stop_on_signals(workers: Vec<WorkerHandle>) -> io::Result<()> {
-    let (mut signalled, signal) = UnixStream::pair()?;
-    for number in [SIGINT, SIGTERM] {
-        signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;
-    }
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        // Whatever ends the wait, it is time to go.
-        let _ = signalled.read(&mut [0]);
-        workers.iter().for_each(WorkerHandle::stop);
-    })?;
-    Ok(())
 }
 
 /// The tables, and what was refused.

@@ -2,6 +2,7 @@
 //! what the verdicts say. It decides only what becomes of packets that are not the director's ([`OnPass`]).
 
 use std::net::IpAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 use std::{array, io, iter};
 
@@ -158,22 +159,19 @@ impl Worker {
     /// # Errors
     /// A device failed for good.
     pub fn run(&mut self) -> io::Result<()> {
-        let outcome = loop {
-            if self.inbox.is_stopped() {
-                break Ok(());
-            }
-            match self.turn() {
-                Ok(true) => {}
-                Ok(false) => {
-                    if let Err(error) = self.wait() {
-                        break Err(error);
-                    }
-                }
-                Err(error) => break Err(error),
-            }
-        };
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_until_stopped()));
+        // Also after a panic: whoever waits for an answer would wait for ever. Nothing but the inbox is touched then.
         self.inbox.close();
-        outcome
+        outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    }
+
+    fn run_until_stopped(&mut self) -> io::Result<()> {
+        while !self.inbox.is_stopped() {
+            if !self.turn()? {
+                self.wait()?;
+            }
+        }
+        Ok(())
     }
 
     /// One pass, without blocking: waiting jobs, some batches from each device, timers that are due, packets the

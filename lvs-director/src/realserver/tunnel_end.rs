@@ -14,8 +14,8 @@ use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
 use crate::denied::Denied;
-use crate::run::stop_on_signals;
 use crate::say;
+use crate::threads::stop_on_signals;
 
 /// Where tunnels end.
 #[derive(Clone, PartialEq, Eq, Debug)]
