@@ -1,6 +1,7 @@
 //! `lvsd realserver`: makes this machine a real server for direct routing or tunnels, and undoes it exactly. The
 //! virtual addresses go to `lo`, and ARP keeps quiet about them (`settings.rs`; IPv6 never speaks of addresses of
-//! `lo`). What was changed is remembered, and who needs it (`memory.rs`): it is undone when the last one goes.
+//! `lo`). What is to be changed is remembered before it is, and who needs it (`memory.rs`): it is undone when the last
+//! one goes, whether or not all of it came about.
 
 use std::fmt;
 use std::io;
@@ -85,77 +86,103 @@ fn not_virtual(vip: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// Notes who needs what and what is about to be changed, and then changes it: what fails half-way, or is killed, can be
+/// undone, and what cannot be noted is not done.
 fn take(owner: Owner, vips: &[IpAddr], memory: &Path, done: &mut String) -> Result<(), String> {
     let mut locked = Locked::open(memory)?;
-    forget_the_dead(&mut locked, done)?;
-    // Who needs it comes first: what fails half-way can then be undone.
-    for vip in vips {
-        let need = Need { owner, vip: *vip };
-        if !locked.memory.needs.contains(&need) {
-            locked.memory.needs.push(need);
-        }
-    }
-    locked.remember()?;
-    // Quiet first: otherwise the link would hear of the address.
-    if vips.iter().any(IpAddr::is_ipv4) {
-        for setting in settings::needed(owner != Owner::Host) {
-            setting.establish(|change| add(&mut locked, change, done))?;
-        }
-    }
-    for vip in vips {
-        match netdev::add_address("lo", *vip, host_prefix(*vip)) {
-            Ok(()) => add(&mut locked, Change::Address(*vip), done)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                done.push_str(&format!("lo has {vip} already\n"));
+    let intended = plan(owner, vips, done)?;
+    locked.change(|memory| {
+        forget_the_dead(memory, done);
+        for vip in vips {
+            let need = Need { owner, vip: *vip };
+            if !memory.needs.contains(&need) {
+                memory.needs.push(need);
             }
-            Err(error) => return Err(format!("{error}; run as root")),
+        }
+        for change in &intended {
+            // What somebody else undid meanwhile counts from there.
+            memory.changes.retain(|known| !known.is_about_the_same(change));
+            memory.changes.push(change.clone());
+        }
+    })?;
+    for change in &intended {
+        if act(change)? {
+            done.push_str(&format!("{change}\n"));
+        } else {
+            locked.change(|memory| memory.changes.retain(|known| known != change))?;
+            done.push_str(&format!("somebody else was quicker: {change}\n"));
         }
     }
     Ok(())
 }
 
-/// Remembers a change at once, so that nothing is forgotten if the next one fails.
-fn add(locked: &mut Locked<'_>, change: Change, done: &mut String) -> Result<(), String> {
-    done.push_str(&format!("{change}\n"));
-    // What somebody else undid meanwhile counts from there.
-    locked.memory.changes.retain(|known| !known.is_about_the_same(&change));
-    locked.memory.changes.push(change);
-    locked.remember()
+/// What has to be changed, in this order.
+fn plan(owner: Owner, vips: &[IpAddr], done: &mut String) -> Result<Vec<Change>, String> {
+    let mut intended = Vec::new();
+    // Quiet first: otherwise the link would hear of the address.
+    if vips.iter().any(IpAddr::is_ipv4) {
+        for setting in settings::needed(owner != Owner::Host) {
+            intended.extend(setting.changes()?);
+        }
+    }
+    let there = netdev::addresses("lo").map_err(|error| format!("cannot read the addresses of lo: {error}"))?;
+    for vip in vips {
+        let change = Change::Address(*vip);
+        if there.contains(&(*vip, host_prefix(*vip))) {
+            done.push_str(&format!("lo has {vip} already\n"));
+        } else if !intended.contains(&change) {
+            intended.push(change);
+        }
+    }
+    Ok(intended)
 }
 
+/// Makes a change. `false` if somebody else just has.
+fn act(change: &Change) -> Result<bool, String> {
+    match change {
+        Change::Setting { name, after, .. } => settings::write(name, after).map(|()| true),
+        Change::Address(vip) => match netdev::add_address("lo", *vip, host_prefix(*vip)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(format!("{error}; run as root")),
+        },
+    }
+}
+
+/// Undoes first and forgets then: where that cannot be noted, it is undone all the same.
 fn stop(owner: Owner, vips: &[IpAddr], memory: &Path, done: &mut String) -> Result<(), String> {
     let mut locked = Locked::open(memory)?;
-    forget_the_dead(&mut locked, done)?;
+    let mut memory = locked.memory.clone();
+    forget_the_dead(&mut memory, done);
     let is_meant = |vip: &IpAddr| vips.is_empty() || vips.contains(vip);
-    let held = locked.memory.needs.len();
-    locked.memory.needs.retain(|need| need.owner != owner || !is_meant(&need.vip));
-    if locked.memory.needs.len() == held && locked.memory.changes.is_empty() {
+    let held = memory.needs.len();
+    memory.needs.retain(|need| need.owner != owner || !is_meant(&need.vip));
+    if memory.needs.len() == held && memory.changes.is_empty() {
         done.push_str("nothing was started\n");
     }
-    for Need { owner, vip } in locked.memory.needs.iter().filter(|need| is_meant(&need.vip)) {
+    for Need { owner, vip } in memory.needs.iter().filter(|need| is_meant(&need.vip)) {
         done.push_str(&format!("{vip} stays: {owner} needs it\n"));
     }
-    locked.remember()?;
-    release(&mut locked, done)
+    let released = release_addresses(&mut memory, done).and_then(|()| release_settings(&mut memory, done));
+    released.and(locked.change(|remembered| *remembered = memory))
 }
 
 /// A tunnel end that was killed needs nothing any more.
-fn forget_the_dead(locked: &mut Locked<'_>, done: &mut String) -> Result<(), String> {
-    let mut dead: Vec<Owner> = locked.memory.needs.iter().map(|need| need.owner).collect();
+fn forget_the_dead(memory: &mut Memory, done: &mut String) {
+    let mut dead: Vec<Owner> = memory.needs.iter().map(|need| need.owner).collect();
     dead.retain(|owner| !owner.is_alive());
     dead.dedup();
     for owner in dead {
         done.push_str(&format!("{owner} ended without giving back what it had\n"));
-        locked.memory.needs.retain(|need| need.owner != owner);
+        memory.needs.retain(|need| need.owner != owner);
     }
-    locked.remember()
 }
 
-/// Undoes what nobody needs any more: backwards, and the settings last, when no address is left that needs them.
-fn release(locked: &mut Locked<'_>, done: &mut String) -> Result<(), String> {
-    for index in (0..locked.memory.changes.len()).rev() {
-        let Change::Address(vip) = locked.memory.changes[index] else { continue };
-        if locked.memory.is_needed(vip) {
+/// Takes the addresses nobody needs any more off `lo`, backwards.
+fn release_addresses(memory: &mut Memory, done: &mut String) -> Result<(), String> {
+    for index in (0..memory.changes.len()).rev() {
+        let Change::Address(vip) = memory.changes[index] else { continue };
+        if memory.is_needed(vip) {
             continue;
         }
         match netdev::remove_address("lo", vip, host_prefix(vip)) {
@@ -165,16 +192,20 @@ fn release(locked: &mut Locked<'_>, done: &mut String) -> Result<(), String> {
             }
             Err(error) => return Err(format!("{error}; run as root")),
         }
-        locked.memory.changes.remove(index);
-        locked.remember()?;
+        memory.changes.remove(index);
     }
+    Ok(())
+}
+
+/// Puts settings back, when no address is left that needs them.
+fn release_settings(memory: &mut Memory, done: &mut String) -> Result<(), String> {
     let needs_ipv4 = |tunnels: bool| {
         let of_kind = |need: &&Need| need.vip.is_ipv4() && (!tunnels || need.owner != Owner::Host);
-        locked.memory.needs.iter().any(|need| of_kind(&need))
+        memory.needs.iter().any(|need| of_kind(&need))
     };
     let (any, tunnels) = (needs_ipv4(false), needs_ipv4(true));
-    for index in (0..locked.memory.changes.len()).rev() {
-        let Change::Setting { name, before, after } = &locked.memory.changes[index] else { continue };
+    for index in (0..memory.changes.len()).rev() {
+        let Change::Setting { name, before, after } = &memory.changes[index] else { continue };
         if if settings::is_for_tunnels(name) { tunnels } else { any } {
             continue;
         }
@@ -183,14 +214,14 @@ fn release(locked: &mut Locked<'_>, done: &mut String) -> Result<(), String> {
                 settings::write(name, before)?;
                 done.push_str(&format!("{} is {before} again\n", dotted(name)));
             }
+            Ok(now) if now == *before => done.push_str(&format!("{} is {before} still\n", dotted(name))),
             Ok(now) => {
                 done.push_str(&format!("{} is {now}: changed by somebody else and left alone\n", dotted(name)));
             }
             // Its device has gone, and the setting with it.
             Err(_) => done.push_str(&format!("{} is there no more\n", dotted(name))),
         }
-        locked.memory.changes.remove(index);
-        locked.remember()?;
+        memory.changes.remove(index);
     }
     Ok(())
 }

@@ -5,8 +5,8 @@
 //! ```text
 //! namespace 3dc6c8f4-d4bd-4c26-99b9-32d9a6622bc9 3
 //!                                             the machine's run and the network namespace that all the rest is about
-//! setting net/ipv4/conf/all/arp_ignore 0 1    it had the first value and was given the second
-//! address 192.0.2.80                          it was put on lo
+//! setting net/ipv4/conf/all/arp_ignore 0 1    it had the first value and is given the second
+//! address 192.0.2.80                          it was or is to be put on lo
 //! host 192.0.2.80                             needed until `stop`
 //! process 4711 88120 192.0.2.80               needed by a tunnel end: process, and when that started
 //! ```
@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use super::settings;
 use crate::say;
 
-/// What was changed, and who needs it.
-#[derive(Default, Debug)]
+/// What was changed or is about to be, and who needs it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Memory {
     pub changes: Vec<Change>,
     pub needs: Vec<Need>,
@@ -129,19 +129,29 @@ impl<'a> Locked<'a> {
         Ok(Self { path, file, memory })
     }
 
-    /// Writes it down. What was written before stays if that fails.
-    pub fn remember(&mut self) -> Result<(), String> {
+    /// Changes it, here and in the file. Where that cannot be written, it stays as it was in both; nothing to remember
+    /// needs no room.
+    pub fn change(&mut self, change: impl FnOnce(&mut Memory)) -> Result<(), String> {
+        let mut memory = self.memory.clone();
+        change(&mut memory);
+        if memory == self.memory {
+            return Ok(());
+        }
         let mut beside = self.path.as_os_str().to_owned();
         beside.push(".new");
         let beside = Path::new(&beside);
-        self.replace(beside).map_err(|error| {
-            let _ = fs::remove_file(beside);
-            cannot("write", self.path, error)
-        })
+        if !memory.is_empty() {
+            self.replace(beside, &memory).map_err(|error| {
+                let _ = fs::remove_file(beside);
+                cannot("write", self.path, error)
+            })?;
+        }
+        self.memory = memory;
+        Ok(())
     }
 
     /// Writes it to a file `beside`, which nobody else touches while this one is locked, and puts that in its place.
-    fn replace(&mut self, beside: &Path) -> io::Result<()> {
+    fn replace(&mut self, beside: &Path, memory: &Memory) -> io::Result<()> {
         match fs::remove_file(beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -149,7 +159,7 @@ impl<'a> Locked<'a> {
         let mut file = File::options().read(true).write(true).create_new(true).open(beside)?;
         // Before anybody can find it.
         file.lock()?;
-        write!(file, "namespace {}\n{}", namespace(), self.memory)?;
+        write!(file, "namespace {}\n{memory}", namespace())?;
         fs::rename(beside, self.path)?;
         self.file = file;
         Ok(())
@@ -172,7 +182,7 @@ fn open_alone(path: &Path, options: &OpenOptions, lock: fn(&File) -> io::Result<
 impl Drop for Locked<'_> {
     /// Nothing to remember needs no file. One that cannot be removed says the same.
     fn drop(&mut self) {
-        if self.memory.changes.is_empty() && self.memory.needs.is_empty() {
+        if self.memory.is_empty() {
             let _ = fs::remove_file(self.path);
         }
     }
@@ -231,6 +241,11 @@ impl Memory {
             _ => return None,
         }
         Some(())
+    }
+
+    /// Whether there is nothing to undo, and nobody who needs anything.
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.needs.is_empty()
     }
 
     /// Whether anybody needs the address.
@@ -308,10 +323,11 @@ mod tests {
             for started in 0..50 {
                 let mut locked = Locked::open(path).expect("readable");
                 // The lock outlasts what is written under it.
-                locked.remember().expect("room for it");
-                let vip = IpAddr::from([192, 0, 2, 80]);
-                locked.memory.needs.push(Need { owner: Owner::Process { id, started }, vip });
-                locked.remember().expect("room for it");
+                for started in [started, started + 100] {
+                    let vip = IpAddr::from([192, 0, 2, 80]);
+                    let need = Need { owner: Owner::Process { id, started }, vip };
+                    locked.change(|memory| memory.needs.push(need)).expect("room for it");
+                }
             }
         };
         std::thread::scope(|scope| {
@@ -320,8 +336,8 @@ mod tests {
             }
         });
         let mut locked = Locked::open(path).expect("readable");
-        assert_eq!(locked.memory.needs.len(), 4 * 50);
-        locked.memory.needs.clear();
+        assert_eq!(locked.memory.needs.len(), 4 * 50 * 2);
+        locked.change(|memory| memory.needs.clear()).expect("nothing needs no room");
         drop(locked);
         assert!(!path.exists());
     }

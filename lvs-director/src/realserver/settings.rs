@@ -48,27 +48,26 @@ pub(super) fn is_for_tunnels(name: &str) -> bool {
 }
 
 impl Setting {
-    /// Changes what is not enough, `all` first, then each device; `changed` hears of each change.
-    pub fn establish(&self, mut changed: impl FnMut(Change) -> Result<(), String>) -> Result<(), String> {
+    /// What has to change because it is not enough: `all` first, then each device.
+    pub fn changes(&self) -> Result<Vec<Change>, String> {
+        let mut changes = Vec::new();
         let mut change = |device: &str, is_enough: &dyn Fn(u32) -> bool| {
             let name = format!("net/ipv4/conf/{device}/{}", self.name);
             let before = read(&name)?;
-            if before.parse().is_ok_and(is_enough) {
-                return Ok(());
+            let value = before.parse().ok();
+            if value.is_some_and(is_enough) {
+                return Ok::<_, String>(value);
             }
-            let after = self.wanted.to_string();
-            write(&name, &after)?;
-            changed(Change::Setting { name, before, after })
+            changes.push(Change::Setting { name, before, after: self.wanted.to_string() });
+            Ok(Some(self.wanted))
         };
-        change("all", &self.is_enough)?;
-        if self.is_general {
-            return Ok(());
+        let all = change("all", &self.is_enough)?.unwrap_or(self.wanted);
+        if !self.is_general {
+            for device in devices()? {
+                change(&device, &|value| (self.is_enough)(value.max(all)))?;
+            }
         }
-        let all: u32 = read(&format!("net/ipv4/conf/all/{}", self.name))?.parse().unwrap_or(self.wanted);
-        for device in devices()? {
-            change(&device, &|value| (self.is_enough)(value.max(all)))?;
-        }
-        Ok(())
+        Ok(changes)
     }
 }
 

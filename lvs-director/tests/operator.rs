@@ -1,0 +1,203 @@
+//! What can go wrong around `lvsd` on a machine: a second one on the same device, a terminal that hangs up, a full disk,
+//! a host that is in the way. Each case runs in namespaces of its own.
+
+mod cases;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
+
+use cases::Case;
+use lvs_director::demo::namespaces;
+use lvs_director::denied::Denied;
+use lvs_io_tun::netdev;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What a case does.
+type Run = fn() -> Result<(), Denied>;
+
+const CASES: [(&str, Run); 4] = [
+    ("a_second_lvsd_on_a_device_is_refused_until_the_first_has_ended", a_second_lvsd_on_a_device_is_refused),
+    ("a_terminal_that_hangs_up_ends_it_with_its_tables", a_terminal_that_hangs_up_ends_it_with_its_tables),
+    ("nohup_is_respected", nohup_is_respected),
+    ("a_real_server_with_a_full_disk_leaves_nothing_behind", a_real_server_with_a_full_disk_leaves_nothing_behind),
+];
+
+const RULES: &str = "-A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 10.9.0.11:80 -m\n";
+
+/// An Ethernet device with nobody behind it.
+fn lonely_device() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()?;
+    let here = fs::File::open("/proc/self/ns/net").expect("it is there");
+    netdev::add_veth("eth0", "far0", here.as_fd()).map_err(|error| Denied::described(&error))?;
+    for device in ["eth0", "far0"] {
+        netdev::set_up(device).expect("the device is there");
+    }
+    netdev::add_address("eth0", [10, 9, 0, 1].into(), 24).expect("the device is there");
+    Ok(())
+}
+
+fn a_second_lvsd_on_a_device_is_refused() -> Result<(), Denied> {
+    lonely_device()?;
+    let rules = Scratch::file("second", RULES);
+    let words = ["run", rules.path(), "--afpacket", "eth0"];
+    let mut first = Lvsd::spawn(&words);
+    assert!(first.line().starts_with("lvsd: forwarding on eth0"));
+    let mut second = Lvsd::spawn(&words);
+    let refusal = format!("lvsd: process {} is forwarding on eth0 already: end that first\n", first.child.id());
+    assert_eq!(second.line(), refusal);
+    assert_eq!(second.child.wait().expect("it ended").code(), Some(1));
+    // On another device, or where nobody is any more, it is welcome; the kernel sees to that, however the first one ends.
+    let mut other = Lvsd::spawn(&["run", rules.path(), "--afpacket", "far0"]);
+    assert!(other.line().starts_with("lvsd: forwarding on far0"));
+    first.child.kill().and_then(|()| first.child.wait()).expect("it runs");
+    assert!(Lvsd::spawn(&words).line().starts_with("lvsd: forwarding on eth0"));
+    Ok(())
+}
+
+fn a_terminal_that_hangs_up_ends_it_with_its_tables() -> Result<(), Denied> {
+    lonely_device()?;
+    let rules = Scratch::file("hang-up", RULES);
+    let mut lvsd = Lvsd::spawn(&["run", rules.path(), "--afpacket", "eth0"]);
+    assert!(lvsd.line().starts_with("lvsd: forwarding on eth0"));
+    kill_process(Pid::from_child(&lvsd.child), Signal::HUP).expect("it runs");
+    let tables = lvsd.rest_of_stdout();
+    assert!(lvsd.child.wait().expect("it ended").success());
+    assert!(tables.contains("TCP  192.0.2.80:80 rr\n"), "{tables}");
+    Ok(())
+}
+
+fn nohup_is_respected() -> Result<(), Denied> {
+    lonely_device()?;
+    let rules = Scratch::file("nohup", RULES);
+    let script = format!("trap '' HUP; exec {} run {} --afpacket eth0", env!("CARGO_BIN_EXE_lvsd"), rules.path());
+    let mut lvsd = Lvsd::of(Command::new("sh").args(["-c", &script]));
+    assert!(lvsd.line().starts_with("lvsd: forwarding on eth0"));
+    let id = Pid::from_child(&lvsd.child);
+    kill_process(id, Signal::HUP).expect("it runs");
+    assert!(lvsd.child.try_wait().expect("asked").is_none());
+    kill_process(id, Signal::TERM).expect("it runs");
+    assert!(lvsd.child.wait().expect("it ended").success());
+    Ok(())
+}
+
+fn a_real_server_with_a_full_disk_leaves_nothing_behind() -> Result<(), Denied> {
+    namespaces::enter_user_namespace()?;
+    namespaces::enter_network_namespace()?;
+    netdev::set_up("lo").expect("there is always one");
+    let disk = Scratch::folder("disk");
+    // A disk of one page, in a mount namespace that goes with the shell. What is there after each step is printed.
+    let script = r#"
+        set -u
+        mount -t tmpfs -o size=4k tiny "$1" || exit 77
+        fill() { head -c 4096 /dev/zero >"$1/filler" 2>/dev/null; }
+        act() { "$2" realserver "$3" ${4:+--vip "$4"} --memory "$1/memory"; echo "$3 ${4:-} -> $?"; ls "$1"; }
+        fill "$1"; act "$1" "$2" start 192.0.2.80; "$2" realserver status --memory "$1/memory"
+        rm "$1/filler"; act "$1" "$2" start 192.0.2.81; fill "$1"
+        act "$1" "$2" start 192.0.2.82
+        cat /proc/sys/net/ipv4/conf/all/arp_ignore
+        act "$1" "$2" stop
+        cat /proc/sys/net/ipv4/conf/all/arp_ignore
+    "#;
+    let unshared = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh", disk.path(), env!("CARGO_BIN_EXE_lvsd")])
+        .output();
+    let output = unshared.map_err(|cause| Denied::new("start unshare, of util-linux", cause))?;
+    let said = String::from_utf8(output.stdout).expect("text") + &String::from_utf8(output.stderr).expect("text");
+    if output.status.code() == Some(77) {
+        return Err(Denied::said(format_args!("cannot mount a small disk: {said}")));
+    }
+    let order = ["start 192.0.2.80 -> 1\nfiller\nnot a real server\n", "start 192.0.2.81 -> 0\nmemory\n"];
+    for part in order {
+        assert!(said.contains(part), "{part:?} is missing in\n{said}");
+    }
+    assert!(said.contains("start 192.0.2.82 -> 1\nfiller\nmemory\n1\n"), "what was there stays: {said}");
+    assert!(said.contains("stop  -> 0\nfiller\n0\n"), "it is undone though nothing can be written: {said}");
+    assert_eq!(said.matches("No space left on device").count(), 2, "{said}");
+    let addresses = netdev::addresses("lo").expect("it is there");
+    let is_ours = |address: &IpAddr| address.to_string().starts_with("192.0.2.");
+    assert!(!addresses.iter().any(|(address, _)| is_ours(address)), "{addresses:?}");
+    Ok(())
+}
+
+/// A file or folder that is gone when the case is.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn named(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{name}.{}", std::process::id()))
+    }
+
+    fn file(name: &str, text: &str) -> Self {
+        let path = Self::named(name);
+        fs::write(&path, text).expect("the directory for temporary files can be written");
+        Self(path)
+    }
+
+    fn folder(name: &str) -> Self {
+        let path = Self::named(name);
+        fs::create_dir_all(&path).expect("the directory for temporary files can be written");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("text")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0).or_else(|_| fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A running `lvsd`, ended with the case at the latest.
+struct Lvsd {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Lvsd {
+    fn spawn(words: &[&str]) -> Self {
+        Self::of(Command::new(env!("CARGO_BIN_EXE_lvsd")).args(words))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lvsd starts");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        Self { child, stderr }
+    }
+
+    /// The next line it says.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).expect("text");
+        line
+    }
+
+    fn rest_of_stdout(&mut self) -> String {
+        let mut text = String::new();
+        self.child.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
+        text
+    }
+}
+
+impl Drop for Lvsd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() -> ExitCode {
+    let case = |(name, run): (&str, Run)| Case {
+        name: name.to_owned(),
+        is_extra: false,
+        run: Box::new(move || run().map_err(|denied| Box::new(denied) as _)),
+    };
+    cases::main(&CASES.map(case), 1, "", |_| {})
+}
