@@ -5,6 +5,7 @@
 #![deny(missing_docs)]
 
 mod error;
+mod halves;
 pub mod netns;
 mod queue;
 mod sys;

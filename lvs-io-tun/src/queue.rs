@@ -2,17 +2,15 @@
 //! Super-packets pass through unsplit, their virtio-net header turned into an [`lvs_core::Offload`] and back.
 
 use std::fs::OpenOptions;
-use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-use lvs_core::{Offload, PacketBuf};
-use lvs_io::{Arm, BATCH, BatchBuffers, PacketSink, PacketSource, SinkOffloads, vnet};
-use rustix::io::Errno;
+use lvs_io::{Arm, vnet};
 
 use crate::error::{Step, TunError};
+use crate::halves::{Attachment, TunSink, TunSource};
 use crate::sys::{self, NAME_SIZE};
 
 /// How to open a TUN device.
@@ -133,6 +131,13 @@ impl TunQueue {
         Ok(Self { fd, name: name_of(&name), offloads, packet_max: u16::MAX })
     }
 
+    /// Attaches to another device in the way this descriptor, whose device is gone, was attached to its own.
+    pub(crate) fn attach_alike(name: &str, offloads: TunOffloads, is_multi_queue: bool) -> Result<OwnedFd, TunError> {
+        let options = TunOptions { offloads: offloads.header, ..TunOptions::default() };
+        let queue = Self::attach(name, &options, if is_multi_queue { libc::IFF_MULTI_QUEUE } else { 0 })?;
+        Ok(queue.fd)
+    }
+
     /// The device's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -143,21 +148,29 @@ impl TunQueue {
         self.offloads
     }
 
+    /// Makes the device outlive its queues, or end with the last of them, as it does by default. What
+    /// `ip tuntap add` makes outlives them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_persistent(&self, is_persistent: bool) -> Result<(), TunError> {
+        sys::tun_set_persistent(self.fd.as_fd(), is_persistent)
+            .map_err(|source| TunError::new(&self.name, Step::Attach, source))
+    }
+
     /// The descriptor, for somebody else to take over ([`Self::from_fd`]).
     pub fn into_fd(self) -> OwnedFd {
         self.fd
     }
 
-    /// The queue as a device for a worker.
+    /// The queue as a device for a worker. If the device goes down, or is deleted, its source says so
+    /// ([`lvs_io::PacketSource::state`]) and waits until it is up again, or somebody has made another TUN device of its
+    /// name: that one is attached to in the same way. In a network namespace whose changes the kernel does not tell, a
+    /// deleted device is an error.
     pub fn into_arm(self) -> Arm {
-        let fd = Arc::new(self.fd);
-        let source = TunSource {
-            fd: Arc::clone(&fd),
-            has_header: self.offloads.header,
-            buffers: BatchBuffers::new(BATCH, usize::from(self.packet_max)).of_host(),
-            lost: 0,
-        };
-        Arm::new(source, TunSink { fd, offloads: self.offloads })
+        let attachment = Arc::new(Attachment::new(self.fd, self.offloads));
+        let source = TunSource::new(Arc::clone(&attachment), self.name, usize::from(self.packet_max));
+        Arm::new(source, TunSink::new(attachment))
     }
 }
 
@@ -198,70 +211,4 @@ fn checked_name(name: &str) -> io::Result<[u8; NAME_SIZE]> {
 fn name_of(zero_terminated: &[u8; NAME_SIZE]) -> String {
     let len = zero_terminated.iter().position(|byte| *byte == 0).unwrap_or(NAME_SIZE);
     String::from_utf8_lossy(&zero_terminated[..len]).into_owned()
-}
-
-struct TunSource {
-    fd: Arc<OwnedFd>,
-    has_header: bool,
-    buffers: BatchBuffers,
-    lost: u64,
-}
-
-struct TunSink {
-    fd: Arc<OwnedFd>,
-    offloads: TunOffloads,
-}
-
-impl PacketSource for TunSource {
-    fn receive(&mut self, handle: &mut dyn FnMut(&mut [PacketBuf<'_>])) -> io::Result<usize> {
-        // The header, where there is one, comes to lie in the headroom: one piece is cheaper than two.
-        let header_len = if self.has_header { vnet::HEADER_LEN } else { 0 };
-        while let Some(slot) = self.buffers.next_slot_from(header_len) {
-            let len = match rustix::io::read(&self.fd, &mut *slot) {
-                // A packet longer than the slot is reported with its full length.
-                Ok(len) => len.min(slot.len()).saturating_sub(header_len),
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let offload =
-                if self.has_header { slot.first_chunk().and_then(vnet::decode) } else { Some(Offload::default()) };
-            match offload {
-                Some(offload) if len > 0 => self.buffers.commit(len, offload, 0),
-                _ => self.lost += 1,
-            }
-        }
-        Ok(self.buffers.lend(handle))
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
-    }
-
-    fn lost(&self) -> u64 {
-        self.lost
-    }
-}
-
-impl PacketSink for TunSink {
-    fn send(&mut self, packet: &mut PacketBuf<'_>, _next_hop: IpAddr) -> io::Result<()> {
-        if !self.offloads.header {
-            rustix::io::write(&self.fd, packet.bytes())?;
-            return Ok(());
-        }
-        let header = vnet::encode(&packet.offload, packet.bytes());
-        // One piece is cheaper than two.
-        if packet.grow_front(header.len()).is_some() {
-            packet.bytes_mut()[..header.len()].copy_from_slice(&header);
-            rustix::io::write(&self.fd, packet.bytes())?;
-        } else {
-            rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet.bytes())])?;
-        }
-        Ok(())
-    }
-
-    fn offloads(&self) -> SinkOffloads {
-        // The kernel completes checksums for whoever sends it a header, whatever was agreed on for receiving.
-        SinkOffloads { checksum: self.offloads.header, tcp: self.offloads.tcp, udp: self.offloads.udp }
-    }
 }

@@ -63,6 +63,12 @@ pub(crate) fn tun_set_offload(tun: BorrowedFd<'_>, offloads: c_uint) -> io::Resu
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, c_ulong::from(offloads)) })
 }
 
+/// Says whether the device outlives the last file that is attached to it.
+pub(crate) fn tun_set_persistent(tun: BorrowedFd<'_>, is_persistent: bool) -> io::Result<()> {
+    // SAFETY: TUNSETPERSIST takes its argument by value and touches no memory of ours.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETPERSIST, c_ulong::from(is_persistent)) })
+}
+
 /// Moves the whole process (it must have one thread) into a new user namespace, or the calling thread into a new
 /// network namespace.
 pub(crate) fn unshare(namespace: Namespace) -> io::Result<()> {
