@@ -87,12 +87,24 @@ pub struct Run {
     /// own schedule, and its own count of connections against -x and -y.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
     pub workers: u16,
+    /// When a device goes down or is deleted: wait for one of its name, or end with a failure
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnDeviceLoss::Wait)]
+    pub on_device_loss: OnDeviceLoss,
     /// Set a setting or a bound of every worker by its name; repeated, the last one counts
     ///
     /// Without it, bounds follow from the machine's memory and the defences begin when places are scarce: what that
     /// comes to is said at the start. The names are below.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Assignment::parse)]
     pub settings: Vec<Assignment>,
+}
+
+/// What `lvsd run` does without its device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum OnDeviceLoss {
+    /// Keep everything and go on when the device is back
+    Wait,
+    /// Print the tables and fail
+    End,
 }
 
 /// Which devices `lvsd run` forwards on: of one kind.

@@ -25,6 +25,7 @@ pub mod denied;
 pub mod devices;
 pub mod http;
 pub mod listing;
+mod loss;
 pub mod realserver;
 pub mod rules;
 pub mod run;

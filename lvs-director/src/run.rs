@@ -17,7 +17,7 @@ use crate::capacity::{self, Described};
 use crate::denied::Denied;
 pub use crate::devices::Devices;
 use crate::devices::Opened;
-use crate::{args, listing, rules, say, threads, warnings};
+use crate::{args, listing, loss, rules, say, threads, warnings};
 
 /// Runs as many directors as `options` ask for, with the rules in their file, on their devices until SIGINT, SIGTERM or SIGHUP;
 /// then prints their tables, put together, to standard output. Fails, with a sentence on standard error, if the rules
@@ -72,10 +72,12 @@ fn forward(options: &args::Run) -> Result<String, String> {
     let mut workers = directors
         .into_iter()
         .zip(arms)
-        .map(|(director, (clients, servers))| {
+        .enumerate()
+        .map(|(shard, (director, (clients, servers)))| {
             let host = Host::new(host.clone(), Seed::new(0));
             let worker = Worker::new(director, clients, servers)?;
-            Ok(worker.with_clock(clock).with_on_pass(OnPass::Route(Box::new(host))))
+            let worker = worker.with_clock(clock).with_on_pass(OnPass::Route(Box::new(host)));
+            Ok(loss::followed(worker, shard, devices.names(), options.on_device_loss))
         })
         .collect::<io::Result<Vec<_>>>()
         .and_then(|workers| {

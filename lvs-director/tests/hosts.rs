@@ -25,7 +25,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// What a case does.
 type Run = fn() -> Result<(), Denied>;
 
-const CASES: [(&str, Run); 15] = [
+const CASES: [(&str, Run); 16] = [
     ("ipv6_forwarding_is_found_where_the_kernel_looks_for_it", ipv6_forwarding_is_found_where_the_kernel_looks_for_it),
     (
         "a_device_that_is_down_is_named_and_serves_once_it_is_up",
@@ -34,6 +34,7 @@ const CASES: [(&str, Run); 15] = [
     ("an_address_is_taken_over_and_given_up_while_the_device_is_open", an_address_is_taken_over_and_given_up),
     ("a_missing_device_is_named_with_a_remedy", a_missing_device_is_named_with_a_remedy),
     ("what_came_and_was_no_packet_is_told_at_the_end", what_came_and_was_no_packet_is_told_at_the_end),
+    ("a_lost_device_is_told_and_waited_for_or_the_end_as_asked", a_lost_device_is_told_and_waited_for_or_the_end),
     ("settings_of_devices_that_speak_of_the_address_are_changed_too", settings_of_devices_are_changed_too),
     ("a_tunnel_end_leaves_what_the_machine_needs", a_tunnel_end_leaves_what_the_machine_needs),
     ("stop_leaves_what_a_running_tunnel_end_needs", stop_leaves_what_a_running_tunnel_end_needs),
@@ -217,6 +218,32 @@ fn what_came_and_was_no_packet_is_told_at_the_end() -> Result<(), Denied> {
     let tables = lvsd.interrupt();
     let line = "3 frames ignored: of another VLAN";
     assert!(tables.lines().any(|found| found == line), "{tables}");
+    Ok(())
+}
+
+fn a_lost_device_is_told_and_waited_for_or_the_end() -> Result<(), Denied> {
+    lonely_host()?;
+    let rules = rules("lost", "-A -t 10.0.0.80:80 -s rr\n-a -t 10.0.0.80:80 -r 10.0.0.11:80 -g\n");
+    let wait_for = |said: &mut BufReader<ChildStderr>, start: &str| while !next_line(said).starts_with(start) {};
+    let (lvsd, mut said) = Lvsd::spawn(&["run", &rules, "--afpacket", "eth0", "--workers", "2"]);
+    wait_for(&mut said, "lvsd: forwarding on eth0");
+    netdev::set_down("eth0").expect("it is there");
+    wait_for(&mut said, "lvsd: warning: eth0 is down: nothing is forwarded");
+    netdev::set_up("eth0").expect("it is there");
+    wait_for(&mut said, "lvsd: eth0 is back");
+    netdev::delete_link("eth0").expect("it is there");
+    wait_for(&mut said, "lvsd: warning: eth0 was deleted");
+    add_veth()?;
+    netdev::set_up("eth0").expect("it is there");
+    wait_for(&mut said, "lvsd: eth0 is back");
+    assert!(lvsd.interrupt().contains("packets received"));
+
+    let (mut lvsd, mut said) = Lvsd::spawn(&["run", &rules, "--afpacket", "eth0", "--on-device-loss", "end"]);
+    wait_for(&mut said, "lvsd: forwarding on eth0");
+    netdev::set_down("eth0").expect("it is there");
+    wait_for(&mut said, "lvsd: warning: eth0 is down");
+    wait_for(&mut said, "lvsd: stopped: the clients' device is down");
+    assert!(!lvsd.0.wait().expect("it was started").success());
     Ok(())
 }
 

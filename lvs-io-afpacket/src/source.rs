@@ -82,7 +82,7 @@ impl Source {
     ) -> Self {
         let long = vec![0; LONG_LEN * BATCH].into_boxed_slice();
         let counters = SourceCountersHandle::default();
-        Self { ring, socket, reader, posts, wake, long, lost: 0, counters, guard, was_empty: false }
+        Self { ring, socket, reader, posts, wake, long, lost: 0, counters, guard, was_empty: true }
     }
 
     pub(crate) fn counters(&self) -> SourceCountersHandle {
