@@ -43,15 +43,25 @@ impl<'a> Labels<'a> {
 
 /// `mh-fallback,mh-port`: the names sh and mh have for the first two flags, the plain ones for the rest.
 pub(crate) fn scheduler_flag_names(config: &ServiceConfig) -> Option<String> {
+    flag_names(config, "flag-3")
+}
+
+/// The same as listings show them: ipvsadm has no name for the third flag of `sh` and `mh`, and leaves it out.
+pub(crate) fn listed_flag_names(config: &ServiceConfig) -> Option<String> {
+    flag_names(config, "")
+}
+
+fn flag_names(config: &ServiceConfig, third: &'static str) -> Option<String> {
     let names = match config.scheduler.as_str() {
-        "sh" => ["sh-fallback", "sh-port", "flag-3"],
-        "mh" => ["mh-fallback", "mh-port", "flag-3"],
+        "sh" => ["sh-fallback", "sh-port", third],
+        "mh" => ["mh-fallback", "mh-port", third],
         _ => ["flag-1", "flag-2", "flag-3"],
     };
     let bits = [SchedulerFlags::FALLBACK, SchedulerFlags::PORT, SchedulerFlags::FLAG_3];
-    let set: Vec<_> =
-        names.into_iter().zip(bits).filter(|&(_, bit)| config.scheduler_flags.has(bit)).map(|(name, _)| name).collect();
-    (!set.is_empty()).then(|| set.join(","))
+    let has = |bit| config.scheduler_flags.has(bit);
+    let set: Vec<_> = names.into_iter().zip(bits).filter(|&(name, bit)| has(bit) && !name.is_empty()).collect();
+    let names: Vec<_> = set.into_iter().map(|(name, _)| name).collect();
+    bits.into_iter().any(has).then(|| names.join(","))
 }
 
 /// A persistence mask, unless every bit counts.

@@ -9,7 +9,7 @@ use lvs_core::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
 use lvs_core::{AddressFamily, ControlError, ForwardMethod, Protocol, ServerConfig, ServiceKey};
 
 use crate::Names;
-use crate::label::{Labels, netmask, scheduler_flag_names};
+use crate::label::{Labels, listed_flag_names, netmask};
 use crate::order::{sorted, unsorted};
 use crate::request::{Columns, ListOptions, Listing, SyncDaemon, SyncRole};
 
@@ -109,7 +109,7 @@ const fn header(columns: Columns) -> &'static str {
 fn write_service(text: &mut String, name: &str, service: &ServiceView) {
     let config = &service.config;
     let _ = write!(text, "{name} {}", config.scheduler);
-    if let Some(flags) = scheduler_flag_names(config) {
+    if let Some(flags) = listed_flag_names(config) {
         let _ = write!(text, " ({flags})");
     }
     if let Some(timeout_s) = config.persistence_timeout_s {

@@ -9,9 +9,9 @@ use lvs_core::Command;
 use lvs_core::view::ServiceView;
 use lvs_genl::Errno;
 
-use crate::director::{Running, Trouble};
 use crate::json;
 use crate::said::Said;
+use lvs_client::{Running, Trouble};
 
 /// What surrounds a command line.
 pub struct Surroundings<'a> {
@@ -39,7 +39,8 @@ pub fn run(
     surroundings: &mut Surroundings<'_>,
 ) -> Said {
     let request = lvs_admin::parse_with_names(words, surroundings.names);
-    let mut running = match (connect(), &request) {
+    let connected = connect().and_then(|mut running| running.check().map(|()| running));
+    let mut running = match (connected, &request) {
         (Ok(running), _) => running,
         (Err(_), Ok(Request::Help)) => return Said::text(lvs_admin::usage()),
         (Err(_), Ok(Request::Version)) => return Said::text(lvs_admin::version()),

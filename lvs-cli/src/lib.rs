@@ -2,8 +2,6 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`socket`] | the control socket: datagrams there and back |
-//! | [`director`] | a running director: commands and listings, by the messages of `lvs-genl` |
 //! | [`ipvsadm`] | ipvsadm's own command lines, with its words and exit statuses |
 //! | [`verbs`] | what ipvsadm never had: `drain`, `settings`, `ready`, `check`, `restore`, `exec` |
 //! | [`json`] | the listings as JSON |
@@ -11,9 +9,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-pub mod director;
 pub mod ipvsadm;
 pub mod json;
 pub mod said;
-pub mod socket;
 pub mod verbs;

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lvs_cli::director::Running;
 use lvs_cli::ipvsadm::{self, Surroundings};
 use lvs_cli::said::Said;
-use lvs_cli::socket;
 use lvs_cli::verbs::{Verbs, system_names};
+use lvs_client::Running;
+use lvs_client::socket;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());

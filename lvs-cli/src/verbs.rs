@@ -10,9 +10,9 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use lvs_core::{AfterDrain, Command, Endpoint, ServiceKey};
 
-use crate::director::{Running, Trouble};
 use crate::json;
 use crate::said::Said;
+use lvs_client::{Running, Trouble};
 pub use rules::system_names;
 pub use words::{duration, server, service};
 
@@ -111,7 +111,7 @@ impl Verbs {
     pub fn run(&self) -> Said {
         match &self.verb {
             Verb::Check { file } => rules::check(file),
-            Verb::Exec { command } => exec::exec(command, &crate::socket::path(self.control.as_deref())),
+            Verb::Exec { command } => exec::exec(command, &lvs_client::socket::path(self.control.as_deref())),
             Verb::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Self::command(), "lvsadm", &mut script);
@@ -124,7 +124,7 @@ impl Verbs {
                     Err(error) => Said::complaint(FAILED, error),
                 }
             }
-            verb => match Running::connect(&crate::socket::path(self.control.as_deref())) {
+            verb => match Running::connect(&lvs_client::socket::path(self.control.as_deref())) {
                 Ok(mut running) => self
                     .ask(verb, &mut running)
                     .unwrap_or_else(|trouble| Said::complaint(FAILED, format!("lvsadm: {trouble}"))),

@@ -1,9 +1,9 @@
 //! ipvsadm's command lines against a director behind a control socket: what they print, how they end.
 
 use lvs_admin::Names;
-use lvs_cli::director::Running;
 use lvs_cli::ipvsadm::{self, Surroundings};
 use lvs_cli::said::Said;
+use lvs_client::Running;
 use lvs_testkit::served::Served;
 
 fn run(served: &Served, line: &str, stdin: &str) -> Said {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::said::Said;
-use crate::socket::VARIABLE;
+use lvs_client::socket::VARIABLE;
 
 /// Becomes `command`. Returns only what is wrong.
 pub fn exec(command: &[OsString], control: &Path) -> Said {

@@ -8,8 +8,8 @@ use lvs_admin::{Names, Request};
 use lvs_core::Command;
 
 use super::FAILED;
-use crate::director::{Running, Trouble};
 use crate::said::Said;
+use lvs_client::{Running, Trouble};
 
 /// `lvsadm check`: every wrong line with its number; nothing is applied.
 pub fn check(file: &Path) -> Said {

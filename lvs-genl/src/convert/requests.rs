@@ -87,12 +87,9 @@ impl Request {
     /// Asks for one service, as `ipvsadm -L` of one does.
     pub fn get_service(key: &ServiceKey) -> Self {
         let mut request = Self::about(command::GET_SERVICE, key);
-        if let (Some(service), ServiceKey::Address { .. } | ServiceKey::FwMark { .. }) = (&mut request.service, key) {
+        if let Some(service) = &mut request.service {
             // ipvsadm leaves the mask at zero here.
-            service.netmask = Some(match key.family() {
-                lvs_core::AddressFamily::Ipv4 => [0; 4],
-                lvs_core::AddressFamily::Ipv6 => netmask_of(Netmask::V6(128)),
-            });
+            service.netmask = Some([0; 4]);
         }
         request
     }

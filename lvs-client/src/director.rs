@@ -60,10 +60,10 @@ impl From<Malformed> for Trouble {
 }
 
 impl Running {
-    /// Connects, learns the families' numbers and asks for the version, as ipvsadm does before it reads its arguments.
+    /// Connects and learns the families' numbers.
     ///
     /// # Errors
-    /// Nobody answers, or this user may not ask ([`Errno::NOT_PERMITTED`]).
+    /// Nobody answers.
     pub fn connect(path: &Path) -> Result<Self, Trouble> {
         let mut running = Self { socket: Socket::connect(path)?, client: Client::new(std::process::id()) };
         for family in [ipvs::NAME, lvs::NAME] {
@@ -72,9 +72,16 @@ impl Running {
             running.ask(&question, |reply| learned.push(reply))?;
             learned.iter().for_each(|reply| running.client.learn(reply));
         }
-        let question = running.client.request(&Request::new(command::GET_INFO));
-        running.ask(&question, drop)?;
         Ok(running)
+    }
+
+    /// Asks for the version, as ipvsadm does before it reads its arguments; says whether this user may ask at all.
+    ///
+    /// # Errors
+    /// [`Errno::NOT_PERMITTED`] for one who may not.
+    pub fn check(&mut self) -> Result<(), Trouble> {
+        let question = self.client.request(&Request::new(command::GET_INFO));
+        self.ask(&question, drop)
     }
 
     /// Carries a command out.
