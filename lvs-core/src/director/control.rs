@@ -361,13 +361,14 @@ fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlEr
 pub(super) fn check_unicast(address: core::net::IpAddr, otherwise: &'static str) -> Result<(), ControlError> {
     let is_unicast = match address {
         core::net::IpAddr::V4(address) => {
-            !(address.is_multicast()
-                || address.is_broadcast()
-                || address.is_unspecified()
-                || address.octets()[0] >= 240)
+            // 240.0.0.0/4 is reserved, and Linux takes it as unicast.
+            !(address.is_multicast() || address.is_broadcast() || address.is_unspecified())
         }
         core::net::IpAddr::V6(address) => {
-            !(address.is_multicast() || address.is_unspecified() || address.is_unicast_link_local())
+            !(address.is_multicast()
+                || address.is_unspecified()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some())
         }
     };
     if is_unicast { Ok(()) } else { Err(ControlError::Invalid(otherwise)) }
