@@ -1,6 +1,6 @@
 //! How single things are written in listings and rules: endpoints with or without names, services, flags, masks.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::service::SchedulerFlags;
 use lvs_core::{Endpoint, Netmask, Protocol, ServiceConfig, ServiceKey};
@@ -23,7 +23,7 @@ impl<'a> Labels<'a> {
             (Some(name), IpAddr::V4(_)) => name.to_owned(),
             (Some(name), IpAddr::V6(_)) => format!("[{name}]"),
             (None, IpAddr::V4(address)) => address.to_string(),
-            (None, IpAddr::V6(address)) => format!("[{address}]"),
+            (None, IpAddr::V6(address)) => format!("[{}]", ipv6(address)),
         };
         match self.names.and_then(|names| names.port_name(port, protocol)) {
             Some(name) => format!("{host}:{name}"),
@@ -38,6 +38,17 @@ impl<'a> Labels<'a> {
             ServiceKey::FwMark { .. } => Protocol::Tcp,
         };
         self.endpoint(server.address, server.port, protocol)
+    }
+}
+
+/// As the C library writes it, which ends an address of 96 zero bits with an IPv4 address: `::192.0.2.1`.
+fn ipv6(address: Ipv6Addr) -> String {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => {
+            let [.., a, b, c, d] = address.octets();
+            format!("::{}", Ipv4Addr::new(a, b, c, d))
+        }
+        _ => address.to_string(),
     }
 }
 
