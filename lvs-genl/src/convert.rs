@@ -14,7 +14,7 @@ use lvs_core::{AddressFamily, ForwardMethod, Netmask, ServerConfig, ServerKey, S
 
 use crate::additions::{FORWARDS, ServerAdditions, ServiceAdditions, number_of};
 use crate::errno::Errno;
-use crate::ipvs::{ServerMessage, ServiceFlags, ServiceMessage, TimeoutsMessage};
+use crate::ipvs::{self, ServerMessage, ServiceFlags, ServiceMessage, TimeoutsMessage};
 
 impl ServiceMessage {
     /// The configuration a request to add or edit asks for. `before` is that of the service to edit: flags outside the
@@ -78,9 +78,10 @@ impl ServiceMessage {
 
     /// What a request to add or edit a service carries, without its additions.
     fn of_config(key: &ServiceKey, config: &ServiceConfig) -> Self {
+        let engine = config.persistence_engine.as_ref().filter(|name| !name.is_empty());
         Self {
-            scheduler: Some(config.scheduler.clone()),
-            engine: config.persistence_engine.clone().filter(|name| !name.is_empty()),
+            scheduler: Some(cut(&config.scheduler, ipvs::SCHEDULER_LEN - 1)),
+            engine: engine.map(|name| cut(name, ipvs::ENGINE_LEN - 1)),
             flags: Some(ServiceFlags::all(flags_of(config))),
             timeout_s: Some(config.persistence_timeout_s.unwrap_or(0)),
             netmask: Some(netmask_of(config.netmask.unwrap_or(Netmask::host(key.family())))),
@@ -207,6 +208,12 @@ fn netmask_of(netmask: Netmask) -> [u8; 4] {
         Netmask::V4(mask) => mask.octets(),
         Netmask::V6(prefix) => u32::from(prefix).to_ne_bytes(),
     }
+}
+
+/// A name that is longer than the kernel takes, as ipvsadm cuts it.
+fn cut(name: &str, most: usize) -> String {
+    let end = (0..=name.len().min(most)).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    name[..end].into()
 }
 
 /// No scheduler is named.

@@ -200,17 +200,19 @@ const fn family_of(address: IpAddr) -> u16 {
     }
 }
 
-/// A name of at most 15 bytes and its end mark.
-fn name(found: Attribute<'_>) -> Result<Option<String>, Errno> {
-    let is_ended = found.value.iter().take(NAME_LEN).any(|byte| *byte == 0);
-    if found.value.len() > NAME_LEN && !is_ended {
+/// A name that ends within `most` bytes, its end mark included.
+fn name(found: Attribute<'_>, most: usize) -> Result<Option<String>, Errno> {
+    let is_ended = found.value.iter().take(most).any(|byte| *byte == 0);
+    if !is_ended {
         return Err(Errno::INVALID);
     }
     found.text().map(|text| Some(text.into())).ok_or(Errno::INVALID)
 }
 
-/// Longest name, its end mark included: scheduler, engine, interface.
-const NAME_LEN: usize = 16;
+/// Longest names, their end mark included.
+pub(crate) const SCHEDULER_LEN: usize = 16;
+pub(crate) const ENGINE_LEN: usize = 17;
+const INTERFACE_LEN: usize = 16;
 
 /// A number that is long enough, or EINVAL.
 fn known<T>(value: Option<T>) -> Result<Option<T>, Errno> {

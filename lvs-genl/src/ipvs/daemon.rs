@@ -64,7 +64,7 @@ impl DaemonMessage {
         for found in Attributes::new(bytes) {
             match found.number {
                 STATE => daemon.state = known(found.u32())?,
-                MCAST_IFN => daemon.interface = name(found)?,
+                MCAST_IFN => daemon.interface = name(found, super::INTERFACE_LEN)?,
                 SYNC_ID => daemon.sync_id = known(found.u32())?,
                 SYNC_MAXLEN => daemon.max_len = known(found.u16())?,
                 MCAST_GROUP => {

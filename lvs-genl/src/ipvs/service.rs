@@ -118,7 +118,8 @@ impl ServiceMessage {
     /// Reads the inside of a service attribute; unknown attributes are skipped, of a repeated one the last counts.
     ///
     /// # Errors
-    /// [`Errno::INVALID`] if a value is too short, a name without end or longer than 15 bytes, an address longer than
+    /// [`Errno::INVALID`] if a value is too short, a name without end or longer than 15 bytes (16 for the
+    /// engine), an address longer than
     /// 16 bytes.
     pub fn read(bytes: &[u8]) -> Result<Self, Errno> {
         let mut service = Self::default();
@@ -129,8 +130,8 @@ impl ServiceMessage {
                 ADDR => service.address = known(found.filled())?,
                 PORT => service.port = known(found.be16())?,
                 FWMARK => service.mark = known(found.u32())?,
-                SCHED_NAME => service.scheduler = name(found)?,
-                PE_NAME => service.engine = name(found)?,
+                SCHED_NAME => service.scheduler = name(found, super::SCHEDULER_LEN)?,
+                PE_NAME => service.engine = name(found, super::ENGINE_LEN)?,
                 FLAGS => {
                     // A shorter value is filled up: without a mask no flag counts.
                     let bytes: [u8; 8] = found.filled().ok_or(Errno::INVALID)?;

@@ -160,8 +160,6 @@ impl Session {
             self.pending = match pending {
                 Ok(pending) => pending,
                 Err((refusal, tells_why)) => {
-                    // What a length that is no multiple of four leaves over is quoted too, where it is there.
-                    let quoted = quoted.start..(quoted.end.next_multiple_of(4)).min(self.requests.len());
                     let quoted = &self.requests[quoted];
                     let text = refusal.text.as_deref().filter(|_| tells_why);
                     out.clear();
