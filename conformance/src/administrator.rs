@@ -172,5 +172,5 @@ const REFUSED: i64 = 255;
 /// ipvsadm's exit status when the service to be listed does not exist.
 const NOT_LISTED: i64 = 1;
 /// The recorder's `/etc/services` (Debian 12), as far as recordings use its ports.
-const SERVICES: &str = "ftp 21/tcp\ndomain 53/tcp\ndomain 53/udp\nhttp 80/tcp\nhttps 443/tcp\nhttps 443/udp\n\
+pub(crate) const SERVICES: &str = "ftp 21/tcp\ndomain 53/tcp\ndomain 53/udp\nhttp 80/tcp\nhttps 443/tcp\nhttps 443/udp\n\
     openvpn 1194/tcp\nopenvpn 1194/udp\nsip 5060/tcp\nsip 5060/udp\nhttp-alt 8080/tcp\n";

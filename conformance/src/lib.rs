@@ -32,6 +32,7 @@
 //! | [`describe`] | how packets look in a report |
 //! | [`exceptions`] | which steps are not compared, and why |
 //! | [`corpus`] | which recordings there are |
+//! | [`netlink`] | recorded conversations of the control plane, held against `lvs-genl` |
 #![forbid(unsafe_code)]
 
 pub mod administrator;
@@ -42,5 +43,6 @@ pub mod describe;
 pub mod exceptions;
 pub mod golden;
 pub mod lab;
+pub mod netlink;
 pub mod replay;
 pub mod sysctl;
