@@ -2,8 +2,9 @@
 //! A connection is what the director remembers of one flow: who talks to whom, by which method, and how far they are.
 //! This file holds the record; what happens to it is decided in `director/`.
 
-pub(crate) mod half_open;
 pub(crate) mod index;
+pub(crate) mod newcomer;
+pub(crate) mod queue;
 pub mod sctp;
 pub(crate) mod store;
 pub(crate) mod table;
@@ -14,6 +15,7 @@ pub(crate) mod wheel;
 use core::num::NonZeroU16;
 use core::time::Duration;
 
+use crate::connection::newcomer::Newcomer;
 use crate::connection::sctp::SctpState;
 use crate::connection::store::{Handle, Timed};
 use crate::connection::tcp::TcpState;
@@ -56,6 +58,10 @@ pub(crate) struct Connection {
     pub has_helper: bool,
     /// Its server is the director's own host.
     pub is_local: bool,
+    /// A helper expects it, and no packet of it has come. Its server does not count it yet.
+    pub is_expected: bool,
+    /// Which of two who exchange datagrams have been heard.
+    pub talk: Talk,
     pub state: State,
     /// UDP source port of its GUE packets, once one has gone the steady way, which none does before the client's port
     /// is known.
@@ -101,6 +107,8 @@ impl Connection {
             no_output: !matches!(forward, ForwardMethod::Nat | ForwardMethod::FullNat),
             one_packet: false,
             is_active: false,
+            is_expected: false,
+            talk: if matches!(protocol, Protocol::Udp) { Talk::Asked } else { Talk::Mutual },
             state: State::initial(protocol),
             gue_source_port: None,
             real,
@@ -114,6 +122,17 @@ impl Connection {
             template: None,
             has_helper: false,
             is_local: false,
+        }
+    }
+
+    /// What kind of newcomer it is, if it is one and can make room: one that others hang on cannot.
+    pub(crate) const fn newcomer(&self) -> Option<Newcomer> {
+        match self.state {
+            _ if self.children > 0 => None,
+            _ if self.is_expected => Some(Newcomer::Expected),
+            State::Udp if !matches!(self.talk, Talk::Mutual) => Some(Newcomer::Unproven),
+            state if state.is_half_open() => Some(Newcomer::HalfOpen),
+            _ => None,
         }
     }
 
@@ -136,6 +155,17 @@ impl Timed for Connection {
     fn set_deadline(&mut self, deadline: Instant) {
         self.deadline = deadline;
     }
+}
+
+/// How far two who exchange datagrams have come. TCP and SCTP, which have states for that, are always at the end of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Talk {
+    /// No answer has been seen. Where replies bypass the director none ever is.
+    Asked,
+    /// The server has answered, perhaps to somebody who never asked.
+    Answered,
+    /// The client has talked on after an answer: it is there.
+    Mutual,
 }
 
 /// How far a connection is, by its protocol's own states.
@@ -177,9 +207,16 @@ impl State {
         }
     }
 
-    /// Whether the connection has begun and not come about yet: TCP before ESTABLISHED, as a SYN flood leaves it.
+    /// Whether the connection has begun and not come about yet, as a flood of SYNs or INITs leaves it: TCP before
+    /// ESTABLISHED, SCTP before the client has echoed its cookie.
     pub const fn is_half_open(self) -> bool {
-        matches!(self, Self::Tcp(TcpState::None | TcpState::SynRecv | TcpState::SynAck))
+        match self {
+            Self::Tcp(state) => matches!(state, TcpState::None | TcpState::SynRecv | TcpState::SynAck),
+            Self::Sctp(state) => {
+                matches!(state, SctpState::None | SctpState::Init1 | SctpState::Init | SctpState::CookieSent)
+            }
+            Self::Udp => false,
+        }
     }
 
     /// Its number within the protocol, as on the sync wire.

@@ -2,8 +2,9 @@
 //! `drop_packet` refuses, and which idle connection `drop_entry` may end. Decides by numbers only; whose they are, and
 //! when to ask, is `director/defend.rs`'s business. Source: Linux IPVS, as recorded in `conformance/`.
 //!
-//! Linux compares free memory pages with `amemthresh`. A director's memory is its connection table, reserved at the
-//! start; so what is compared here are the table's free places.
+//! Linux compares free memory pages with `amemthresh`. A director's memory are its tables, reserved at the start; so what
+//! is compared here are free places: those of the connection table, or of the table that is shorter of them for its
+//! size.
 
 use crate::rng::{Rng, Seed};
 use crate::settings::Settings;
@@ -30,25 +31,51 @@ pub(crate) struct Defence {
     pub due: Option<Instant>,
     pub drop_packet: DropPacket,
     pub drop_entry: DropEntry,
-    /// Half-open connections that made room for new ones.
+    /// Who made room for new ones, by what was short: see [`crate::view::DefenceCounters`].
     pub half_open_evicted: u64,
+    pub newcomers_evicted: u64,
+    pub templates_evicted: u64,
+    pub expectations_evicted: u64,
+    pub ports_taken_back: u64,
+}
+
+/// Places for connections that are free, in the table that has the fewest for its size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Available {
+    /// Free now.
+    pub free: u32,
+    /// Free now, or taken by somebody who gives way to a newcomer. At least as many.
+    pub for_newcomers: u32,
 }
 
 impl Defence {
     pub fn new(seed: Seed) -> Self {
-        Self { due: None, drop_packet: DropPacket::default(), drop_entry: DropEntry::new(seed), half_open_evicted: 0 }
+        Self {
+            due: None,
+            drop_packet: DropPacket::default(),
+            drop_entry: DropEntry::new(seed),
+            half_open_evicted: 0,
+            newcomers_evicted: 0,
+            templates_evicted: 0,
+            expectations_evicted: 0,
+            ports_taken_back: 0,
+        }
     }
 
     /// Evaluates the modes of `settings`, which change between 1 and 2, and sets the rate of `drop_packet`.
-    pub fn evaluate(&mut self, settings: &mut Settings, available: u32) {
-        let is_scarce = available < settings.amemthresh;
+    ///
+    /// Free places say whether a mode is needed. `drop_packet` refuses whoever comes, so it goes by the places that
+    /// nobody could be made to give up: a flood that others evict does not make it shut the door.
+    pub fn evaluate(&mut self, settings: &mut Settings, available: Available) {
+        let is_scarce = available.free < settings.amemthresh;
         for mode in [&mut settings.drop_entry, &mut settings.drop_packet, &mut settings.secure_tcp] {
             *mode = evaluated(*mode, is_scarce);
         }
         match settings.drop_packet {
             2 => {
                 // The fewer places are left, the more are refused; with none left, all of them.
-                let rate = settings.amemthresh / (settings.amemthresh - available);
+                let missing = settings.amemthresh.saturating_sub(available.for_newcomers);
+                let rate = settings.amemthresh.checked_div(missing).unwrap_or(0);
                 self.drop_packet = DropPacket { rate, counter: rate };
             }
             3 => self.drop_packet.rate = settings.am_droprate,
@@ -150,6 +177,10 @@ mod tests {
         Settings { drop_packet, amemthresh: 100, am_droprate: 3, ..Settings::default() }
     }
 
+    fn free(free: u32) -> Available {
+        Available { free, for_newcomers: free }
+    }
+
     fn refused(defence: &mut Defence, count: usize) -> Vec<usize> {
         (1..=count).filter(|_| defence.drop_packet.refuses()).collect()
     }
@@ -157,16 +188,16 @@ mod tests {
     #[test]
     fn drop_packet_refuses_the_first_and_then_every_nth() {
         let mut defence = Defence::new(Seed::new(1));
-        defence.evaluate(&mut settings(3), 1000);
+        defence.evaluate(&mut settings(3), free(1000));
         assert_eq!(refused(&mut defence, 10), [1, 4, 7, 10]);
     }
 
     #[test]
     fn a_new_rate_counts_only_from_the_next_refusal() {
         let mut defence = Defence::new(Seed::new(1));
-        defence.evaluate(&mut settings(3), 1000);
+        defence.evaluate(&mut settings(3), free(1000));
         assert_eq!(refused(&mut defence, 2), [1]);
-        defence.evaluate(&mut Settings { am_droprate: 1, ..settings(3) }, 1000);
+        defence.evaluate(&mut Settings { am_droprate: 1, ..settings(3) }, free(1000));
         assert_eq!(refused(&mut defence, 4), [2, 3, 4]);
     }
 
@@ -182,13 +213,23 @@ mod tests {
         ] {
             let mut defence = Defence::new(Seed::new(1));
             let mut settings = settings(1);
-            defence.evaluate(&mut settings, available);
+            defence.evaluate(&mut settings, free(available));
             assert_eq!(settings.drop_packet, if available < 100 { 2 } else { 1 });
             let count = expected.last().copied().unwrap_or(100);
             assert_eq!(refused(&mut defence, count), expected, "{available}");
-            defence.evaluate(&mut settings, 100);
+            defence.evaluate(&mut settings, free(100));
             assert_eq!((settings.drop_packet, defence.drop_packet.refuses()), (1, false));
         }
+    }
+
+    #[test]
+    fn the_automatic_rate_counts_places_that_others_would_give_up_as_free() {
+        let mut defence = Defence::new(Seed::new(1));
+        let mut settings = settings(1);
+        defence.evaluate(&mut settings, Available { free: 0, for_newcomers: 100 });
+        assert_eq!((settings.drop_packet, refused(&mut defence, 100)), (2, Vec::new()));
+        defence.evaluate(&mut settings, Available { free: 0, for_newcomers: 50 });
+        assert_eq!(refused(&mut defence, 4), [2, 4]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod outbox;
 mod pieces;
 mod probe;
 mod related;
+mod room;
 mod server_first;
 mod server_timers;
 mod steady;
@@ -42,7 +43,9 @@ use self::probe::Probing;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
 use self::timeout::{Estimation, Sweep};
+use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
+use crate::connection::newcomer::Newcomer;
 use crate::connection::table::ConnectionTable;
 use crate::connection::timeouts::Timeouts;
 use crate::defence::Defence;
@@ -119,14 +122,21 @@ impl Director {
     /// A director without services. `seed` decides every random choice; memory for `connections_max` connections is
     /// reserved here.
     pub fn new(config: DirectorConfig, seed: Seed) -> Self {
+        let groups = ClientGroups::new(config.client_ipv6_prefix);
+        let client_templates_max = share(config.client_templates_max, config.templates_max);
         let mut director = Self {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
-            connections: ConnectionTable::new(config.connections_max, config.client_endpoint_max, seed.derive(3)),
+            connections: ConnectionTable::new(
+                config.connections_max,
+                config.client_endpoint_max,
+                groups,
+                seed.derive(3),
+            ),
             helped: HelpedTable::new(seed.derive(9)),
-            templates: TemplateTable::new(config.templates_max, seed.derive(4)),
+            templates: TemplateTable::new(config.templates_max, client_templates_max, groups, seed.derive(4)),
             fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
-            full_nat: FullNat::new(config.local_ports, seed.derive(8)),
+            full_nat: FullNat::new(config.local_ports, groups, seed.derive(8)),
             outbox: Outbox::new(config.fragment_bytes_max),
             defence: Defence::new(seed.derive(7)),
             timeouts: config.timeouts.clone(),
@@ -267,8 +277,12 @@ impl Director {
     pub fn gauges(&self) -> Gauges {
         Gauges {
             connections: self.connections.len(),
-            half_open: self.connections.half_open_len(),
+            half_open: self.connections.newcomers_len(Newcomer::HalfOpen),
+            unproven: self.connections.newcomers_len(Newcomer::Unproven),
+            expected: self.connections.newcomers_len(Newcomer::Expected),
             templates: self.templates.len(),
+            templates_unproven: self.templates.unproven_len(),
+            local_ports: self.full_nat.pool.leased(),
             fragments: self.fragments.memory.len(),
             transmits: self.outbox.len(),
             deleted_servers: self.servers.deleted_len(),
@@ -280,6 +294,10 @@ impl Director {
         DefenceCounters {
             entries_removed: self.defence.drop_entry.removed,
             half_open_evicted: self.defence.half_open_evicted,
+            newcomers_evicted: self.defence.newcomers_evicted,
+            templates_evicted: self.defence.templates_evicted,
+            expectations_evicted: self.defence.expectations_evicted,
+            ports_taken_back: self.defence.ports_taken_back,
         }
     }
 

@@ -58,10 +58,12 @@ drop_reasons! {
     ConnectionTableFull => "connection_table_full", "the connection table is full; raise connections_max";
     /// The persistence template table is full.
     TemplateTableFull => "template_table_full", "the persistence template table is full; raise templates_max";
+    /// The client has as many persistence templates as one may have, all of them proven.
+    ClientTemplatesFull => "client_templates_full", "one client (an IPv6 network) uses up its share of persistence templates; raise client_templates_max";
     /// Too many connections share one client address and port.
     ClientEndpointFull => "client_endpoint_full", "one client address and port opened too many connections";
-    /// Too many half-open TCP connections.
-    HalfOpenFull => "half_open_full", "too many half-open TCP connections; raise half_open_max";
+    /// Too many half-open TCP and SCTP connections.
+    HalfOpenFull => "half_open_full", "too many half-open connections; raise half_open_max, or let the oldest make room";
     /// The memory for fragments is full.
     FragmentTableFull => "fragment_table_full", "the fragment memory is full; raise fragments_max";
     /// Fragments overlap (RFC 5722, RFC 8200 §4.5: the datagram is abandoned).
@@ -81,6 +83,8 @@ drop_reasons! {
     /// FullNAT: every local address and port towards this server is in use, or the service has no local address of the
     /// server's family.
     LocalPortsExhausted => "local_ports_exhausted", "no local address and port is free; add (more) local addresses of the server's family";
+    /// FullNAT: the client has as many local ports towards this server as one may have, none of them half-open.
+    ClientPortsFull => "client_ports_full", "one client (an IPv6 network) uses up its share of local ports towards a server; raise client_max of the local ports";
     /// A client's segment could bring its server something in the place of a PROXY header: it begins before the first
     /// byte of data, acknowledges what the server has not sent, comes before the server's SYN|ACK or on a connection of
     /// which no SYN was seen, or after a RST or both sides' FINs.

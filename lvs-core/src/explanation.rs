@@ -135,7 +135,8 @@ pub enum Step {
         /// What it chose; `None` if nothing was to be had.
         chosen: Option<ServerKey>,
     },
-    /// This half-open connection ends: the new one takes its place ([`crate::HalfOpenPolicy::EvictOldest`]).
+    /// This connection or template ends: the new one takes its place, because its client has proved nothing
+    /// ([`crate::DirectorConfig`], "Who gives way").
     Evicted(ConnectionView),
     /// The connection that is opened.
     NewConnection(ConnectionView),
@@ -228,7 +229,10 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
-            Self::Evicted(connection) => write!(f, "half-open connection ends to make room: {}", Row(connection)),
+            Self::Evicted(template) if template.is_template => {
+                write!(f, "template ends to make room: {}", Row(template))
+            }
+            Self::Evicted(connection) => write!(f, "connection ends to make room: {}", Row(connection)),
             Self::NewConnection(connection) => write!(f, "new connection: {}", Row(connection)),
             Self::OnePacket(way) => write!(f, "one packet by itself, no connection: {}", Way(way)),
             Self::State { before, after, timeout } => {

@@ -64,6 +64,7 @@
 
 extern crate alloc;
 
+mod client_group;
 pub mod command;
 pub mod connection;
 mod defence;

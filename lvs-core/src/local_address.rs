@@ -26,7 +26,7 @@
 //! ```
 
 mod lane;
-mod pool;
+pub(crate) mod pool;
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -66,6 +66,11 @@ pub struct LocalPorts {
     /// Default 262,144. A server that needs more makes others give back ports that have rested, as long as those are an
     /// eighth of what another one has on a local address.
     pub remembered_max: u32,
+    /// Most ports one client may have at once towards one server, on all local addresses of its service together
+    /// (IPv6 clients: one network, [`crate::DirectorConfig::client_ipv6_prefix`]). At the bound its own connections that
+    /// have proved nothing give way; where there are none, it is refused ([`crate::DropReason::ClientPortsFull`]).
+    /// `u32::MAX`, the default, stands for a quarter of them, and for 16 where that is less.
+    pub client_max: u32,
 }
 
 impl LocalPorts {
@@ -101,6 +106,7 @@ impl Default for LocalPorts {
             shards: 1,
             quarantine: Duration::from_secs(5),
             remembered_max: 1 << 18,
+            client_max: u32::MAX,
         }
     }
 }

@@ -8,8 +8,11 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use ahash::RandomState;
+use hashbrown::HashMap;
 
+use crate::client_group::ClientGroups;
 use crate::connection::index::HashIndex;
+use crate::connection::queue::{KeyedQueues, Links, Queue};
 use crate::connection::store::{Handle, Store, Timed};
 use crate::flow::Protocol;
 use crate::rng::Seed;
@@ -51,6 +54,9 @@ pub(crate) struct Template {
     pub children: u32,
     /// One of them was seen to work: `drop_entry` spares it.
     pub assured: bool,
+    /// The client is there: one of them was established, or the client talked on after an answer. Others do not make
+    /// it give way. A datagram's answer assures a template and proves nothing, for made-up clients are answered too.
+    pub proven: bool,
     /// Packets from the client, with one-packet scheduling.
     pub in_packets: u64,
     /// The firewall mark of the packet that made it.
@@ -74,26 +80,71 @@ impl Timed for Template {
     }
 }
 
-/// The templates of one director. All memory but the engines' keys (≤ 255 bytes each) is reserved at creation.
+/// The templates of one director. All memory but the engines' keys (≤ 255 bytes each) and the
+/// clients' counts is reserved at creation.
 pub(crate) struct TemplateTable {
     store: Store<Template>,
     index: HashIndex,
     hasher: RandomState,
+    /// Most templates of one client.
+    per_client_max: u32,
+    groups: ClientGroups,
+    /// Templates by client, and those of them that are not proven, in the order they were last used.
+    of_client: HashMap<IpAddr, u32, RandomState>,
+    unproven_of_client: KeyedQueues<IpAddr>,
+    /// All that are not proven, in the same order.
+    links: Links,
+    unproven: Queue,
 }
 
-/// There are as many templates as the table holds, those included that have ended and were not removed yet.
+/// Why there is no room for a template of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct TemplateTableFull;
+pub(crate) enum TemplatesFull {
+    /// There are as many as the table holds, those included that have ended and were not removed yet.
+    Capacity,
+    /// The client has as many as one may have.
+    Client,
+}
+
+/// Whether there is room for one more template.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TemplateRoom {
+    Free,
+    /// Once this one, which is not proven, has given way.
+    After(TemplateId),
+    Full(TemplatesFull),
+}
 
 impl TemplateTable {
-    /// A table for `capacity` templates. The seed keys the hash.
-    pub(crate) fn new(capacity: u32, seed: Seed) -> Self {
+    /// A table for `capacity` templates, of which one client, told apart by `groups`, has at most `per_client_max`.
+    /// The seed keys the hash.
+    pub(crate) fn new(capacity: u32, per_client_max: u32, groups: ClientGroups, seed: Seed) -> Self {
         let key = |part| seed.derive(part).value();
         Self {
             store: Store::new(capacity),
             index: HashIndex::new(capacity, capacity),
             hasher: RandomState::with_seeds(key(0), key(1), key(2), key(3)),
+            per_client_max,
+            groups,
+            of_client: HashMap::with_hasher(RandomState::with_seeds(key(4), key(5), key(6), key(7))),
+            unproven_of_client: KeyedQueues::new(seed.derive(8)),
+            links: Links::new(capacity),
+            unproven: Queue::EMPTY,
         }
+    }
+
+    /// Whether there is room for one more template of this client, and which one gives way to it.
+    pub(crate) fn room_for(&self, client: IpAddr) -> TemplateRoom {
+        let client = self.groups.of(client);
+        let (oldest, full) = if self.count_of(client) >= self.per_client_max {
+            (self.unproven_of_client.oldest(&client), TemplatesFull::Client)
+        } else if self.store.len() == self.store.capacity() {
+            (self.links.oldest_first(&self.unproven).next(), TemplatesFull::Capacity)
+        } else {
+            return TemplateRoom::Free;
+        };
+        let gives_way = oldest.and_then(|place| self.at(place));
+        gives_way.map_or(TemplateRoom::Full(full), |(id, _)| TemplateRoom::After(id))
     }
 
     /// The live template with this key, the newest if there are several; never an invalidated one.
@@ -107,15 +158,57 @@ impl TemplateTable {
 
     /// Adds a template that ends its `timeout` after `now`; what its `deadline` said is overwritten.
     /// On `Err` nothing has changed.
-    pub(crate) fn insert(&mut self, now: Instant, mut template: Template) -> Result<TemplateId, TemplateTableFull> {
+    /// Who gives way to it has done so already: see [`TemplateTable::room_for`].
+    pub(crate) fn insert(&mut self, now: Instant, mut template: Template) -> Result<TemplateId, TemplatesFull> {
+        let client = self.groups.of(template.key.client);
+        if self.count_of(client) >= self.per_client_max {
+            return Err(TemplatesFull::Client);
+        }
         let hash = self.hasher.hash_one(&template.key);
-        let is_found = !template.invalidated;
+        let (is_found, is_proven) = (!template.invalidated, template.proven);
         template.deadline = now + template.timeout;
-        let handle = self.store.insert(template).ok_or(TemplateTableFull)?;
+        let handle = self.store.insert(template).ok_or(TemplatesFull::Capacity)?;
         if is_found {
             self.index.insert(handle.index, hash);
         }
+        *self.of_client.entry(client).or_insert(0) += 1;
+        self.file(handle.index, client, !is_proven);
         Ok(TemplateId(handle))
+    }
+
+    /// The template's client is there: it gives way to nobody any more.
+    pub(crate) fn prove(&mut self, id: TemplateId) {
+        let Some(template) = self.store.get_mut(id.0) else { return };
+        if !core::mem::replace(&mut template.proven, true) {
+            let client = self.groups.of(template.key.client);
+            self.file(id.0.index, client, false);
+        }
+    }
+
+    /// One more connection hangs on the template, or comes from it and is gone again: others give way before it.
+    /// Returns whether it is still there.
+    pub(crate) fn renew(&mut self, id: TemplateId, now: Instant) -> bool {
+        let Some(template) = self.store.get(id.0) else { return false };
+        let (timeout, client) = (template.timeout, self.groups.of(template.key.client));
+        if !template.proven {
+            self.file(id.0.index, client, false);
+            self.file(id.0.index, client, true);
+        }
+        self.rearm(id, now, timeout)
+    }
+
+    fn count_of(&self, client: IpAddr) -> u32 {
+        self.of_client.get(&client).copied().unwrap_or(0)
+    }
+
+    fn file(&mut self, place: u32, client: IpAddr, is_unproven: bool) {
+        self.links.set(&mut self.unproven, place, is_unproven);
+        self.unproven_of_client.set(client, place, is_unproven);
+    }
+
+    /// Templates that are not proven.
+    pub(crate) fn unproven_len(&self) -> u32 {
+        self.unproven.len()
     }
 
     /// Removes a template; `None` if it is gone.
@@ -124,17 +217,27 @@ impl TemplateTable {
         if !template.invalidated {
             self.index.remove(id.0.index);
         }
+        let client = self.groups.of(template.key.client);
+        self.file(id.0.index, client, false);
+        if let Some(count) = self.of_client.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_client.remove(&client);
+            }
+        }
         Some(template)
     }
 
-    /// Makes a template unfindable: it keeps its place, timer and counts, and its ports become 65535.
-    /// Returns whether it is still there.
+    /// Makes a template unfindable: it keeps its place, timer and counts, and its ports become 65535. As it is of no use
+    /// to anybody, others make it give way. Returns whether it is still there.
     pub(crate) fn invalidate(&mut self, id: TemplateId) -> bool {
         let Some(template) = self.store.get_mut(id.0) else { return false };
         if !core::mem::replace(&mut template.invalidated, true) {
             template.key.virtual_port = INVALIDATED_PORT;
             template.real_port = INVALIDATED_PORT;
+            let client = self.groups.of(template.key.client);
             self.index.remove(id.0.index);
+            self.file(id.0.index, client, true);
         }
         true
     }
@@ -144,7 +247,7 @@ impl TemplateTable {
         self.store.get(id.0)
     }
 
-    /// The template, unless it is gone. Its key, timer and invalidation are not for the caller to write.
+    /// The template, unless it is gone. Its key, timer, proof and invalidation are not for the caller to write.
     pub(crate) fn get_mut(&mut self, id: TemplateId) -> Option<&mut Template> {
         self.store.get_mut(id.0)
     }
@@ -221,16 +324,21 @@ mod tests {
             deadline: Instant::ZERO,
             children: 0,
             assured: false,
+            proven: false,
             in_packets: 0,
             mark: 0,
             invalidated: false,
         }
     }
 
+    fn table(capacity: u32) -> TemplateTable {
+        TemplateTable::new(capacity, capacity, ClientGroups::new(64), Seed::new(1))
+    }
+
     #[test]
     fn a_template_is_found_by_every_part_of_its_key_until_its_time_is_over() {
         let start = Instant::from_secs(10);
-        let mut table = TemplateTable::new(4, Seed::new(1));
+        let mut table = table(4);
         let key = template("198.51.100.0").key;
         let id = table.insert(start, template("198.51.100.0")).unwrap();
         assert_eq!(table.find(start, &key), Some(id));
@@ -253,7 +361,7 @@ mod tests {
     #[test]
     fn an_invalidated_template_stays_listed_until_its_time_is_over_and_is_never_found() {
         let start = Instant::from_secs(10);
-        let mut table = TemplateTable::new(4, Seed::new(1));
+        let mut table = table(4);
         let old = table.insert(start, template("198.51.100.7")).unwrap();
         assert!(table.invalidate(old) && table.invalidate(old));
         assert_eq!(table.find(start, &template("198.51.100.7").key), None);
@@ -275,9 +383,43 @@ mod tests {
     #[test]
     fn a_full_table_takes_no_template_and_keeps_those_it_has() {
         let start = Instant::from_secs(10);
-        let mut table = TemplateTable::new(1, Seed::new(1));
+        let mut table = table(1);
         let id = table.insert(start, template("198.51.100.7")).unwrap();
-        assert_eq!(table.insert(start, template("198.51.100.8")), Err(TemplateTableFull));
+        table.prove(id);
+        assert_eq!(table.insert(start, template("198.51.100.8")), Err(TemplatesFull::Capacity));
+        assert_eq!(table.room_for("198.51.100.8".parse().unwrap()), TemplateRoom::Full(TemplatesFull::Capacity));
         assert_eq!(table.find(start, &template("198.51.100.7").key), Some(id));
+    }
+
+    #[test]
+    fn the_one_that_is_not_proven_and_was_used_longest_ago_gives_way() {
+        let start = Instant::from_secs(10);
+        let mut table = table(3);
+        let [a, b, c] = ["198.51.100.1", "198.51.100.2", "198.51.100.3"]
+            .map(|client| table.insert(start, template(client)).unwrap());
+        let newcomer = || "198.51.100.9".parse().unwrap();
+        assert_eq!(table.room_for(newcomer()), TemplateRoom::After(a));
+        table.prove(a);
+        table.renew(b, start);
+        assert_eq!(table.room_for(newcomer()), TemplateRoom::After(c));
+        table.remove(c);
+        assert_eq!((table.room_for(newcomer()), table.unproven_len()), (TemplateRoom::Free, 1));
+    }
+
+    #[test]
+    fn a_client_at_its_bound_gives_way_to_itself_only() {
+        let start = Instant::from_secs(10);
+        let mut table = TemplateTable::new(9, 2, ClientGroups::new(64), Seed::new(1));
+        let client = |n: u8| alloc::format!("2001:db8:0:1::{n}");
+        table.insert(start, template("2001:db8:0:2::1")).unwrap();
+        let [one, two] = [1, 2].map(|n| table.insert(start, template(&client(n))).unwrap());
+        let third = || client(3).parse().unwrap();
+        assert_eq!(table.room_for(third()), TemplateRoom::After(one));
+        [one, two].into_iter().for_each(|id| table.prove(id));
+        assert_eq!(table.room_for(third()), TemplateRoom::Full(TemplatesFull::Client));
+        assert_eq!(table.insert(start, template(&client(3))), Err(TemplatesFull::Client));
+        assert_eq!(table.room_for("2001:db8:0:3::1".parse().unwrap()), TemplateRoom::Free);
+        table.remove(two);
+        assert!(table.insert(start, template(&client(3))).is_ok());
     }
 }

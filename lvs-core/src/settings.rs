@@ -20,9 +20,11 @@ pub use self::named::{Format, NamedValue, SetError};
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// Threshold of the automatic defence modes: fewer free places in the connection table than this are too few.
-    /// Linux counts free memory pages instead; a director's memory is its table. A table smaller than the threshold is
-    /// always short of places. Default 1024.
+    /// Threshold of the automatic defence modes: fewer free places in the connection table than this are too few; so are
+    /// as small a part of the templates, of the half-open connections there may be, or of FullNAT's ports. Linux counts
+    /// free memory pages instead; a director's memory are its tables. A table smaller than the threshold is always short
+    /// of places. `drop_packet` counts places that somebody would give up to a newcomer as free when it says how many it
+    /// refuses. Default 1024.
     pub amemthresh: u32,
     /// `drop_packet` = 3: one in this many new connections is dropped. Default 10.
     pub am_droprate: u32,

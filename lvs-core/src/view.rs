@@ -33,7 +33,7 @@ pub struct ServerView {
     pub effective_weight: u32,
     /// ipvsadm: `ActiveConn`.
     pub active_connections: u32,
-    /// ipvsadm: `InActConn`.
+    /// ipvsadm: `InActConn`. With those that a helper expects, which count nowhere else.
     pub inactive_connections: u32,
     /// ipvsadm: `PersistConn`.
     pub persistent_connections: u32,
@@ -74,15 +74,24 @@ pub struct ConnectionView {
     pub persistence_key: Option<(String, Vec<u8>)>,
 }
 
-/// How full the tables are, at the cost of reading six numbers. What has ended counts until it is cleared away.
+/// How full the tables are, at the cost of reading some numbers. What has ended counts until it is cleared away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Gauges {
     /// Connections; at most `connections_max`.
     pub connections: u32,
-    /// Those of them that are half-open TCP; at most `half_open_max`.
+    /// Those of them that are half-open TCP or SCTP and can make room; at most `half_open_max`.
     pub half_open: u32,
+    /// Those of them that are flows of datagrams whose client has not talked on after an answer.
+    pub unproven: u32,
+    /// Those of them that a helper expects, of which no packet has come; at most `expectations_max` for each connection
+    /// with a helper.
+    pub expected: u32,
     /// Persistence templates; at most `templates_max`.
     pub templates: u32,
+    /// Those of them whose client has proved nothing.
+    pub templates_unproven: u32,
+    /// Local ports that FullNAT connections have; at most [`crate::local_address::LocalPorts::remembered_max`].
+    pub local_ports: u32,
     /// Fragmented datagrams in progress; at most `fragments_max`.
     pub fragments: u32,
     /// Packets that wait for `poll_transmit`.
@@ -96,8 +105,18 @@ pub struct Gauges {
 pub struct DefenceCounters {
     /// Connections and templates `drop_entry` removed.
     pub entries_removed: u64,
-    /// Half-open connections ended to make room for new ones ([`crate::HalfOpenPolicy::EvictOldest`]).
+    /// Half-open connections ended because there were as many as there may be
+    /// ([`crate::HalfOpenPolicy::EvictOldest`]).
     pub half_open_evicted: u64,
+    /// Connections that had proved nothing, ended because the connection table was full.
+    pub newcomers_evicted: u64,
+    /// Templates of clients that had proved nothing, ended because the template table was full, or the client had as
+    /// many as one may have. Those that went with an evicted connection do not count.
+    pub templates_evicted: u64,
+    /// Connections a helper expected, ended because more were announced on the same connection than may be.
+    pub expectations_evicted: u64,
+    /// FullNAT connections that had proved nothing, ended for their local port.
+    pub ports_taken_back: u64,
 }
 
 /// The timeouts `ipvsadm -L --timeout` shows.

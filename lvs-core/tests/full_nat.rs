@@ -687,21 +687,27 @@ fn exhausted_events(desk: &mut Desk) -> usize {
         .count()
 }
 
+/// Opens a connection that comes about: a half-open one would give its port to the next.
+fn open_from(desk: &mut Desk, port: u16) {
+    forwarded(desk.send(&syn_from(port)));
+    forwarded(desk.send(&tcp(SocketAddr::from(([198, 51, 100, 7], port)), VIRTUAL).ack().numbers(1, 1).build()));
+}
+
 // 47, 51
 #[test]
 fn running_out_of_ports_is_counted_answered_and_told_once() {
     let mut desk = two_ports(WEB);
-    forwarded(desk.send(&syn_from(1)));
-    forwarded(desk.send(&syn_from(2)));
+    open_from(&mut desk, 1);
+    open_from(&mut desk, 2);
     for (port, drops) in [(3, 1), (4, 2)] {
         let answer = desk.send(&syn_from(port));
         assert!(answer.line().starts_with("<- 198.51.100.7: 192.0.2.80 > 198.51.100.7 ICMP 3/3"), "{}", answer.line());
         assert_eq!(desk.director.drops(DropReason::LocalPortsExhausted), drops);
     }
     assert_eq!(exhausted_events(&mut desk), 1);
-    desk.pass(Duration::from_secs(60 + 6)); // SYN_RECV, quarantine
-    forwarded(desk.send(&syn_from(5)));
-    forwarded(desk.send(&syn_from(6)));
+    desk.pass(Duration::from_secs(900 + 6)); // ESTABLISHED, quarantine
+    open_from(&mut desk, 5);
+    open_from(&mut desk, 6);
     let _ = desk.send(&syn_from(7));
     assert_eq!(exhausted_events(&mut desk), 1, "it was over in between");
 }
@@ -709,20 +715,18 @@ fn running_out_of_ports_is_counted_answered_and_told_once() {
 #[test]
 fn another_server_another_local_address_and_another_protocol_have_ports_of_their_own() {
     let mut desk = two_ports(WEB);
-    forwarded(desk.send(&syn_from(1)));
-    forwarded(desk.send(&syn_from(2)));
+    open_from(&mut desk, 1);
+    open_from(&mut desk, 2);
     assert!(matches!(desk.send(&syn_from(3)).verdict, Verdict::Reply { .. }));
     desk.ipvsadm("--add-laddr -t 192.0.2.80:80 --local-address 10.0.0.201");
-    forwarded(desk.send(&syn_from(4)));
-    forwarded(desk.send(&syn_from(5)));
+    open_from(&mut desk, 4);
+    open_from(&mut desk, 5);
     assert!(matches!(desk.send(&syn_from(6)).verdict, Verdict::Reply { .. }));
     desk.ipvsadm(&WEB.replace("-t ", "-u "));
     forwarded(desk.send(&udp(CLIENT, VIRTUAL).build()));
     desk.ipvsadm("-e -t 192.0.2.80:80 -r 10.0.0.2:8080 --fullnat -w 0");
     desk.ipvsadm("-a -t 192.0.2.80:80 -r 10.0.0.3:8080 --fullnat");
-    for port in 7..11 {
-        forwarded(desk.send(&syn_from(port)));
-    }
+    (7..11).for_each(|port| open_from(&mut desk, port));
     assert!(matches!(desk.send(&syn_from(11)).verdict, Verdict::Reply { .. }));
 }
 
@@ -749,8 +753,8 @@ fn services_that_share_server_and_local_address_share_its_ports() {
     let mut desk = two_ports(WEB);
     desk.ipvsadm(&WEB.replace("192.0.2.80", "192.0.2.81"));
     let other = |port| tcp(SocketAddr::from(([198, 51, 100, 7], port)), "192.0.2.81:80").syn().build();
-    forwarded(desk.send(&syn_from(1)));
-    forwarded(desk.send(&other(1)));
+    open_from(&mut desk, 1);
+    open_from(&mut desk, 2);
     assert!(matches!(desk.send(&other(2)).verdict, Verdict::Reply { .. }));
 }
 

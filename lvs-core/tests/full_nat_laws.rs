@@ -70,6 +70,7 @@ fn ports() -> impl Strategy<Value = LocalPorts> {
             shards,
             quarantine: Duration::from_secs(quarantine_s),
             remembered_max,
+            ..LocalPorts::default()
         },
     )
 }

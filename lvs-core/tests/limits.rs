@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lvs_core::event::Table;
 use lvs_core::{
-    Command, ControlError, DirectorConfig, DropReason, Event, HalfOpenPolicy, ServiceConfig, ServiceKey, Verdict,
+    Command, ControlError, DirectorConfig, DropReason, Event, HalfOpenPolicy, ServerConfig, ServiceConfig, ServiceKey,
+    Verdict,
 };
 use lvs_testkit::desk::{nat, tcp_service, udp_service};
 use lvs_testkit::{Desk, Packet, tcp, udp};
@@ -92,7 +93,11 @@ fn a_full_template_table_refuses_new_clients_only() {
     desk.add(shop, ServiceConfig::new("rr").persistent(600), [nat("10.0.0.2:443"), nat("10.0.0.3:443")]);
     establish(&mut desk, 0);
     let syn = |client: u8, port: u16| tcp(SocketAddr::from(([203, 0, 113, client], port)), "192.0.2.80:443").syn();
-    (0..3).for_each(|client| assert!(is_forwarded(desk.send(&syn(client, 2000).build()).verdict)));
+    let ack = |client: u8| tcp(SocketAddr::from(([203, 0, 113, client], 2000)), "192.0.2.80:443").ack();
+    for client in 0..3 {
+        assert!(is_forwarded(desk.send(&syn(client, 2000).build()).verdict));
+        assert!(is_forwarded(desk.send(&ack(client).build()).verdict));
+    }
     check_full(&mut desk, &syn(9, 2000).build(), DropReason::TemplateTableFull, Table::Templates);
     // A client with a template opens as many connections as it likes.
     (0..3).for_each(|client| assert!(is_forwarded(desk.send(&syn(client, 2001).build()).verdict)));
@@ -180,7 +185,12 @@ fn flood(desk: &mut Desk, count: u32) -> u32 {
 
 #[test]
 fn half_open_connections_have_a_bound_of_their_own_and_leave_room_for_others() {
-    let config = DirectorConfig { connections_max: 100, half_open_max: 10, ..DirectorConfig::default() };
+    let config = DirectorConfig {
+        connections_max: 100,
+        half_open_max: 10,
+        half_open_policy: HalfOpenPolicy::Refuse,
+        ..DirectorConfig::default()
+    };
     let mut desk = desk(config);
     (0..20).for_each(|n| establish(&mut desk, n));
     assert_eq!(flood(&mut desk, 1_000), 10);
@@ -202,7 +212,8 @@ fn check_full_half_open(desk: &mut Desk) {
 
 #[test]
 fn a_connection_that_comes_about_gives_its_half_open_place_back() {
-    let mut desk = desk(DirectorConfig { half_open_max: 1, ..DirectorConfig::default() });
+    let half_open_policy = HalfOpenPolicy::Refuse;
+    let mut desk = desk(DirectorConfig { half_open_max: 1, half_open_policy, ..DirectorConfig::default() });
     (0..50).for_each(|n| establish(&mut desk, n));
     assert!(is_forwarded(desk.send(&segment(60).syn().build()).verdict));
     assert_eq!(desk.send(&segment(61).syn().build()).verdict, Verdict::Drop(DropReason::HalfOpenFull));
@@ -244,17 +255,191 @@ fn establish_syn_sent(desk: &mut Desk, number: u16) {
 }
 
 #[test]
-fn an_evicted_connections_template_stays() {
+fn an_evicted_connections_template_goes_with_it_unless_something_else_holds_it() {
     let config =
         DirectorConfig { half_open_max: 1, half_open_policy: HalfOpenPolicy::EvictOldest, ..DirectorConfig::default() };
     let mut desk = Desk::bare(config);
     let shop: ServiceKey = tcp_service("192.0.2.80:443");
-    desk.add(shop, ServiceConfig::new("rr").persistent(600), [nat("10.0.0.2:443")]);
-    let syn = |port: u16| tcp(SocketAddr::from(([203, 0, 113, 9], port)), "192.0.2.80:443").syn().build();
-    (2000..2004).for_each(|port| assert!(is_forwarded(desk.send(&syn(port)).verdict)));
-    assert_eq!((desk.connections().len(), desk.templates().len()), (1, 1));
-    desk.pass(Duration::from_secs(700));
-    assert_eq!((desk.connections().len(), desk.templates().len()), (0, 0));
+    desk.add(shop, ServiceConfig::new("rr").persistent(600), [nat("10.0.0.2:443"), nat("10.0.0.3:443")]);
+    let from = |client: u8, port: u16| tcp(SocketAddr::from(([203, 0, 113, client], port)), "192.0.2.80:443");
+    let rows = |desk: &Desk| (desk.connections().len(), desk.templates().len());
+    // The client's own next connection: it keeps its server.
+    desk.feed(&from(9, 2000).syn().build());
+    let real = desk.connections()[0].real;
+    desk.feed(&from(9, 2001).syn().build());
+    assert_eq!((rows(&desk), desk.connections()[0].real), ((1, 1), real));
+    // Another client's.
+    desk.feed(&from(8, 2000).syn().build());
+    assert_eq!(rows(&desk), (1, 1));
+    assert_eq!(desk.templates()[0].client.address, SocketAddr::from(([203, 0, 113, 8], 0)).ip());
+    // One that came about holds its template, also when another one of its client is evicted.
+    desk.feed(&from(8, 2000).ack().build());
+    desk.feed(&from(8, 2001).syn().build());
+    desk.feed(&from(7, 2000).syn().build());
+    assert_eq!(rows(&desk), (2, 2));
+    desk.pass(Duration::from_secs(1_700));
+    assert_eq!(rows(&desk), (0, 0));
+    assert_eq!(desk.director.gauges(), lvs_core::view::Gauges::default());
+}
+
+#[test]
+fn a_known_connection_that_is_opened_again_counts_as_half_open_too() {
+    let mut desk = desk(DirectorConfig { half_open_max: 2, ..DirectorConfig::default() });
+    desk.set(|settings| settings.conn_reuse_mode = 0);
+    (0..2).for_each(|number| establish(&mut desk, number));
+    (0..2).for_each(|number| desk.feed(&segment(number).rst().build()));
+    (10..12).for_each(|number| desk.feed(&segment(number).syn().build()));
+    for number in 0..2 {
+        assert!(is_forwarded(desk.send(&segment(number).syn().build()).verdict));
+        assert_eq!(desk.director.gauges().half_open, 2);
+    }
+    let mut left: Vec<_> = desk.connections().iter().map(|row| (row.client.port, row.state)).collect();
+    left.sort_unstable();
+    assert_eq!(left, [(1024, "SYN_RECV"), (1025, "SYN_RECV")]);
+}
+
+/// Flows of datagrams from clients that prove themselves or do not.
+fn talk(desk: &mut Desk, number: u16, is_proven: bool) {
+    let to_and_fro = [
+        udp(client(number), WEB).payload(b"?"),
+        udp("10.0.0.2:80", client(number)).payload(b"!"),
+        udp(client(number), WEB).payload(b"??"),
+    ];
+    for packet in to_and_fro.iter().take(if is_proven { 3 } else { 2 }) {
+        assert!(is_forwarded(desk.send(&packet.build()).verdict), "{number}");
+    }
+}
+
+#[test]
+fn a_full_connection_table_makes_those_give_way_who_have_proved_nothing_and_nobody_else() {
+    let mut desk = desk(DirectorConfig { connections_max: 8, ..DirectorConfig::default() });
+    (0..3).for_each(|number| establish(&mut desk, number));
+    (10..13).for_each(|number| talk(&mut desk, number, true));
+    (20..22).for_each(|number| {
+        talk(&mut desk, number, false);
+        desk.pass(Duration::from_secs(1));
+    });
+    let _ = desk.events();
+    talk(&mut desk, 30, true);
+    talk(&mut desk, 31, true);
+    assert_eq!(desk.director.defence_counters().newcomers_evicted, 2);
+    assert_eq!(desk.events(), [Event::TableFull { table: Table::Connections }]);
+    assert_eq!(desk.director.gauges().unproven, 0);
+    check_full_again(&mut desk);
+    check_alive(&mut desk, 3);
+}
+
+#[track_caller]
+fn check_full_again(desk: &mut Desk) {
+    let newcomer = udp(client(40), WEB).payload(b"?").build();
+    assert_eq!(desk.send(&newcomer).verdict, Verdict::Drop(DropReason::ConnectionTableFull));
+}
+
+#[test]
+fn of_flows_of_datagrams_without_answers_the_one_that_is_used_gives_way_last() {
+    let mut desk = Desk::with_config(
+        DirectorConfig { connections_max: 6, ..Desk::config() },
+        "-A -u 192.0.2.80:53 -s rr\n-a -u 192.0.2.80:53 -r 10.0.0.2:53 -g",
+    );
+    let datagram = |number: u16| udp(client(number), "192.0.2.80:53").payload(b"?").build();
+    for second in 0..100 {
+        // One client goes on; replies bypass the director, so nothing ever proves it.
+        desk.feed(&datagram(0));
+        (0..5).for_each(|n| desk.feed(&datagram(1 + second * 5 + n)));
+        desk.pass(Duration::from_secs(1));
+    }
+    let row = desk.connections().into_iter().find(|row| row.client.port == 1024).expect("it goes on");
+    assert_eq!(row.in_packets, 100);
+}
+
+#[test]
+fn one_client_has_a_bounded_part_of_the_templates_and_those_it_has_proved_stay() {
+    let config = DirectorConfig { templates_max: 8, client_templates_max: 2, ..Desk::config() };
+    let rules = "-A -u 192.0.2.80:5060 -s rr -p 300 --pe sip -o\n-a -u 192.0.2.80:5060 -r 10.0.0.2:5060 -m";
+    let mut desk = Desk::with_config(config, rules);
+    let say = |call: u8| format!("X\r\nCall-ID: {call}@x\r\n\r\n").into_bytes();
+    let ask = |from: u16, call| udp(client(from), "192.0.2.80:5060").payload(&say(call)).build();
+    // One that is not proven gives way.
+    (0..3).for_each(|call| assert!(is_forwarded(desk.send(&ask(0, call)).verdict)));
+    assert_eq!((desk.templates().len(), desk.director.defence_counters().templates_evicted), (2, 1));
+    // The server answers, and the client talks on: these stay.
+    for call in [1, 2] {
+        desk.feed(&udp("10.0.0.2:5060", client(0)).payload(&say(call)).build());
+        desk.feed(&ask(0, call));
+    }
+    assert_eq!(desk.send(&ask(0, 4)).verdict, Verdict::Drop(DropReason::ClientTemplatesFull));
+    assert!(is_forwarded(desk.send(&ask(0, 1)).verdict));
+    assert_eq!((desk.director.gauges().templates, desk.director.gauges().templates_unproven), (2, 0));
+    let somebody_else = udp("203.0.113.1:5060", "192.0.2.80:5060").payload(&say(9)).build();
+    assert!(is_forwarded(desk.send(&somebody_else).verdict));
+}
+
+#[test]
+fn a_helpers_expectations_are_bounded_and_the_one_announced_first_gives_way() {
+    let config = DirectorConfig { expectations_max: 2, connections_max: 5, ..Desk::config() };
+    let rules = "-A -t 192.0.2.80:21 -s rr --helper ftp\n-a -t 192.0.2.80:21 -r 10.0.0.2:21 -m\n\
+                 -A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 10.0.0.2:80 -m";
+    let mut desk = Desk::with_config(config, rules);
+    let ftp = "192.0.2.80:21";
+    desk.feed(&tcp(client(0), ftp).syn().numbers(1, 0).build());
+    desk.feed(&tcp(client(0), ftp).ack().numbers(2, 7).build());
+    let announce = |port: u8| {
+        let text = format!("PORT 198,51,100,7,4,{port}\r\n");
+        tcp(client(0), ftp).ack().psh().numbers(2, 7).payload(text.as_bytes()).build()
+    };
+    let counts = |desk: &Desk| (desk.director.gauges().expected, desk.director.defence_counters().expectations_evicted);
+    (1..4).for_each(|port| assert!(is_forwarded(desk.send(&announce(port)).verdict)));
+    assert_eq!(counts(&desk), (2, 1));
+    // From its first packet on it is a connection like others.
+    let server = |desk: &Desk| {
+        let server = desk.server(tcp_service(ftp), "10.0.0.2:21");
+        (server.active_connections, server.inactive_connections)
+    };
+    assert_eq!(server(&desk), (1, 2), "they are listed as Linux lists them");
+    assert!(is_forwarded(desk.send(&tcp("10.0.0.2:20", "198.51.100.7:1027").syn().build()).verdict));
+    assert_eq!((counts(&desk), server(&desk)), ((1, 1), (1, 2)));
+    desk.feed(&announce(4));
+    assert_eq!(counts(&desk), (2, 1));
+    // Where places are short, what is only expected gives way to whoever comes.
+    desk.feed(&tcp("203.0.113.1:1024", WEB).syn().build());
+    desk.feed(&tcp("203.0.113.1:1024", WEB).ack().build());
+    desk.feed(&tcp("203.0.113.2:1024", WEB).syn().build());
+    assert_eq!((counts(&desk), desk.director.defence_counters().newcomers_evicted), ((1, 1), 1));
+    desk.pass(Duration::from_secs(2_000));
+    assert_eq!(desk.director.gauges(), lvs_core::view::Gauges::default());
+    assert_eq!(server(&desk), (0, 0));
+}
+
+#[test]
+fn one_client_has_a_bounded_part_of_the_local_ports_and_its_half_open_ones_give_way_first() {
+    let mut config = Desk::config();
+    config.local_ports.client_max = 3;
+    let rules = "-A -t 192.0.2.80:80 -s rr\n-A -t [2001:db8::80]:80 -s rr";
+    let mut desk = Desk::with_config(config, rules);
+    for (service, local, server) in
+        [(WEB, "10.0.1.1", "10.0.0.2:80"), ("[2001:db8::80]:80", "fd00::200", "[fd00::2]:80")]
+    {
+        desk.apply(&Command::AddLocalAddress(tcp_service(service), local.parse().unwrap()));
+        desk.apply(&Command::AddServer(tcp_service(service), ServerConfig::full_nat(server.parse().unwrap())));
+    }
+    let v6 = |n: u16| SocketAddr::new(format!("2001:db8:c::{n:x}").parse().unwrap(), 1024);
+    type Client<'a> = &'a dyn Fn(u16) -> SocketAddr;
+    for (from, service) in [(&client as Client<'_>, WEB), (&v6, "[2001:db8::80]:80")] {
+        let taken = desk.director.defence_counters().ports_taken_back;
+        let leased = desk.director.gauges().local_ports;
+        for number in 1..6 {
+            assert!(is_forwarded(desk.send(&tcp(from(number), service).syn().build()).verdict));
+        }
+        assert_eq!(desk.director.defence_counters().ports_taken_back, taken + 2);
+        for number in 3..6 {
+            assert!(is_forwarded(desk.send(&tcp(from(number), service).ack().build()).verdict), "the newest are there");
+        }
+        let next = desk.send(&tcp(from(7), service).syn().build()).verdict;
+        assert!(matches!(next, Verdict::Reply { .. }), "{next:?}");
+        assert_eq!(desk.director.gauges().local_ports, leased + 3);
+    }
+    assert_eq!(desk.director.drops(DropReason::ClientPortsFull), 2);
+    assert!(is_forwarded(desk.send(&tcp("203.0.113.1:1024", WEB).syn().build()).verdict));
 }
 
 #[test]

@@ -5,20 +5,24 @@
 //! the client as its source, a reply as its destination. FullNAT replies do not carry the client; those connections
 //! have a second entry, by protocol, real and local endpoint.
 
+mod making_room;
+
 use core::hash::{BuildHasher, Hasher};
 use core::net::IpAddr;
 use core::time::Duration;
 
 use ahash::RandomState;
 
-use crate::connection::half_open::HalfOpenList;
+use crate::client_group::ClientGroups;
 use crate::connection::index::HashIndex;
+use crate::connection::newcomer::Newcomers;
 use crate::connection::store::{Store, Tenant};
-use crate::connection::{Connection, ConnectionId, State};
+use crate::connection::{Connection, ConnectionId, State, Talk};
 use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
+use crate::verdict::Direction;
 
 /// The connections of one director. All memory is reserved at creation, and no verb allocates.
 pub(crate) struct ConnectionTable {
@@ -29,7 +33,8 @@ pub(crate) struct ConnectionTable {
     per_client_endpoint_max: u32,
     /// Connections whose client port is not known yet; without any, the second lookup is saved.
     no_client_port_count: u32,
-    half_open: HalfOpenList,
+    newcomers: Newcomers,
+    groups: ClientGroups,
 }
 
 /// Why a connection was not inserted.
@@ -43,8 +48,9 @@ pub(crate) enum TableFull {
 
 impl ConnectionTable {
     /// A table for `capacity` connections (at most 2³¹ − 1), of which one protocol and client endpoint may have
-    /// `per_client_endpoint_max`. The seed keys the hash, so that strangers cannot aim at one chain.
-    pub(crate) fn new(capacity: u32, per_client_endpoint_max: u32, seed: Seed) -> Self {
+    /// `per_client_endpoint_max`. The seed keys the hash, so that strangers cannot aim at one chain. By `groups` those
+    /// who hold local ports are told apart.
+    pub(crate) fn new(capacity: u32, per_client_endpoint_max: u32, groups: ClientGroups, seed: Seed) -> Self {
         let capacity = capacity.min(u32::MAX / 2);
         let key = |part| seed.derive(part).value();
         Self {
@@ -53,7 +59,8 @@ impl ConnectionTable {
             hasher: RandomState::with_seeds(key(0), key(1), key(2), key(3)),
             per_client_endpoint_max,
             no_client_port_count: 0,
-            half_open: HalfOpenList::new(capacity),
+            newcomers: Newcomers::new(capacity, seed.derive(4)),
+            groups,
         }
     }
 
@@ -182,9 +189,8 @@ impl ConnectionTable {
         let full_nat =
             connection.local.map(|local| self.hash_full_nat_reply(connection.protocol, connection.real, local));
         self.no_client_port_count += u32::from(connection.no_client_port);
-        let is_half_open = connection.state.is_half_open();
         let handle = self.store.insert(connection).ok_or(TableFull::Capacity)?;
-        self.half_open.set(handle.index, is_half_open);
+        self.refile(handle.index);
         self.index.insert(by_client(handle.index), hash);
         if let Some(hash) = full_nat {
             self.index.insert(by_local(handle.index), hash);
@@ -194,11 +200,16 @@ impl ConnectionTable {
 
     /// Why `insert` would refuse this connection now.
     pub(crate) fn would_refuse(&self, now: Instant, connection: &Connection) -> Option<TableFull> {
-        if self.store.len() == self.store.capacity() {
+        if self.is_full() {
             return Some(TableFull::Capacity);
         }
         let hash = self.hash_request(connection.protocol, connection.client);
         self.has_too_many(hash, now, (connection.protocol, connection.client)).then_some(TableFull::ClientEndpoint)
+    }
+
+    /// Whether every place is taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.store.len() == self.store.capacity()
     }
 
     /// Whether a client endpoint has as many live connections as it may have.
@@ -209,12 +220,12 @@ impl ConnectionTable {
     /// Removes a connection; `None` if it is gone.
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         let connection = self.store.remove(id.0)?;
+        self.newcomers.set(id.0.index, None, self.holder(&connection));
         self.index.remove(by_client(id.0.index));
         if connection.local.is_some() {
             self.index.remove(by_local(id.0.index));
         }
         self.no_client_port_count -= u32::from(connection.no_client_port);
-        self.half_open.set(id.0.index, false);
         Some(connection)
     }
 
@@ -253,21 +264,40 @@ impl ConnectionTable {
     pub(crate) fn set_state(&mut self, id: ConnectionId, state: State) -> bool {
         let Some(connection) = self.store.get_mut(id.0) else { return false };
         connection.state = state;
-        self.half_open.set(id.0.index, state.is_half_open());
+        self.refile(id.0.index);
         true
     }
 
-    /// Half-open connections, those that have ended and were not removed yet included.
-    pub(crate) fn half_open_len(&self) -> u32 {
-        self.half_open.len()
+    /// A packet of the connection has come from this side. Returns whether it was only expected until now.
+    pub(crate) fn heard(&mut self, id: ConnectionId, direction: Direction) -> bool {
+        let Some(connection) = self.store.get_mut(id.0) else { return false };
+        let talk = match (direction, connection.talk) {
+            (Direction::Reply, Talk::Asked) => Talk::Answered,
+            (Direction::Request, Talk::Answered) => Talk::Mutual,
+            (_, talk) => talk,
+        };
+        let was_expected = core::mem::replace(&mut connection.is_expected, false);
+        if core::mem::replace(&mut connection.talk, talk) != talk || was_expected {
+            self.refile(id.0.index);
+        }
+        was_expected
     }
 
-    /// The half-open connection that came first.
-    pub(crate) fn oldest_half_open(&self) -> Option<ConnectionId> {
-        // One that others hang on cannot make room; a few such are passed over, no matter who made them.
-        let is_free = |place: &u32| self.at(*place).is_some_and(|(_, connection)| connection.children == 0);
-        let place = self.half_open.oldest_first().take(PASSED_OVER_MAX).find(is_free)?;
-        self.at(place).map(|(id, _)| id)
+    /// One more connection hangs on this one.
+    pub(crate) fn adopt(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.store.get_mut(id.0) {
+            connection.children += 1;
+            self.refile(id.0.index);
+        }
+    }
+
+    /// One that hung on this one has ended. Returns how many are left; `None` if this one is gone.
+    pub(crate) fn disown(&mut self, id: ConnectionId) -> Option<u32> {
+        let connection = self.store.get_mut(id.0)?;
+        connection.children -= 1;
+        let left = connection.children;
+        self.refile(id.0.index);
+        Some(left)
     }
 
     /// Restarts a connection's timer with this timeout. Returns whether it is still there.
@@ -358,7 +388,7 @@ impl ConnectionTable {
     /// Bytes reserved, to show that they never change.
     #[cfg(test)]
     fn reserved_len(&self) -> usize {
-        self.store.reserved_len() + self.index.reserved_len() + self.half_open.reserved_len()
+        self.store.reserved_len() + self.index.reserved_len() + self.newcomers.reserved_len()
     }
 
     /// The hash under which a FullNAT reply from `real` to `local` is found.
@@ -385,9 +415,6 @@ fn write_endpoint(hasher: &mut impl Hasher, protocol: Protocol, endpoint: Endpoi
         }
     }
 }
-
-/// Half-open connections with others hanging on them that a search for the oldest free one passes over.
-const PASSED_OVER_MAX: usize = 64;
 
 /// The node by which requests, and replies that carry the client, find the connection in this place.
 fn by_client(place: u32) -> u32 {

@@ -4,6 +4,7 @@
 use alloc::collections::VecDeque;
 
 use super::Director;
+use crate::connection::Connection;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Table};
 use crate::service::server_table::Place;
@@ -47,6 +48,15 @@ pub(super) enum Count {
     Active,
     /// A template bound to it.
     Template,
+    /// A connection expected for it, of which no packet has come.
+    Expected,
+}
+
+impl Count {
+    /// Where a connection bound to a server counts.
+    pub const fn of(connection: &Connection) -> Self {
+        if connection.is_expected { Self::Expected } else { Self::Connection }
+    }
 }
 
 impl Director {
@@ -61,6 +71,7 @@ impl Director {
             match count {
                 Count::Active => server.active_connections += 1,
                 Count::Template => server.persistent_connections += 1,
+                Count::Expected => server.expected_connections += 1,
                 Count::Connection => {
                     server.total_connections += 1;
                     // Evaluated on the exact crossing only, as Linux 6.1.183 and later do.
@@ -81,6 +92,7 @@ impl Director {
         self.change_counts(id, |server| match count {
             Count::Active => server.active_connections -= 1,
             Count::Template => server.persistent_connections -= 1,
+            Count::Expected => server.expected_connections -= 1,
             Count::Connection => {
                 if upper != 0 && server.total_connections == lower {
                     server.is_overloaded = server.total_connections > upper;

@@ -46,15 +46,33 @@ impl Default for Side {
 pub enum HalfOpenPolicy {
     /// It is refused ([`crate::DropReason::HalfOpenFull`]). Half-open connections keep their places for a minute, so a
     /// flood shuts new clients out, but none that has begun is lost.
-    #[default]
     Refuse,
-    /// The half-open connection that came first makes room for it. A client that answers sooner than a flood fills
-    /// `half_open_max` places gets through. Counted: [`crate::view::DefenceCounters::half_open_evicted`].
+    /// The half-open connection that came first makes room for it, and what it alone held (its persistence template, its
+    /// local port) is free again. A client that answers sooner than a flood fills `half_open_max` places gets through.
+    /// Counted: [`crate::view::DefenceCounters::half_open_evicted`].
+    #[default]
     EvictOldest,
 }
 
 /// What a director is made with. Every bound is fixed for its life; what changes at run time is a [`crate::Command`].
 /// What is a number or a word is also set by name ([`DirectorConfig::set`]): bounds by their fields' names.
+///
+/// # Who gives way
+///
+/// Linux takes memory as long as there is some; a director has bounds instead, and strangers who made their addresses up
+/// must not be able to use them up. So the defaults keep three rules, none of which a recorded kernel contradicts:
+///
+/// - Whoever has proved nothing gives way first: a half-open connection, a datagram's flow whose client has not talked
+///   on after an answer, a template of such clients only, a connection a helper expects. Whoever has proved himself
+///   gives way to nobody.
+/// - No one client (an IPv4 address, an IPv6 network of `client_ipv6_prefix` bits) has more than a share of what clients
+///   keep for minutes: templates, and FullNAT's local ports.
+/// - What a connection that gives way held alone is free with it.
+///
+/// A program for machines that strangers reach chooses `connections_max` by its memory (one connection takes some
+/// 300 bytes), a quarter of that for `templates_max` if services are persistent, and leaves the other bounds as they
+/// are. Only where one address stands for very many clients (a carrier's NAT, a single proxy in front, a SIP trunk)
+/// `client_templates_max` and [`LocalPorts::client_max`] are to be raised.
 #[derive(Clone, Debug)]
 pub struct DirectorConfig {
     /// The link towards the clients.
@@ -69,21 +87,38 @@ pub struct DirectorConfig {
     /// Most real servers at once, of all services together, deleted ones included until they are forgotten. One more is
     /// refused with [`crate::ControlError::TableFull`]. Default 262,144.
     pub servers_max: u32,
-    /// Most connections at once. New ones are refused while they are used up
-    /// ([`crate::DropReason::ConnectionTableFull`]); known ones go on. Memory for them is reserved at the start.
-    /// Default 65,536.
+    /// Most connections at once. While they are used up, a new one takes the place of one that has proved nothing, the
+    /// one that has been silent longest ([`crate::view::DefenceCounters::newcomers_evicted`]); where there is none, it
+    /// is refused ([`crate::DropReason::ConnectionTableFull`]). Known ones go on. Memory for them is reserved at the
+    /// start. Default 65,536.
     pub connections_max: u32,
-    /// Most persistence templates at once. New clients of persistent services are refused while they are used up
-    /// ([`crate::DropReason::TemplateTableFull`]); known clients stay with their servers. Default 16,384.
+    /// Most persistence templates at once. While they are used up, a new client's takes the place of one whose client
+    /// has proved nothing, the one used longest ago ([`crate::view::DefenceCounters::templates_evicted`]); that one's
+    /// connections go on without it. Where there is none, new clients of persistent services are refused
+    /// ([`crate::DropReason::TemplateTableFull`]). Known clients stay with their servers. Default 16,384.
     pub templates_max: u32,
+    /// Most persistence templates of one client, whatever its netmask: one client makes many by a SIP engine's changing
+    /// Call-IDs, or by the addresses of its IPv6 network. At the bound its own that have proved nothing give way; where
+    /// there are none, it is refused ([`crate::DropReason::ClientTemplatesFull`]). `u32::MAX`, the default, stands for a
+    /// quarter of `templates_max`, and for 16 where that is less.
+    pub client_templates_max: u32,
+    /// By how many bits of their addresses IPv6 clients are told apart where one may have only so much
+    /// (`client_templates_max`, [`LocalPorts::client_max`]). Default 64: what one customer is given at least.
+    pub client_ipv6_prefix: u8,
     /// Most connections one client address and port may have at once (to many virtual ports). Default 1,024.
     pub client_endpoint_max: u32,
-    /// Most half-open TCP connections at once (states NONE, SYN_RECV and SYNACK): what a SYN flood leaves behind.
-    /// Set it below `connections_max`, so that a flood leaves room for connections that come about. Default `u32::MAX`:
-    /// no bound of their own, as in Linux.
+    /// Most half-open connections at once: TCP in the states NONE, SYN_RECV and SYNACK, SCTP in NONE, INIT1, INIT and
+    /// C-SENT; what a flood of SYNs or INITs leaves behind. One that other connections hang on does not count. Set it
+    /// below `connections_max`, so that a flood leaves room for connections that come about. `u32::MAX`, the default,
+    /// stands for half of `connections_max`. Linux has no such bound.
     pub half_open_max: u32,
-    /// What happens to a SYN once `half_open_max` is reached. Default: it is refused.
+    /// What happens to a SYN or INIT once `half_open_max` is reached. Default: the oldest half-open connection makes
+    /// room.
     pub half_open_policy: HalfOpenPolicy,
+    /// Most connections one connection's helper may expect at once (FTP: data connections announced on one control
+    /// connection). One more takes the place of the one announced first that no packet has come for
+    /// ([`crate::view::DefenceCounters::expectations_evicted`]). 0 counts as 1. Default 8; Linux has no bound.
+    pub expectations_max: u32,
     /// Most fragmented datagrams remembered at once. Default 1,024.
     pub fragments_max: u32,
     /// Most bytes of fragments kept back at once, and as many again of those that wait for `poll_transmit`.
@@ -105,6 +140,17 @@ pub struct DirectorConfig {
     pub settings: Settings,
 }
 
+impl DirectorConfig {
+    /// The half-open connections there may be.
+    pub(crate) const fn half_open_bound(&self) -> u32 {
+        match self.half_open_max {
+            u32::MAX if self.connections_max < 2 => 1,
+            u32::MAX => self.connections_max / 2,
+            max => max,
+        }
+    }
+}
+
 impl Default for DirectorConfig {
     fn default() -> Self {
         Self {
@@ -115,9 +161,12 @@ impl Default for DirectorConfig {
             servers_max: 262_144,
             connections_max: 65_536,
             templates_max: 16_384,
+            client_templates_max: u32::MAX,
+            client_ipv6_prefix: 64,
             client_endpoint_max: 1_024,
             half_open_max: u32::MAX,
             half_open_policy: HalfOpenPolicy::default(),
+            expectations_max: 8,
             fragments_max: 1_024,
             fragment_bytes_max: 4 << 20,
             events_max: 1_024,

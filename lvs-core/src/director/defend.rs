@@ -3,30 +3,20 @@
 
 use core::time::Duration;
 
-use super::look::FirstPacket;
+use super::timeout::Along;
 use super::{Director, HalfOpenPolicy};
+use crate::connection::newcomer::Newcomer;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
-use crate::connection::{Connection, ConnectionId, State};
-use crate::defence::{DropEntry, is_on};
-use crate::event::Table;
-use crate::flow::Protocol;
+use crate::connection::{Connection, State};
+use crate::defence::{Available, DropEntry, is_on};
 use crate::persistence::Template;
 use crate::time::Instant;
-use crate::wire::parse::Headers;
-
-/// Whether there is room for one more half-open connection.
-pub(super) enum HalfOpenRoom {
-    Free,
-    /// Once this one has ended.
-    After(ConnectionId),
-    Full,
-}
 
 impl Director {
     /// Evaluates all modes with the places that are free now, and sets the timer for the next time.
     pub(super) fn evaluate_defence(&mut self, now: Instant) {
-        let available = self.connections.capacity() - self.connections.len();
+        let available = self.available();
         let settings = &mut self.config.settings;
         self.defence.evaluate(settings, available);
         let is_asked_for = [settings.drop_entry, settings.drop_packet, settings.secure_tcp] != [0; 3];
@@ -51,32 +41,30 @@ impl Director {
         }
     }
 
-    /// Whether one more half-open connection may be there, if the packet opens one.
-    pub(super) fn half_open_room(&self, first: &FirstPacket, bytes: &[u8], headers: &Headers) -> HalfOpenRoom {
-        let is_full = self.connections.half_open_len() >= self.config.half_open_max;
-        let opens = || first.is_quoted || headers.tcp_flags(bytes).is_some_and(|flags| flags.syn());
-        if !is_full || first.protocol != Protocol::Tcp || !opens() {
-            return HalfOpenRoom::Free;
-        }
-        let oldest = match self.config.half_open_policy {
-            HalfOpenPolicy::Refuse => None,
-            HalfOpenPolicy::EvictOldest => self.connections.oldest_half_open(),
+    /// What the defences go by: the places of connections, templates, half-open connections and local ports, whichever
+    /// are fewest, in places of the connection table. Where fragments wait no defence makes room.
+    fn available(&self) -> Available {
+        let (connections, templates) = (&self.connections, &self.templates);
+        let half_open = connections.newcomers_len(Newcomer::HalfOpen);
+        let unproven = connections.newcomers_len(Newcomer::Unproven) + connections.newcomers_len(Newcomer::Expected);
+        let makes_room = self.config.half_open_policy == HalfOpenPolicy::EvictOldest;
+        let evictable = if makes_room { half_open } else { 0 };
+        let capacity = connections.capacity();
+        let pool = &self.full_nat.pool;
+        // How many places there are, are taken, and are taken by those who give way.
+        let tables = [
+            (capacity, connections.len(), unproven + evictable),
+            (templates.capacity(), templates.len(), templates.unproven_len()),
+            (self.config.half_open_bound(), half_open, evictable),
+            (self.config.local_ports.remembered_max, pool.leased(), 0),
+        ];
+        let scaled = |places: u32, of: u32| (u64::from(places) * u64::from(capacity) / u64::from(of.max(1))) as u32;
+        let least = |free: &dyn Fn(u32, u32) -> u32| {
+            let all =
+                tables.iter().map(|(size, taken, give_way)| scaled(free(size - taken.min(size), *give_way), *size));
+            all.min().unwrap_or(0).min(capacity)
         };
-        oldest.map_or(HalfOpenRoom::Full, HalfOpenRoom::After)
-    }
-
-    /// Ends the half-open connection that came first, for another one. Its template stays.
-    pub(super) fn evict_half_open(&mut self, now: Instant, id: ConnectionId) {
-        self.tell_full(Table::HalfOpen);
-        self.defence.half_open_evicted += 1;
-        self.end_connection(now, id, false);
-    }
-
-    /// Once a quarter is free again, the next time it is full is worth telling.
-    pub(super) fn note_half_open(&mut self) {
-        if self.connections.half_open_len() < self.config.half_open_max / 4 * 3 {
-            self.told_full[Table::HalfOpen as usize] = false;
-        }
+        Available { free: least(&|free, _| free), for_newcomers: least(&|free, give_way| free + give_way) }
     }
 
     /// When `defend` has something to do.
@@ -96,7 +84,7 @@ impl Director {
             let Some((id, connection)) = self.connections.at(place) else { return };
             if connection.children == 0 && takes_connection(drop_entry, connection, now) {
                 drop_entry.removed += 1;
-                self.end_connection(now, id, true);
+                self.end_connection(now, id, Along::Holders);
             }
             return;
         };

@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 use super::Director;
 use super::choose::{Choice, Decision, Persistence};
 use super::closing::answer_with_reset;
-use super::defend::HalfOpenRoom;
 use super::first_packet::{bypass_connection, new_connection};
 use super::fragments::Fate;
 use super::help::Help;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::related::translate_related;
+use super::room::{Refusal, Room};
 use super::server_first::ServerFirst;
 use super::view::connection_view;
 use crate::connection::tcp::TcpState;
@@ -175,6 +175,10 @@ impl Director {
         direction: Direction,
     ) -> Verdict {
         let connection = flow.connection;
+        let known = flow.id.filter(|_| direction == Direction::Request);
+        if let Some(id) = known.and_then(|id| self.reopening_room(id, trial.packet.bytes(), headers)) {
+            trial.steps.push(Step::Evicted(connection_view(self.flow(id).connection, now)));
+        }
         let next = self.next_state(connection, trial.packet.bytes(), headers, direction);
         // What lives for one packet has no state to go to.
         let state = next.filter(|_| !connection.one_packet).map(|next| self.tell_state(connection, next));
@@ -284,14 +288,13 @@ impl Director {
         if self.defence.drop_packet.is_due() {
             return Verdict::Drop(DropReason::DropPacketDefence);
         }
-        let room = self.half_open_room(first, trial.packet.bytes(), headers);
-        if matches!(room, HalfOpenRoom::Full) {
+        if self.refuses_half_open(first, trial.packet.bytes(), headers) {
             return Verdict::Drop(DropReason::HalfOpenFull);
         }
         let mut scheduler = service.scheduler.boxed_clone();
         let choice = self.choose(now, first, trial.packet.bytes(), headers, scheduler.as_mut());
         self.tell_choice(now, trial, first, &choice);
-        let mut connection = match choice.decision {
+        let (mut connection, persistence) = match choice.decision {
             Decision::Pass(reason) => {
                 trial.steps.push(Step::Passed(reason));
                 return Verdict::Pass;
@@ -302,29 +305,24 @@ impl Director {
                 let error = IcmpError::PortUnreachable;
                 return forward::answer(&mut trial.packet, headers, error, &path, DropReason::NoServer);
             }
-            Decision::Bypass => bypass_connection(now, first),
+            Decision::Bypass => (bypass_connection(now, first), Persistence::None),
             Decision::Server { server, real, forward, template } => {
-                if let Some(reason) = self.refuses_template(&template) {
-                    return Verdict::Drop(reason);
-                }
                 let mut connection = new_connection(now, first, real, forward, Some(server));
                 connection.one_packet = self.is_one_packet(first, forward);
-                connection
+                (connection, template)
             }
         };
-        if let Some(reason) = self.refuses_opening(now, &connection, &room) {
-            return Verdict::Drop(reason);
-        }
-        if connection.forward == ForwardMethod::FullNat {
-            connection.local = self.choose_local(now, first, connection.real);
-            if connection.local.is_none() {
+        match self.room_for(now, first, &connection, &persistence, (trial.packet.bytes(), headers)) {
+            Ok(room) => {
+                self.tell_room(now, trial, &room);
+                connection.local = room.local;
+            }
+            Err(Refusal::Full(reason)) => return Verdict::Drop(reason),
+            Err(Refusal::NoPort(reason)) => {
                 let path = self.answer_path(Direction::Request, headers);
-                let (error, reason) = (IcmpError::PortUnreachable, DropReason::LocalPortsExhausted);
+                let error = IcmpError::PortUnreachable;
                 return forward::answer(&mut trial.packet, headers, error, &path, reason);
             }
-        }
-        if let HalfOpenRoom::After(id) = room {
-            trial.steps.push(Step::Evicted(connection_view(self.flow(id).connection, now)));
         }
         trial.steps.push(opened(now, &connection));
         let helped = self.helper_for(first, connection.forward).map(Helped::by);
@@ -348,15 +346,22 @@ impl Director {
         let service = self.services.get(opened.first.service).expect("look found it");
         trial.steps.push(Step::Service(service.key));
         let connection = self.server_first_connection(now, opened);
-        if let Some(reason) = self.refuses_template(&opened.template) {
-            return Verdict::Drop(reason);
-        }
-        if let Some(reason) = self.refuses_insertion(now, &connection) {
-            return Verdict::Drop(reason);
+        let packet = (trial.packet.bytes(), headers);
+        match self.room_for(now, &opened.first, &connection, &opened.template, packet) {
+            Ok(room) => self.tell_room(now, trial, &room),
+            Err(Refusal::Full(reason) | Refusal::NoPort(reason)) => return Verdict::Drop(reason),
         }
         trial.steps.push(self::opened(now, &connection));
         let flow = Flow { id: None, connection: &connection, helped: None };
         self.try_forward(now, trial, headers, flow, Direction::Reply)
+    }
+
+    /// Tells who gives way.
+    fn tell_room(&self, now: Instant, trial: &mut Trial<'_>, room: &Room) {
+        let connections = room.connections().filter_map(|id| self.connections.get(id));
+        trial.steps.extend(connections.map(|connection| Step::Evicted(connection_view(connection, now))));
+        let template = room.template.and_then(|id| self.templates.get(id));
+        trial.steps.extend(template.map(|template| Step::Evicted(self.template_view(template, now))));
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {

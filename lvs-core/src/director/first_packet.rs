@@ -8,9 +8,9 @@ use core::time::Duration;
 use super::Director;
 use super::accounting::Count;
 use super::choose::{Decision, Persistence};
-use super::defend::HalfOpenRoom;
 use super::look::{FirstPacket, FlowEnd};
-use crate::connection::table::TableFull;
+use super::room::Refusal;
+use super::timeout::Along;
 use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
 use crate::event::Table;
@@ -38,12 +38,10 @@ impl Director {
             return (Verdict::Drop(DropReason::DropPacketDefence), None);
         }
         self.expire_some(now);
-        let room = self.half_open_room(first, packet.bytes(), headers);
-        if matches!(room, HalfOpenRoom::Full) {
+        if self.refuses_half_open(first, packet.bytes(), headers) {
             self.tell_full(Table::HalfOpen);
             return (Verdict::Drop(DropReason::HalfOpenFull), None);
         }
-        self.note_half_open();
         let service = self.services.get_mut(first.service).expect("look found it");
         let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NeverChoose));
         let choice = self.choose(now, first, packet.bytes(), headers, scheduler.as_mut());
@@ -63,41 +61,43 @@ impl Director {
             }
             Decision::Bypass => {
                 let connection = bypass_connection(now, first);
-                if let Some(reason) = self.refuses_opening(now, &connection, &room) {
-                    self.tell_full(Table::Connections);
-                    return (Verdict::Drop(reason), None);
-                }
-                self.make_room(now, &room);
-                self.open_and_send(now, first, connection, packet, headers)
+                self.make_room_and_open(now, first, connection, Persistence::None, packet, headers)
             }
             Decision::Server { server, real, forward, template } => {
-                if let Some(reason) = self.refuses_template(&template) {
-                    self.tell_full(Table::Templates);
-                    return (Verdict::Drop(reason), None);
-                }
                 let mut connection = new_connection(now, first, real, forward, Some(server));
                 connection.one_packet = self.is_one_packet(first, forward);
-                if let Some(reason) = self.refuses_opening(now, &connection, &room) {
-                    self.tell_full(Table::Connections);
-                    return (Verdict::Drop(reason), None);
-                }
-                if forward == ForwardMethod::FullNat {
-                    match self.lease_local(now, first, (server, real), packet, headers) {
-                        Ok(local) => connection.local = Some(local),
-                        Err(verdict) => return (verdict, None),
-                    }
-                }
-                self.make_room(now, &room);
-                match self.bind_template(now, first, server, forward, template) {
-                    Ok(template) => connection.template = template,
-                    Err(reason) => {
-                        self.give_back_local(now, &connection);
-                        return (Verdict::Drop(reason), None);
-                    }
-                }
-                self.open_and_send(now, first, connection, packet, headers)
+                self.make_room_and_open(now, first, connection, template, packet, headers)
             }
         }
+    }
+
+    /// Makes room for the connection and opens it, or says that there is none.
+    fn make_room_and_open(
+        &mut self,
+        now: Instant,
+        first: &FirstPacket,
+        mut connection: Connection,
+        persistence: Persistence,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) -> (Verdict, Option<FlowEnd>) {
+        let room = match self.room_for(now, first, &connection, &persistence, (packet.bytes(), headers)) {
+            Ok(room) => room,
+            Err(refusal) => {
+                let reason = self.tell_refusal(refusal);
+                return match refusal {
+                    Refusal::Full(_) => (Verdict::Drop(reason), None),
+                    Refusal::NoPort(_) => (self.refuse_ports(first, &connection, reason, packet, headers), None),
+                };
+            }
+        };
+        self.make_room(now, &room, &persistence);
+        if let Some(local) = room.local {
+            self.lease_local(now, first, &connection, local);
+            connection.local = Some(local);
+        }
+        connection.template = self.bind_template(now, first, &connection, persistence);
+        self.open_and_send(now, first, connection, packet, headers)
     }
 
     /// One-packet scheduling; not with FullNAT, where a reply finds its client through the connection only, and not for
@@ -109,20 +109,20 @@ impl Director {
             && self.services.get(first.service).is_some_and(|service| service.config.one_packet)
     }
 
-    /// Finds or makes the template a new connection hangs on.
+    /// Finds or makes the template a new connection hangs on. There is room for it.
     pub(super) fn bind_template(
         &mut self,
         now: Instant,
         first: &FirstPacket,
-        server: ServerId,
-        forward: ForwardMethod,
+        connection: &Connection,
         persistence: Persistence,
-    ) -> Result<Option<TemplateId>, DropReason> {
+    ) -> Option<TemplateId> {
         let (key, real_port) = match persistence {
-            Persistence::None => return Ok(None),
-            Persistence::Existing(id) => return Ok(Some(id)),
+            Persistence::None => return None,
+            Persistence::Existing(id) => return Some(id),
             Persistence::New { key, real_port } => (key, real_port),
         };
+        let server = connection.server?;
         let service = self.services.get(first.service).expect("look found it");
         let seconds = service.config.persistence_timeout_s.unwrap_or(0);
         let timeout = Duration::from_secs(u64::from(seconds));
@@ -130,25 +130,19 @@ impl Director {
             key,
             server,
             real_port,
-            forward,
+            forward: connection.forward,
             timeout,
             deadline: now,
             children: 0,
             assured: false,
+            proven: false,
             in_packets: 0,
             mark: first.mark,
             invalidated: false,
         };
-        match self.templates.insert(now, template) {
-            Ok(id) => {
-                self.count_up(server, Count::Template);
-                Ok(Some(id))
-            }
-            Err(_) => {
-                self.tell_full(Table::Templates);
-                Err(DropReason::TemplateTableFull)
-            }
-        }
+        let id = self.templates.insert(now, template).expect("room was made for it");
+        self.count_up(server, Count::Template);
+        Some(id)
     }
 
     /// Puts the connection into the table (unless it lives for one packet only) and sends its first packet.
@@ -165,10 +159,7 @@ impl Director {
         }
         let helper = self.helper_for(first, connection.forward);
         connection.has_helper = helper.is_some();
-        let id = match self.open(now, connection) {
-            Ok(id) => id,
-            Err(reason) => return (Verdict::Drop(reason), None),
-        };
+        let id = self.open(now, connection);
         self.open_translation(id);
         if let Some(helper) = helper {
             self.helped.insert(id, Helped::by(helper));
@@ -183,20 +174,17 @@ impl Director {
         self.known_request(now, id, packet, headers)
     }
 
-    /// Puts a connection into the table and counts it.
-    pub(super) fn open(&mut self, now: Instant, mut connection: Connection) -> Result<ConnectionId, DropReason> {
+    /// Puts a connection into the table, where there is room for it, and counts it.
+    pub(super) fn open(&mut self, now: Instant, mut connection: Connection) -> ConnectionId {
         let (server, template) = (connection.server, connection.template);
         connection.is_local = self.is_local(&connection);
-        let id = self.connections.insert(now, connection).map_err(|full| {
-            self.tell_full(Table::Connections);
-            refusal(full)
-        })?;
+        let id = self.connections.insert(now, connection).expect("room was made for it");
         if let Some(server) = server {
             self.count_up(server, Count::Connection);
         }
         self.hold_template(now, template);
         self.count_connection(server);
-        Ok(id)
+        id
     }
 
     /// A new connection of a template: one more child, and the template's timer starts again.
@@ -204,8 +192,7 @@ impl Director {
         let Some(id) = template else { return };
         let Some(template) = self.templates.get_mut(id) else { return };
         template.children += 1;
-        let timeout = template.timeout;
-        self.templates.rearm(id, now, timeout);
+        self.templates.renew(id, now);
     }
 
     /// One-packet scheduling: the connection lives for this packet only.
@@ -236,50 +223,15 @@ impl Director {
         if let Some(id) = connection.template {
             if let Some(template) = self.templates.get_mut(id) {
                 template.in_packets += u64::from(direction == Direction::Request);
+                let talks_on = template.assured && direction == Direction::Request;
                 template.assured |= is_answered;
-                let timeout = template.timeout;
-                self.templates.rearm(id, now, timeout);
+                self.templates.renew(id, now);
+                if talks_on {
+                    self.templates.prove(id);
+                }
             }
         }
         (verdict, Some(end))
-    }
-
-    /// Why a new connection is refused, before another one ends for it.
-    pub(super) fn refuses_opening(
-        &self,
-        now: Instant,
-        connection: &Connection,
-        room: &HalfOpenRoom,
-    ) -> Option<DropReason> {
-        match room {
-            // It gets the place of the other one; its client's share is another matter.
-            HalfOpenRoom::After(_) => {
-                let is_full = self.connections.is_full_for(now, connection.protocol, connection.client);
-                is_full.then_some(DropReason::ClientEndpointFull)
-            }
-            HalfOpenRoom::Free | HalfOpenRoom::Full => self.refuses_insertion(now, connection),
-        }
-    }
-
-    /// Ends the half-open connection whose place the new one takes.
-    fn make_room(&mut self, now: Instant, room: &HalfOpenRoom) {
-        if let HalfOpenRoom::After(id) = room {
-            self.evict_half_open(now, *id);
-        }
-    }
-
-    /// Why the table would refuse a new connection now.
-    pub(super) fn refuses_insertion(&self, now: Instant, connection: &Connection) -> Option<DropReason> {
-        if connection.one_packet {
-            return None;
-        }
-        self.connections.would_refuse(now, connection).map(refusal)
-    }
-
-    /// Why a template that persistence asks for would not be made now.
-    pub(super) fn refuses_template(&self, persistence: &Persistence) -> Option<DropReason> {
-        let is_full = self.templates.len() == self.templates.capacity();
-        (is_full && matches!(persistence, Persistence::New { .. })).then_some(DropReason::TemplateTableFull)
     }
 
     /// A client that comes again is told that nobody serves it. Where replies bypass us that passes for a packet of the
@@ -294,7 +246,7 @@ impl Director {
     /// Ends a connection whose addresses and ports were just used anew, or whose server is gone.
     pub(super) fn give_up(&mut self, now: Instant, id: ConnectionId) {
         self.connections.expire_now(id, now);
-        self.end_connection(now, id, false);
+        self.end_connection(now, id, Along::Nothing);
     }
 }
 
@@ -320,11 +272,4 @@ pub(super) fn bypass_connection(now: Instant, first: &FirstPacket) -> Connection
         AddressFamily::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     new_connection(now, first, Endpoint::new(nowhere, 0), ForwardMethod::Bypass, None)
-}
-
-pub(super) const fn refusal(full: TableFull) -> DropReason {
-    match full {
-        TableFull::Capacity => DropReason::ConnectionTableFull,
-        TableFull::ClientEndpoint => DropReason::ClientEndpointFull,
-    }
 }

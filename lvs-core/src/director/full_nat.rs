@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::Director;
 use super::look::{FirstPacket, FlowEnd};
+use crate::client_group::ClientGroups;
 use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
 use crate::error::ControlError;
@@ -21,7 +22,7 @@ use crate::forward::full_nat::sequence::{SegmentNumbers, Translation, initial_se
 use crate::local_address::{LOCAL_ADDRESSES_MAX, LocalAddressPool, LocalPorts, LocalPortsView};
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::rng::Seed;
-use crate::service::{ClientAddress, ForwardMethod, ServerId, ServiceKey};
+use crate::service::{ClientAddress, ForwardMethod, ServiceKey};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -40,10 +41,10 @@ pub(super) struct FullNat {
 }
 
 impl FullNat {
-    pub fn new(config: LocalPorts, seed: Seed) -> Self {
+    pub fn new(config: LocalPorts, groups: ClientGroups, seed: Seed) -> Self {
         let word = |n| seed.derive(n).value();
         Self {
-            pool: LocalAddressPool::new(config, seed.derive(0)),
+            pool: LocalAddressPool::new(config, groups, seed.derive(0)),
             translations: HashMap::with_hasher(RandomState::with_seeds(word(1), word(2), word(3), word(4))),
             isn_key: (word(5), word(6)),
             client_addresses_omitted: 0,
@@ -58,7 +59,7 @@ impl FullNat {
     /// A connection has ended.
     pub fn release(&mut self, now: Instant, id: ConnectionId, connection: &Connection) {
         let Some(local) = connection.local else { return };
-        self.pool.release(now, connection.protocol, connection.real, local);
+        self.pool.release(now, connection.protocol, connection.real, local, connection.client.address);
         self.translations.remove(&id);
     }
 }
@@ -129,49 +130,44 @@ impl Director {
 
 /// Opening connections.
 impl Director {
-    /// The local endpoint a new connection would get; `None` if none is left.
-    pub(super) fn choose_local(&self, now: Instant, first: &FirstPacket, real: Endpoint) -> Option<Endpoint> {
-        let addresses = &self.services.get(first.service)?.local_addresses;
-        self.full_nat.pool.choose(now, first.protocol, real, addresses)
+    /// Leases the local endpoint that was found for a new connection: what the pool says, or what somebody has just given
+    /// up.
+    pub(super) fn lease_local(&mut self, now: Instant, first: &FirstPacket, connection: &Connection, local: Endpoint) {
+        let Connection { protocol, real, client, server, .. } = *connection;
+        let service = self.services.get(first.service).expect("look found it");
+        let pool = &mut self.full_nat.pool;
+        if !pool.lease_again(protocol, real, local, client.address) {
+            let leased = pool.lease(now, protocol, real, &service.local_addresses, client.address);
+            debug_assert_eq!(leased, Ok(local), "what was found is leased");
+        }
+        if let Some(record) = server.and_then(|id| self.servers.get_mut(id)) {
+            record.told_ports_exhausted = false;
+        }
     }
 
-    /// Leases the local endpoint of a new connection.
-    ///
-    /// # Errors
-    /// None is left: the verdict, the client's answer.
-    pub(super) fn lease_local(
+    /// No local endpoint is left for a new connection: the client is told.
+    pub(super) fn refuse_ports(
         &mut self,
-        now: Instant,
         first: &FirstPacket,
-        (server, real): (ServerId, Endpoint),
+        connection: &Connection,
+        reason: DropReason,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
-    ) -> Result<Endpoint, Verdict> {
-        let service = self.services.get(first.service).expect("look found it");
-        let key = service.key;
-        let lease = self.full_nat.pool.lease(now, first.protocol, real, &service.local_addresses);
-        let record = self.servers.get_mut(server).expect("it was just chosen");
-        let was_exhausted = core::mem::replace(&mut record.told_ports_exhausted, lease.is_none());
-        lease.ok_or_else(|| {
-            if !was_exhausted {
-                self.events.push(Event::LocalPortsExhausted { service: key, server: real });
-            }
-            let path = self.answer_path(Direction::Request, headers);
-            let reason = DropReason::LocalPortsExhausted;
-            let verdict = self.answer(packet, headers, IcmpError::PortUnreachable, &path, reason);
-            if matches!(verdict, Verdict::Reply { .. }) {
-                // Answered or not, it is a connection that could not be opened.
-                self.count_drop(reason);
-            }
-            verdict
-        })
-    }
-
-    /// A connection that leased a local endpoint could not be opened after all.
-    pub(super) fn give_back_local(&mut self, now: Instant, connection: &Connection) {
-        if let Some(local) = connection.local {
-            self.full_nat.pool.release(now, connection.protocol, connection.real, local);
+    ) -> Verdict {
+        let key = self.services.get(first.service).expect("look found it").key;
+        self.full_nat.pool.look_elsewhere();
+        let record = connection.server.and_then(|id| self.servers.get_mut(id));
+        let record = record.filter(|_| reason == DropReason::LocalPortsExhausted);
+        if record.is_some_and(|record| !core::mem::replace(&mut record.told_ports_exhausted, true)) {
+            self.events.push(Event::LocalPortsExhausted { service: key, server: connection.real });
         }
+        let path = self.answer_path(Direction::Request, headers);
+        let verdict = self.answer(packet, headers, IcmpError::PortUnreachable, &path, reason);
+        if matches!(verdict, Verdict::Reply { .. }) {
+            // Answered or not, it is a connection that could not be opened.
+            self.count_drop(reason);
+        }
+        verdict
     }
 
     /// Remembers what a connection just opened translates.

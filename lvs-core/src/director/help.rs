@@ -28,6 +28,8 @@ use crate::wire::stream;
 pub(super) struct Help {
     /// The connection that was announced, as it will be opened.
     pub expected: Option<Connection>,
+    /// The one that gives way to it.
+    pub gives_way: Option<ConnectionId>,
     /// Which bytes of the packet are replaced by what.
     pub edit: Option<(Range<usize>, Vec<u8>)>,
     /// The two sides count differently, and the segment is renumbered.
@@ -109,8 +111,8 @@ impl Director {
                 None => Findings::default(),
             };
             help.expected = findings.expected.map(|expected| self.expectation(connection, &expected));
-            if let Some(expected) = &help.expected {
-                self.can_expect(now, expected)?;
+            if let Some(expected) = help.expected.as_ref().filter(|new| self.find_expected(now, new).is_none()) {
+                help.gives_way = self.expectation_room(now, &helped.announced, expected)?;
             }
             if let Some(edit) = findings.edit {
                 help.changed = helped
@@ -134,6 +136,7 @@ impl Director {
         connection.no_client_port = client.port == 0;
         connection.server = parent.server;
         connection.state = LISTEN;
+        connection.is_expected = true;
         connection.timeout = self.timeout_of(parent.server, LISTEN);
         connection
     }
@@ -148,13 +151,6 @@ impl Director {
         }
     }
 
-    fn can_expect(&self, now: Instant, expected: &Connection) -> Result<(), DropReason> {
-        if self.find_expected(now, expected).is_some() {
-            return Ok(());
-        }
-        self.connections.would_refuse(now, expected).map_or(Ok(()), |full| Err(super::first_packet::refusal(full)))
-    }
-
     /// Remembers what a helper found, and opens what it expects.
     fn keep_help(&mut self, now: Instant, id: ConnectionId, help: Help, mark: u32) {
         if let Some(helped) = self.helped.get_mut(id) {
@@ -164,18 +160,24 @@ impl Director {
         match self.find_expected(now, &expected) {
             Some(known) => self.listen_again(now, known),
             None => {
+                let announced = self.helped.get(id).map(|helped| &helped.announced[..]).unwrap_or_default();
+                if let Some(gives_way) = help.gives_way {
+                    let is_own = announced.contains(&gives_way);
+                    self.make_room_for_expected(now, gives_way, is_own);
+                }
                 expected.mark = mark;
                 expected.parent = Some(id);
                 expected.is_local = self.is_local(&expected);
                 let server = expected.server;
-                if self.connections.insert(now, expected).is_err() {
-                    return;
-                }
+                let child = self.connections.insert(now, expected).expect("room was made for it");
                 if let Some(server) = server {
-                    self.count_up(server, Count::Connection);
+                    self.count_up(server, Count::Expected);
                 }
-                if let Some(parent) = self.connections.get_mut(id) {
-                    parent.children += 1;
+                self.connections.adopt(id);
+                let connections = &self.connections;
+                if let Some(helped) = self.helped.get_mut(id) {
+                    helped.announced.retain(|id| connections.is_expected(*id));
+                    helped.announced.push(child);
                 }
             }
         }
@@ -205,8 +207,9 @@ impl Director {
 
 impl Help {
     fn nothing(helped: &Helped, direction: Direction) -> Self {
-        let Helped { notes, counts, changed, .. } = helped.clone();
-        Self { expected: None, edit: None, is_renumbered: false, direction, notes, counts, changed }
+        let Helped { notes, counts, ref changed, .. } = *helped;
+        let changed = changed.clone();
+        Self { expected: None, gives_way: None, edit: None, is_renumbered: false, direction, notes, counts, changed }
     }
 
     /// Prepares a change of the payload: it must fit the packet's buffer and the way out.

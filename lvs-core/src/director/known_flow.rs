@@ -11,10 +11,10 @@ use super::look::FlowEnd;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::timeouts::Timeouts;
-use crate::connection::{Connection, ConnectionId, Role, State};
+use crate::connection::{Connection, ConnectionId, Role, State, Talk};
 use crate::defence::is_on;
 use crate::drop_reason::DropReason;
-use crate::flow::{AddressFamily, Endpoint};
+use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
@@ -46,6 +46,8 @@ impl Director {
             self.learn_client_port(id, packet.bytes(), headers);
         }
         self.count_in(server, 1, datagram_len(headers));
+        self.heard(id, Direction::Request);
+        let gives_way = self.reopening_room(id, packet.bytes(), headers);
         self.move_state(id, packet.bytes(), headers, Direction::Request);
         self.keep_translation(id, &end);
         let omits_client_address = self.omits_client_address(packet, headers, &end);
@@ -61,7 +63,26 @@ impl Director {
         connection.in_packets += 1;
         let timeout = connection.timeout;
         self.connections.rearm(id, now, timeout);
+        if let Some(gives_way) = gives_way {
+            self.make_room_for_reopened(now, gives_way);
+        }
         (verdict, Some(end))
+    }
+
+    /// Notes who was heard: an expected connection counts from its first packet on, and datagrams to and fro prove that
+    /// the client is there.
+    fn heard(&mut self, id: ConnectionId, direction: Direction) {
+        let was_expected = self.connections.heard(id, direction);
+        let connection = self.connections.get(id).expect("the caller found it");
+        let (server, template) = (connection.server, connection.template);
+        let is_proven = connection.talk == Talk::Mutual && connection.protocol == Protocol::Udp;
+        if let (Some(server), true) = (server, was_expected) {
+            self.count_down(server, Count::Expected);
+            self.count_up(server, Count::Connection);
+        }
+        if let (Some(template), true) = (template, is_proven) {
+            self.templates.prove(template);
+        }
     }
 
     /// A packet from the real server of a connection.
@@ -87,6 +108,7 @@ impl Director {
             let counted_len = if has_helper { resized_len(headers, packet) } else { datagram_len(headers) };
             self.count_out(server, 1, counted_len);
             self.keep_translation(id, &end);
+            self.heard(id, Direction::Reply);
             if let Some(next) = next {
                 self.enter_state(id, next, Direction::Reply);
             }
@@ -283,9 +305,12 @@ impl Director {
                     && matches!(next, State::Tcp(TcpState::Established) | State::Sctp(SctpState::Established))
             }
         };
-        if let (Some(template), true) = (template, assures) {
-            if let Some(template) = self.templates.get_mut(template) {
+        if let (Some(id), true) = (template, assures) {
+            if let Some(template) = self.templates.get_mut(id) {
                 template.assured = true;
+            }
+            if next != State::Udp {
+                self.templates.prove(id);
             }
         }
     }

@@ -102,21 +102,21 @@ impl Director {
     ) -> (Verdict, Option<FlowEnd>) {
         self.expire_some(now);
         let mut connection = self.server_first_connection(now, &opened);
-        let ServerFirst { first, server, template, invalid, .. } = opened;
+        let ServerFirst { first, template, invalid, .. } = opened;
         if let Some(template) = invalid {
             self.templates.invalidate(template);
         }
-        match self.bind_template(now, &first, server, ForwardMethod::Nat, template) {
-            Ok(template) => connection.template = template,
-            Err(reason) => return (Verdict::Drop(reason), None),
-        }
+        let room = match self.room_for(now, &first, &connection, &template, (packet.bytes(), headers)) {
+            Ok(room) => room,
+            Err(refusal) => return (Verdict::Drop(self.tell_refusal(refusal)), None),
+        };
+        self.make_room(now, &room, &template);
+        connection.template = self.bind_template(now, &first, &connection, template);
         if connection.one_packet {
             return self.send_one_packet(now, &connection, Direction::Reply, packet, headers);
         }
-        match self.open(now, connection) {
-            Ok(id) => self.known_reply(now, id, packet, headers),
-            Err(reason) => (Verdict::Drop(reason), None),
-        }
+        let id = self.open(now, connection);
+        self.known_reply(now, id, packet, headers)
     }
 
     pub(super) fn server_first_connection(&self, now: Instant, opened: &ServerFirst) -> Connection {

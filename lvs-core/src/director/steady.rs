@@ -8,7 +8,7 @@ use core::num::NonZeroU16;
 use super::Director;
 use super::known_flow::{gue_source_port, identification, timeout_in, tunnel_path};
 use crate::connection::tcp::Segment;
-use crate::connection::{Connection, ConnectionId, Role, State};
+use crate::connection::{Connection, ConnectionId, Role, State, Talk};
 use crate::flow::{Endpoint, Protocol};
 use crate::forward::full_nat::sequence::Translation;
 use crate::forward::tunnel::inner_mtu;
@@ -78,7 +78,8 @@ impl Director {
         let mtu = server.config.mtu.unwrap_or(self.config.server_side.mtu);
         let mtu = path_mtu.map_or(mtu, |path_mtu| path_mtu.min(mtu));
         let keeps_state = keeps_state(connection.state, plain.flags, connection.request_role(), is_secure_tcp);
-        if is_special(connection) || !keeps_state || plain.len > mtu {
+        // A datagram after the first answer proves its client.
+        if is_special(connection) || connection.talk == Talk::Answered || !keeps_state || plain.len > mtu {
             return None;
         }
         let (len, real_address) = (plain.len.into(), connection.real.address);
@@ -133,7 +134,8 @@ impl Director {
         let mtu = self.config.client_side.mtu;
         let keeps_state = keeps_state(connection.state, plain.flags, Role::Output, is_secure_tcp);
         // From a connection's first reply on, its requests are judged otherwise.
-        if is_special(connection) || connection.no_output || !keeps_state || plain.len > mtu {
+        let is_first_answer = connection.talk == Talk::Asked;
+        if is_special(connection) || connection.no_output || is_first_answer || !keeps_state || plain.len > mtu {
             return None;
         }
         let from = connection.virtual_endpoint;

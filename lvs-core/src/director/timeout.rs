@@ -41,6 +41,17 @@ pub(super) struct Estimation {
     server: u32,
 }
 
+/// What ends with a connection, once nothing else hangs on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Along {
+    /// Nothing: it has timed out.
+    Nothing,
+    /// Its template, unless that has proved itself: it has made room.
+    Template,
+    /// That, and the connection it belonged to.
+    Holders,
+}
+
 impl Director {
     pub(super) fn next_due(&self) -> Option<Instant> {
         [
@@ -97,16 +108,15 @@ impl Director {
 
     fn expire(&mut self, now: Instant, budget: &mut u32) {
         while let Some(id) = self.connections.pop_expired(now, budget) {
-            self.end_connection(now, id, false);
+            self.end_connection(now, id, Along::Nothing);
         }
         while let Some(id) = self.templates.pop_expired(now, budget) {
             self.end_template(now, id);
         }
     }
 
-    /// Ends a connection, or puts its end off while others hang on it. With `and_parents`, what it hung on ends with
-    /// it once nothing else does.
-    pub(super) fn end_connection(&mut self, now: Instant, id: ConnectionId, and_parents: bool) {
+    /// Ends a connection, or puts its end off while others hang on it.
+    pub(super) fn end_connection(&mut self, now: Instant, id: ConnectionId, along: Along) {
         let Some(connection) = self.connections.get(id) else { return };
         if connection.children > 0 {
             self.connections.rearm(id, now, LATER);
@@ -114,7 +124,7 @@ impl Director {
         }
         let Some(connection) = self.connections.remove(id) else { return };
         self.full_nat.release(now, id, &connection);
-        self.told_full[crate::event::Table::Connections as usize] = false;
+        self.note_room();
         if connection.has_helper {
             self.helped.remove(id);
         }
@@ -122,29 +132,30 @@ impl Director {
             if connection.is_active {
                 self.count_down(server, Count::Active);
             }
-            self.count_down(server, Count::Connection);
+            self.count_down(server, Count::of(&connection));
         }
         if let Some(template) = connection.template {
-            self.release_template(now, template, and_parents);
+            self.release_template(now, template, along);
         }
         if let Some(parent) = connection.parent {
-            self.release_parent(now, parent, and_parents);
+            self.release_parent(now, parent, along);
         }
     }
 
-    fn release_template(&mut self, now: Instant, id: TemplateId, and_end: bool) {
+    fn release_template(&mut self, now: Instant, id: TemplateId, along: Along) {
         let Some(template) = self.templates.get_mut(id) else { return };
         template.children -= 1;
-        if and_end && template.children == 0 && !template.assured {
+        if along != Along::Nothing && template.children == 0 && !template.assured {
             self.end_template(now, id);
         }
     }
 
-    fn release_parent(&mut self, now: Instant, id: ConnectionId, and_end: bool) {
-        let Some(parent) = self.connections.get_mut(id) else { return };
-        parent.children -= 1;
-        if and_end && parent.children == 0 {
-            self.end_connection(now, id, true);
+    fn release_parent(&mut self, now: Instant, id: ConnectionId, along: Along) {
+        let Some(left) = self.connections.disown(id) else { return };
+        if along == Along::Holders && left == 0 {
+            self.end_connection(now, id, Along::Holders);
+        } else {
+            self.keep_half_open_bound(now);
         }
     }
 
@@ -156,8 +167,13 @@ impl Director {
             self.templates.rearm(id, now, LATER);
             return;
         }
+        self.remove_template(id);
+    }
+
+    /// Ends a template, whatever hangs on it.
+    pub(super) fn remove_template(&mut self, id: TemplateId) {
         let Some(template) = self.templates.remove(id) else { return };
-        self.told_full[crate::event::Table::Templates as usize] = false;
+        self.note_room();
         self.count_down(template.server, Count::Template);
     }
 
@@ -179,7 +195,7 @@ impl Director {
             *budget -= 1;
             if let Some((id, server, 0)) = found {
                 if self.is_deleted(server) {
-                    self.end_connection(now, id, true);
+                    self.end_connection(now, id, Along::Holders);
                 }
             }
         }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Director;
+use super::accounting::Count;
 use crate::connection::tcp::TcpState;
 use crate::connection::timeouts::Timeouts;
 use crate::connection::{Connection, State};
@@ -22,6 +23,7 @@ use crate::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
 pub(super) struct Ended {
     active: u32,
     total: u32,
+    expected: u32,
     templates: u32,
 }
 
@@ -84,11 +86,13 @@ impl Director {
         let record = self.servers.get(server.id)?;
         let total = server.total_connections - ended.total;
         let active = server.active_connections - ended.active;
+        let expected = server.expected_connections - ended.expected;
         Some(ServerView {
             config: record.config.clone(),
             effective_weight: server.weight,
             active_connections: active,
-            inactive_connections: total.saturating_sub(active),
+            // Linux lists those that are only expected among them.
+            inactive_connections: total.saturating_sub(active) + expected,
             persistent_connections: server.persistent_connections - ended.templates,
             is_overloaded: server.is_overloaded,
             statistics: record.meter.statistics(),
@@ -102,7 +106,10 @@ impl Director {
             for (_, connection) in self.connections.iter().filter(|(_, connection)| connection.deadline <= now) {
                 let Some(server) = connection.server else { continue };
                 let counts = ended.entry(server).or_default();
-                counts.total += 1;
+                match Count::of(connection) {
+                    Count::Expected => counts.expected += 1,
+                    _ => counts.total += 1,
+                }
                 counts.active += u32::from(connection.is_active);
             }
         }

@@ -22,6 +22,9 @@ pub(crate) struct Helped {
     pub counts: Counts,
     /// The segment that was changed last, for a helper that repeats itself.
     pub changed: Option<Arc<Changed>>,
+    /// Connections announced on it, oldest first: at most as many as may be expected at once. Some may have begun or
+    /// ended since.
+    pub announced: Vec<ConnectionId>,
 }
 
 /// A segment that was changed: which, and how.
@@ -52,7 +55,7 @@ impl Changed {
 
 impl Helped {
     pub fn by(helper: Arc<dyn Helper>) -> Self {
-        Self { helper, notes: Notes::default(), counts: Counts::default(), changed: None }
+        Self { helper, notes: Notes::default(), counts: Counts::default(), changed: None, announced: Vec::new() }
     }
 }
 

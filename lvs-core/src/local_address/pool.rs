@@ -10,12 +10,23 @@ use hashbrown::HashMap;
 
 use super::lane::{Lane, LaneKey, Next, Order, Returned};
 use super::{LocalPorts, LocalPortsView};
+use crate::client_group::{ClientGroups, share};
+use crate::connection::newcomer::PortHolder;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
 /// Lanes looked at for one that can give ports back, when the memory for ports is full.
 const FORGET_WORK_MAX: usize = 64;
+
+/// Why no local endpoint was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PortsFull {
+    /// Every port is in use or rests, or there is no local address of the server's family.
+    Exhausted,
+    /// The client has as many as one may have.
+    Client,
+}
 
 /// The ports of every pair of real server and local address.
 #[derive(Debug)]
@@ -27,6 +38,9 @@ pub(crate) struct LocalAddressPool {
     lanes: Vec<Option<Lane>>,
     free: Vec<u32>,
     by_key: HashMap<LaneKey, u32, RandomState>,
+    groups: ClientGroups,
+    /// Ports leased, by client and server; who has none takes no memory.
+    by_client: HashMap<PortHolder, u32, RandomState>,
     /// Lanes made, orders renewed and leases given so far: what the seed's choices are drawn by.
     lanes_made: u64,
     orders_renewed: u64,
@@ -39,7 +53,8 @@ pub(crate) struct LocalAddressPool {
 }
 
 impl LocalAddressPool {
-    pub fn new(config: LocalPorts, seed: Seed) -> Self {
+    /// Clients are told apart by `groups`.
+    pub fn new(config: LocalPorts, groups: ClientGroups, seed: Seed) -> Self {
         let word = |n| seed.derive(n).value();
         Self {
             config,
@@ -48,6 +63,8 @@ impl LocalAddressPool {
             lanes: Vec::new(),
             free: Vec::new(),
             by_key: HashMap::with_hasher(RandomState::with_seeds(word(0), word(1), word(2), word(3))),
+            groups,
+            by_client: HashMap::with_hasher(RandomState::with_seeds(word(5), word(6), word(7), word(8))),
             lanes_made: 0,
             orders_renewed: 0,
             leases_given: 0,
@@ -90,19 +107,38 @@ impl LocalAddressPool {
         self.leased > 0
     }
 
-    /// The local endpoint a new connection to `real` would get, from `addresses` of the server's family. `None` if none
-    /// is left. Which address is tried first is drawn from the seed, so that it never runs in step with the scheduler.
-    pub fn choose(&self, now: Instant, protocol: Protocol, real: Endpoint, addresses: &[IpAddr]) -> Option<Endpoint> {
+    /// Connections that have a local endpoint.
+    pub fn leased(&self) -> u32 {
+        self.leased
+    }
+
+    /// The local endpoint a new connection of `client` to `real` would get, from `addresses` of the server's family.
+    /// Which address is tried first is drawn from the seed, so that it never runs in step with the scheduler.
+    pub fn choose(
+        &self,
+        now: Instant,
+        protocol: Protocol,
+        real: Endpoint,
+        addresses: &[IpAddr],
+        client: IpAddr,
+    ) -> Result<Endpoint, PortsFull> {
         let family = AddressFamily::of(real.address);
         let suitable = || addresses.iter().filter(|address| AddressFamily::of(**address) == family);
-        let count = suitable().count();
-        let first = Rng::new(self.seed.derive(self.leases_given)).up_to(u32::try_from(count).ok()?.checked_sub(1)?);
+        let count = suitable().count() as u32;
+        let last = count.checked_sub(1).ok_or(PortsFull::Exhausted)?;
+        let holder = self.holder(protocol, real, client);
+        let share = share(self.config.client_max, count.saturating_mul(self.config.count()));
+        if self.by_client.get(&holder).is_some_and(|leased| *leased >= share) {
+            return Err(PortsFull::Client);
+        }
+        let first = Rng::new(self.seed.derive(self.leases_given)).up_to(last);
         let has_room = self.remembered < self.config.remembered_max || self.giving_lane(now).is_some();
-        suitable().cycle().skip(first as usize).take(count).find_map(|address| {
+        let found = suitable().cycle().skip(first as usize).take(count as usize).find_map(|address| {
             let key = LaneKey { protocol, real, local: *address };
             let (Next::Rested(port) | Next::Unused { port, .. }) = self.next(now, key, has_room)?;
             Some(Endpoint::new(*address, port))
-        })
+        });
+        found.ok_or(PortsFull::Exhausted)
     }
 
     /// Leases what [`LocalAddressPool::choose`] says.
@@ -112,23 +148,62 @@ impl LocalAddressPool {
         protocol: Protocol,
         real: Endpoint,
         addresses: &[IpAddr],
-    ) -> Option<Endpoint> {
-        let chosen = self.choose(now, protocol, real, addresses);
+        client: IpAddr,
+    ) -> Result<Endpoint, PortsFull> {
+        let chosen = self.choose(now, protocol, real, addresses, client);
         match chosen {
-            Some(local) => self.take(now, LaneKey { protocol, real, local: local.address }),
-            // The next search looks at other lanes.
-            None => self.forget_at = (self.forget_at + FORGET_WORK_MAX) % self.lanes.len().max(1),
+            Ok(local) => {
+                self.take(now, LaneKey { protocol, real, local: local.address });
+                self.count_lease(protocol, real, client);
+            }
+            Err(_) => self.look_elsewhere(),
         }
         chosen
     }
 
+    /// None was found: the next search looks at other lanes.
+    pub fn look_elsewhere(&mut self) {
+        self.forget_at = (self.forget_at + FORGET_WORK_MAX) % self.lanes.len().max(1);
+    }
+
+    /// Leases the endpoint that was released last towards `real`, without rest: it was taken back for this client.
+    /// Returns whether that is so.
+    pub fn lease_again(&mut self, protocol: Protocol, real: Endpoint, local: Endpoint, client: IpAddr) -> bool {
+        let key = LaneKey { protocol, real, local: local.address };
+        let lane = self.by_key.get(&key).and_then(|index| self.lanes[*index as usize].as_mut());
+        let Some(lane) = lane.filter(|lane| lane.returned.back().is_some_and(|last| last.port == local.port)) else {
+            return false;
+        };
+        lane.returned.pop_back();
+        lane.leased += 1;
+        self.leased += 1;
+        self.leases_given += 1;
+        self.count_lease(protocol, real, client);
+        true
+    }
+
     /// A connection has ended: its port goes into quarantine.
-    pub fn release(&mut self, now: Instant, protocol: Protocol, real: Endpoint, local: Endpoint) {
+    pub fn release(&mut self, now: Instant, protocol: Protocol, real: Endpoint, local: Endpoint, client: IpAddr) {
         let key = LaneKey { protocol, real, local: local.address };
         let Some(lane) = self.by_key.get(&key).and_then(|index| self.lanes[*index as usize].as_mut()) else { return };
         lane.leased -= 1;
         self.leased -= 1;
         lane.returned.push_back(Returned { port: local.port, rests_until: now + self.config.quarantine });
+        let holder = self.holder(protocol, real, client);
+        if let Some(leased) = self.by_client.get_mut(&holder) {
+            *leased -= 1;
+            if *leased == 0 {
+                self.by_client.remove(&holder);
+            }
+        }
+    }
+
+    fn count_lease(&mut self, protocol: Protocol, real: Endpoint, client: IpAddr) {
+        *self.by_client.entry(self.holder(protocol, real, client)).or_insert(0) += 1;
+    }
+
+    fn holder(&self, protocol: Protocol, real: Endpoint, client: IpAddr) -> PortHolder {
+        PortHolder { protocol, real, client: self.groups.of(client) }
     }
 
     /// The state of every lane, sorted.
@@ -250,6 +325,7 @@ mod tests {
     use super::super::LOCAL_ADDRESSES_MAX;
     use super::*;
 
+    const CLIENT: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(198, 51, 100, 7));
     const LOCAL: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 200));
 
     fn real(last: u8) -> Endpoint {
@@ -257,12 +333,12 @@ mod tests {
     }
 
     fn pool(first: u16, last: u16) -> LocalAddressPool {
-        let config = LocalPorts { first, last, ..LocalPorts::default() };
-        LocalAddressPool::new(config, Seed::new(7))
+        let config = LocalPorts { first, last, client_max: 100, ..LocalPorts::default() };
+        LocalAddressPool::new(config, ClientGroups::new(64), Seed::new(7))
     }
 
     fn lease(pool: &mut LocalAddressPool, now: Instant, server: u8) -> Option<u16> {
-        pool.lease(now, Protocol::Tcp, real(server), &[LOCAL]).map(|local| local.port)
+        pool.lease(now, Protocol::Tcp, real(server), &[LOCAL], CLIENT).ok().map(|local| local.port)
     }
 
     #[test]
@@ -281,7 +357,7 @@ mod tests {
         let mut pool = pool(2000, 2001);
         let port = lease(&mut pool, Instant::ZERO, 1).unwrap();
         let other = lease(&mut pool, Instant::ZERO, 1).unwrap();
-        pool.release(Instant::from_secs(10), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        pool.release(Instant::from_secs(10), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port), CLIENT);
         assert_eq!(lease(&mut pool, Instant::from_secs(15), 1), None);
         assert_eq!(lease(&mut pool, Instant::from_nanos(15_000_000_001), 1), Some(port));
         assert_ne!(port, other);
@@ -292,7 +368,7 @@ mod tests {
         let mut pool = pool(2000, 2002);
         let ports: Vec<_> = (0..3).filter_map(|_| lease(&mut pool, Instant::ZERO, 1)).collect();
         for (second, port) in (10..).zip([ports[1], ports[2], ports[0]]) {
-            pool.release(Instant::from_secs(second), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+            pool.release(Instant::from_secs(second), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port), CLIENT);
         }
         let later = |_| lease(&mut pool, Instant::from_secs(20), 1);
         assert_eq!((0..3).filter_map(later).collect::<Vec<_>>(), [ports[1], ports[2], ports[0]]);
@@ -300,16 +376,20 @@ mod tests {
 
     #[test]
     fn idle_servers_make_room_when_the_memory_for_ports_is_full() {
-        let mut pool = LocalAddressPool::new(LocalPorts { remembered_max: 2, ..LocalPorts::default() }, Seed::new(7));
+        let mut pool = LocalAddressPool::new(
+            LocalPorts { remembered_max: 2, ..LocalPorts::default() },
+            ClientGroups::new(64),
+            Seed::new(7),
+        );
         let port = lease(&mut pool, Instant::ZERO, 1).unwrap();
         let other = lease(&mut pool, Instant::ZERO, 1).unwrap();
         assert_eq!(lease(&mut pool, Instant::ZERO, 2), None, "two ports are remembered");
-        pool.release(Instant::ZERO, Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+        pool.release(Instant::ZERO, Protocol::Tcp, real(1), Endpoint::new(LOCAL, port), CLIENT);
         let later = Instant::from_secs(100);
         assert_eq!(lease(&mut pool, later, 1), Some(port), "what has rested needs no room");
         let leased = [port, other];
         for port in leased {
-            pool.release(later, Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+            pool.release(later, Protocol::Tcp, real(1), Endpoint::new(LOCAL, port), CLIENT);
         }
         let much_later = Instant::from_secs(200);
         assert!(lease(&mut pool, much_later, 2).is_some());
@@ -318,13 +398,14 @@ mod tests {
 
     #[test]
     fn a_server_that_keeps_one_port_gives_the_others_back_and_never_hands_out_what_it_kept() {
-        let config = LocalPorts { first: 2000, last: 2099, remembered_max: 100, ..LocalPorts::default() };
-        let mut pool = LocalAddressPool::new(config, Seed::new(7));
+        let config =
+            LocalPorts { first: 2000, last: 2099, remembered_max: 100, client_max: 100, ..LocalPorts::default() };
+        let mut pool = LocalAddressPool::new(config, ClientGroups::new(64), Seed::new(7));
         let ports: Vec<_> = (0..100).filter_map(|_| lease(&mut pool, Instant::ZERO, 1)).collect();
         let (stays, go) = ports.split_first().unwrap();
         let (late, early) = go.split_last().unwrap();
         let release = |pool: &mut LocalAddressPool, second, port| {
-            pool.release(Instant::from_secs(second), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port));
+            pool.release(Instant::from_secs(second), Protocol::Tcp, real(1), Endpoint::new(LOCAL, port), CLIENT);
         };
         early.iter().for_each(|port| release(&mut pool, 10, *port));
         release(&mut pool, 20, *late);
@@ -343,7 +424,7 @@ mod tests {
     fn the_last_free_port_is_found_however_many_addresses_there_are() {
         let mut pool = pool(2000, 2000);
         let addresses: Vec<_> = (1..=LOCAL_ADDRESSES_MAX as u8).map(|n| IpAddr::from([10, 0, 1, n])).collect();
-        let mut lease = || pool.lease(Instant::ZERO, Protocol::Tcp, real(1), &addresses);
+        let mut lease = || pool.lease(Instant::ZERO, Protocol::Tcp, real(1), &addresses, CLIENT).ok();
         assert!((0..LOCAL_ADDRESSES_MAX).all(|_| lease().is_some()));
         assert_eq!(lease(), None);
     }
@@ -351,10 +432,38 @@ mod tests {
     #[test]
     fn a_seed_gives_one_sequence() {
         let sequence = |seed| {
-            let mut pool = LocalAddressPool::new(LocalPorts::default(), Seed::new(seed));
+            let mut pool = LocalAddressPool::new(LocalPorts::default(), ClientGroups::new(64), Seed::new(seed));
             (0..20).map(|_| lease(&mut pool, Instant::ZERO, 1)).collect::<Vec<_>>()
         };
         assert_eq!(sequence(1), sequence(1));
         assert_ne!(sequence(1), sequence(2));
+    }
+
+    #[test]
+    fn a_client_leases_its_share_towards_each_server_and_an_ipv6_network_counts_as_one() {
+        let config = LocalPorts { first: 2000, last: 2099, client_max: 3, ..LocalPorts::default() };
+        let mut pool = LocalAddressPool::new(config, ClientGroups::new(64), Seed::new(7));
+        let mut lease = |client: &str, server| {
+            let client = client.parse().unwrap();
+            pool.lease(Instant::ZERO, Protocol::Tcp, real(server), &[LOCAL], client)
+        };
+        let of_one = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1"].map(|client| lease(client, 1));
+        assert!(of_one.iter().all(Result::is_ok));
+        assert_eq!(lease("2001:db8::3", 1), Err(PortsFull::Client));
+        assert!(lease("2001:db8::3", 2).is_ok() && lease("2001:db8:1::3", 1).is_ok());
+        pool.release(Instant::ZERO, Protocol::Tcp, real(1), of_one[0].unwrap(), "2001:db8::1".parse().unwrap());
+        assert!(pool.lease(Instant::ZERO, Protocol::Tcp, real(1), &[LOCAL], "2001:db8::3".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_port_that_was_taken_back_is_leased_without_rest() {
+        let mut pool = pool(2000, 2000);
+        let port = lease(&mut pool, Instant::ZERO, 1).unwrap();
+        let local = Endpoint::new(LOCAL, port);
+        assert!(!pool.lease_again(Protocol::Tcp, real(1), local, CLIENT), "it is leased");
+        pool.release(Instant::ZERO, Protocol::Tcp, real(1), local, CLIENT);
+        assert_eq!(lease(&mut pool, Instant::ZERO, 1), None);
+        assert!(pool.lease_again(Protocol::Tcp, real(1), local, CLIENT));
+        assert_eq!((pool.leased(), pool.remembered), (1, 1));
     }
 }

@@ -26,6 +26,9 @@ pub struct RealServer {
     pub total_connections: u32,
     /// Persistence templates that point here.
     pub persistent_connections: u32,
+    /// Connections that a helper expects, of which no packet has come (FTP data). They weigh nothing with schedulers
+    /// and thresholds, as whoever announces them need not open them.
+    pub expected_connections: u32,
     /// Over its upper threshold and not yet below the lower one.
     pub is_overloaded: bool,
 }
@@ -41,6 +44,7 @@ impl RealServer {
             active_connections: 0,
             total_connections: 0,
             persistent_connections: 0,
+            expected_connections: 0,
             is_overloaded: false,
         }
     }

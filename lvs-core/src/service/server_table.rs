@@ -323,8 +323,8 @@ impl ServerTable {
     ) -> bool {
         let Some(record) = self.get_mut(id) else { return true };
         let Place::Trash { counts, idle_since } = &mut record.place else { return true };
-        let is_used =
-            counts.total_connections > 0 || counts.persistent_connections > 0 || is_remembered(&record.service, id);
+        let is_used = counts.total_connections + counts.expected_connections + counts.persistent_connections > 0
+            || is_remembered(&record.service, id);
         !is_used && now.duration_since(*idle_since.get_or_insert(now)) >= TRASH_IDLE
     }
 

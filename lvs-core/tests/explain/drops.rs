@@ -74,8 +74,9 @@ fn no_server(page: &mut Page) {
 
 fn full_tables(page: &mut Page) {
     let syn = |port: u16| tcp(client(port), WEB).syn().build();
+    let ack = tcp(client(1), WEB).ack().build();
     let mut desk = Desk::with_config(DirectorConfig { connections_max: 1, ..Desk::config() }, RULES);
-    desk.feed(&syn(1));
+    [&syn(1), &ack].into_iter().for_each(|packet| desk.feed(packet));
     page.tell("the connection table is full", &mut desk, &syn(2));
 
     let config = DirectorConfig { client_endpoint_max: 1, ..Desk::config() };
@@ -86,8 +87,17 @@ fn full_tables(page: &mut Page) {
 
     let config = DirectorConfig { templates_max: 1, ..Desk::config() };
     let mut desk = Desk::with_config(config, "-A -t 192.0.2.1:80 -s rr -p 60\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m");
-    desk.feed(&syn(1));
+    [&syn(1), &ack].into_iter().for_each(|packet| desk.feed(packet));
     page.tell("the template table is full", &mut desk, &tcp("198.51.100.8:1", WEB).syn().build());
+
+    let config = DirectorConfig { client_templates_max: 1, ..Desk::config() };
+    let mut desk = Desk::with_config(
+        config,
+        "-A -f 1 -s rr -p 60\n-a -f 1 -r 10.0.0.2:0 -m\n-A -f 2 -s rr -p 60\n-a -f 2 -r 10.0.0.2:0 -m",
+    );
+    [&syn(1), &ack].into_iter().for_each(|packet| drop(desk.send_marked(1, packet)));
+    let other = Storage::with_room(&syn(2), 64, 2048).mark(2);
+    page.tell_storage("one client with too many templates", &mut desk, other);
 
     let config = DirectorConfig { half_open_max: 1, half_open_policy: HalfOpenPolicy::Refuse, ..Desk::config() };
     let mut desk = Desk::with_config(config, RULES);

@@ -67,6 +67,8 @@ fn ports(page: &mut Page) {
     );
     desk.feed(&tcp(CLIENT, WEB).syn().build());
     let second = tcp("198.51.100.8:1", WEB).syn();
+    page.tell("the local port of a half-open connection", &mut desk, &tcp("198.51.100.9:1", WEB).syn().build());
+    desk.feed(&tcp("198.51.100.9:1", WEB).ack().build());
     page.tell("no local port is left", &mut desk, &second.clone().build());
     let unanswerable = Storage::with_room(&second.build(), 0, 0);
     page.tell_storage("no local port is left, nor room for an answer", &mut desk, unanswerable);
@@ -74,4 +76,17 @@ fn ports(page: &mut Page) {
     let quoted = tcp(WEB, "198.51.100.8:2").ack().build();
     let error = icmp_error("198.51.100.1", 3, 1, 0, &quoted).build();
     page.tell("no local port is left for a flow that is quoted", &mut desk, &error);
+
+    let local_ports = LocalPorts { client_max: 1, ..LocalPorts::default() };
+    let mut desk = Desk::with_config(
+        DirectorConfig { local_ports, ..Desk::config() },
+        "-A -t 192.0.2.1:80 -s rr\n--add-laddr -t 192.0.2.1:80 --local-address 10.0.0.200\n\
+         -a -t 192.0.2.1:80 -r 10.0.0.2:8080 --fullnat",
+    );
+    desk.feed(&tcp("198.51.100.8:2", WEB).syn().build());
+    desk.feed(&tcp("198.51.100.8:2", WEB).ack().build());
+    page.tell("one client has its share of local ports", &mut desk, &second.build());
+    desk.set(|settings| settings.schedule_icmp = true);
+    let quoted = tcp(WEB, "198.51.100.8:3").ack().build();
+    page.tell("the same of a flow that is quoted", &mut desk, &icmp_error("198.51.100.1", 3, 1, 0, &quoted).build());
 }

@@ -120,6 +120,7 @@ fn bypass(page: &mut Page) {
 
     let mut desk = cache(DirectorConfig { connections_max: 1, ..Desk::config() });
     desk.send_storage(marked(&syn(1), 7));
+    desk.send_storage(marked(&tcp(client(1), "203.0.113.9:80").ack().build(), 7));
     page.tell_storage("past all servers, with a full table", &mut desk, marked(&syn(2), 7));
     page.tell_storage("the same, one packet by itself", &mut desk, marked(&query, 8));
 }
@@ -141,6 +142,13 @@ fn half_open(page: &mut Page) {
     desk.ipvsadm("-A -t 192.0.2.1:81 -s rr\n-a -t 192.0.2.1:81 -r 10.0.0.2:81 -m");
     let other = tcp(client(3), "192.0.2.1:81").syn().build();
     page.tell("nobody makes room for what is refused all the same", &mut desk, &other);
+
+    let config_with_templates = DirectorConfig { templates_max: 1, ..Desk::config() };
+    let persistent = "-A -t 192.0.2.1:80 -s rr -p 60\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m";
+    let mut desk = Desk::with_config(config_with_templates, persistent);
+    desk.feed(&syn(1));
+    let another = tcp("198.51.100.8:1024", "192.0.2.1:80").syn().build();
+    page.tell("a template of somebody who has proved nothing makes room", &mut desk, &another);
 
     let mut desk = cache(config);
     let marked = |port| Storage::with_room(&bypassing(port), 64, 2048).mark(7);

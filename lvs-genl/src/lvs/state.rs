@@ -29,8 +29,21 @@ impl State {
             out.u8(READY, self.is_ready.into());
             out.text(VERSION, &self.version);
             out.u32(WORKERS, self.workers);
-            let Gauges { connections, half_open, templates, fragments, transmits, deleted_servers } = self.gauges;
-            let gauges = [connections, half_open, templates, fragments, transmits, deleted_servers];
+            let Gauges { connections, half_open, templates, fragments, transmits, deleted_servers, .. } = self.gauges;
+            let Gauges { unproven, expected, templates_unproven, local_ports, .. } = self.gauges;
+            // In the order of their numbers: a new one comes last.
+            let gauges = [
+                connections,
+                half_open,
+                templates,
+                fragments,
+                transmits,
+                deleted_servers,
+                unproven,
+                expected,
+                templates_unproven,
+                local_ports,
+            ];
             for (number, value) in (FIRST_GAUGE..).zip(gauges) {
                 out.u32(number, value);
             }
@@ -43,7 +56,7 @@ impl State {
     /// [`Errno::INVALID`] for a value that is too short.
     pub fn read(bytes: &[u8]) -> Result<Self, Errno> {
         let mut state = Self::default();
-        let mut gauges = [0; 6];
+        let mut gauges = [0; 10];
         for found in Attributes::new(bytes) {
             match found.number {
                 READY => state.is_ready = valid(found.u8())? != 0,
@@ -56,8 +69,30 @@ impl State {
                 }
             }
         }
-        let [connections, half_open, templates, fragments, transmits, deleted_servers] = gauges;
-        state.gauges = Gauges { connections, half_open, templates, fragments, transmits, deleted_servers };
+        let [
+            connections,
+            half_open,
+            templates,
+            fragments,
+            transmits,
+            deleted_servers,
+            unproven,
+            expected,
+            templates_unproven,
+            local_ports,
+        ] = gauges;
+        state.gauges = Gauges {
+            connections,
+            half_open,
+            templates,
+            fragments,
+            transmits,
+            deleted_servers,
+            unproven,
+            expected,
+            templates_unproven,
+            local_ports,
+        };
         Ok(state)
     }
 }

@@ -70,7 +70,10 @@ fn check_living(told: &Explanation, before: usize, after: usize) {
     let begun = count(|step| matches!(step, Step::NewConnection(view) if !view.expires_in.is_zero()));
     // What a helper expects may be known already.
     let expected = count(|step| matches!(step, Step::Helped { expected: Some(_), .. }));
-    let ended = count(|step| matches!(step, Step::GivenUp(view) | Step::Evicted(view) if !view.expires_in.is_zero()));
+    let ended = count(|step| match step {
+        Step::GivenUp(view) | Step::Evicted(view) => !view.is_template && !view.expires_in.is_zero(),
+        _ => false,
+    });
     let least = before + begun;
     let living = after + ended;
     assert!((least..=least + expected).contains(&living), "{before} connections, then {after}:\n{told}");

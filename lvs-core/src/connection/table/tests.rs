@@ -37,7 +37,7 @@ fn connection(forward: ForwardMethod) -> Connection {
 }
 
 fn table() -> ConnectionTable {
-    ConnectionTable::new(CAPACITY, PER_CLIENT_ENDPOINT, Seed::new(7))
+    ConnectionTable::new(CAPACITY, PER_CLIENT_ENDPOINT, ClientGroups::new(64), Seed::new(7))
 }
 
 fn request(table: &ConnectionTable, now: Instant) -> Option<ConnectionId> {
@@ -427,7 +427,7 @@ proptest! {
         seed in any::<u64>(),
         steps in proptest::collection::vec(step(), 1..60),
     ) {
-        let mut table = ConnectionTable::new(CAPACITY, PER_CLIENT_ENDPOINT, Seed::new(seed));
+        let mut table = ConnectionTable::new(CAPACITY, PER_CLIENT_ENDPOINT, ClientGroups::new(64), Seed::new(seed));
         let mut model = Model::default();
         let mut now = START;
         let reserved = table.reserved_len();

@@ -52,6 +52,7 @@ fn find(name: &str) -> Option<&'static Entry<DirectorConfig>> {
 
 const ANY: Format = Format::Number(0, u32::MAX);
 const PLACES: Format = Format::Number(1, u32::MAX / 2);
+const PREFIX: Format = Format::Number(0, 128);
 const PORT: Format = Format::Number(1, 65_535);
 const A_DAY: Format = Format::Seconds(0, 86_400);
 const TIMEOUT: Format = Format::Seconds(1, TIMEOUT_MAX_S as u32);
@@ -61,13 +62,18 @@ const FORMULA: Format = Format::Word(&["active_and_total", "active_and_inactive"
 #[rustfmt::skip] // A line each.
 const TABLE: &[Entry<DirectorConfig>] = &[
     entry!(client_endpoint_max: ANY, "Most connections of one client address and port."),
+    entry!(client_ipv6_prefix: PREFIX, "By how many bits IPv6 clients are told apart where one may have only so much."),
+    entry!(client_templates_max: ANY, "Most persistence templates of one client; 4294967295 is a quarter of all."),
     entry!(connections_max: PLACES, "Most connections; memory for them is reserved at the start."),
     entry!(events_max: ANY, "Most events kept until they are polled."),
+    entry!(expectations_max: ANY, "Most connections that one connection's helper expects at once (FTP data)."),
     entry!(fragment_bytes_max: ANY, "Most bytes of fragments kept back."),
     entry!(fragments_max: ANY, "Most fragmented datagrams remembered."),
-    entry!(half_open_max: ANY, "Most half-open TCP connections."),
+    entry!(half_open_max: ANY, "Most half-open TCP and SCTP connections; 4294967295 is half of connections_max."),
     entry!(half_open_policy: POLICY, "What a SYN beyond half_open_max meets: it is refused, or the oldest makes room."),
     entry!(load_formula: FORMULA, "How least-connection schedulers weigh connections."),
+    entry!(local_ports_client_max = local_ports.client_max: ANY,
+        "FullNAT: most local ports of one client towards one server; 4294967295 is a quarter of all."),
     entry!(local_ports_first = local_ports.first: PORT, "FullNAT: the first local port."),
     entry!(local_ports_last = local_ports.last: PORT, "FullNAT: the last local port."),
     entry!(local_ports_quarantine = local_ports.quarantine: A_DAY, "FullNAT: how long a local port rests after use."),
