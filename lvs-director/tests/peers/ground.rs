@@ -1,0 +1,109 @@
+//! The network of a case: addresses, ports, and the director with its services.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc;
+
+use lvs_core::service::ClientAddress;
+use lvs_core::{
+    Command, Director, DirectorConfig, DropReason, Instant, Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey,
+    Side,
+};
+use lvs_io::{Worker, WorkerHandle, netdev};
+use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions};
+use lvs_testkit::network::{Failure, Port};
+
+/// Which families the two sides are of, and what lies between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Ipv4,
+    Ipv6,
+    Nat64,
+}
+
+/// Where the server speaks first, and where the client does.
+pub const GREETING: u16 = 25;
+pub const ASKING: u16 = 80;
+
+/// An IPv4 and an IPv6 address of each.
+const CLIENT: [&str; 2] = ["10.9.0.7", "fd09::7"];
+const DIRECTOR: [&str; 2] = ["10.9.0.1", "fd09::1"];
+const VIRTUAL: [&str; 2] = ["10.9.0.80", "fd09::80"];
+const LOCAL: [&str; 2] = ["10.9.0.200", "fd09::200"];
+const SERVER: [&str; 2] = ["10.9.0.11", "fd09::11"];
+
+impl Place {
+    fn clients(self) -> usize {
+        usize::from(self != Self::Ipv4)
+    }
+
+    fn servers(self) -> usize {
+        usize::from(self == Self::Ipv6)
+    }
+
+    pub fn virtual_endpoint(self, port: u16) -> SocketAddr {
+        SocketAddr::new(address(VIRTUAL[self.clients()]), port)
+    }
+
+    /// The server's address, as the director knows it.
+    pub fn server(self) -> IpAddr {
+        address(SERVER[self.servers()])
+    }
+
+    fn local_address(self) -> IpAddr {
+        address(LOCAL[self.servers()])
+    }
+
+    pub fn client_port(self) -> Port {
+        port("eth0", "lan", CLIENT)
+    }
+
+    pub fn director_port(self) -> Port {
+        port("eth0", "lan", DIRECTOR)
+    }
+
+    pub fn server_port(self) -> Port {
+        port("eth0", "lan", SERVER)
+    }
+}
+
+fn port(device: &'static str, switch: &'static str, addresses: [&str; 2]) -> Port {
+    let texts = [format!("{}/24", addresses[0]), format!("{}/64", addresses[1])];
+    Port::new(device, switch, &texts[..if netdev::has_ipv6() { 2 } else { 1 }])
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("a constant")
+}
+
+/// Runs the director in the calling thread's namespace until the handle it sends says stop. Returns what it has to say
+/// of it.
+pub fn director(
+    kind: ClientAddress,
+    place: Place,
+    give_handle: &mpsc::Sender<WorkerHandle>,
+    ready: &dyn Fn(),
+) -> Result<String, Failure> {
+    let [IpAddr::V4(ipv4), IpAddr::V6(ipv6)] = DIRECTOR.map(address) else { return Err("one of each family".into()) };
+    let side = Side { ipv4: Some(ipv4), ipv6: Some(ipv6), ..Side::default() };
+    let config = DirectorConfig { client_side: side, server_side: side, ..DirectorConfig::default() };
+    let mut director = Director::new(config, Seed::new(1));
+    for port in [GREETING, ASKING] {
+        let service = ServiceKey::address(Protocol::Tcp, place.virtual_endpoint(port));
+        let mut config = ServiceConfig::new("rr");
+        config.full_nat.client_address = kind;
+        let server = ServerConfig::full_nat(SocketAddr::new(place.server(), port));
+        director.apply(Instant::ZERO, &Command::AddService(service, config))?;
+        director.apply(Instant::ZERO, &Command::AddLocalAddress(service, place.local_address()))?;
+        director.apply(Instant::ZERO, &Command::AddServer(service, server))?;
+    }
+    let answers_for = vec![place.virtual_endpoint(ASKING).ip(), place.local_address()];
+    let options = AfPacketOptions { answers_for, ..AfPacketOptions::of_host("eth0")? };
+    let arm = AfPacketDevice::open("eth0", &options)?.into_arm();
+    let mut worker = Worker::new(director, arm, None)?;
+    give_handle.send(worker.handle())?;
+    ready();
+    worker.run()?;
+    let dropped = DropReason::ALL.iter().map(|reason| (reason, worker.director().drops(*reason)));
+    let dropped: Vec<_> = dropped.filter(|(_, count)| *count > 0).collect();
+    Ok(format!("{:?}, dropped: {dropped:?}", worker.counters()))
+}
