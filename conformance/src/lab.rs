@@ -3,14 +3,13 @@
 //! nothing.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lvs_core::wire::fragment::fragment;
 use lvs_core::{
     Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, SchedulerRegistry, Seed, Settings, Verdict,
 };
-use lvs_io::{Host, HostConfig};
+use lvs_io::{Exits, Host, HostConfig, OnPass, PacketSink, SinkFn};
 
 use crate::administrator::{Administrator, Printed};
 use crate::golden::{Emission, Golden, Link, Net, Side};
@@ -31,13 +30,8 @@ pub struct Lab {
 /// The director's own host, the two links, and what has been put on them.
 #[derive(Debug)]
 struct Surroundings {
-    host: Host,
-    servers: Vec<IpAddr>,
-    out: Vec<Emission>,
-    /// Where fragments are made.
-    buffer: Vec<u8>,
-    /// Identification of the next datagram that is cut here (only IPv6 uses it).
-    identification: u32,
+    exits: Exits,
+    out: Arc<Mutex<Vec<Emission>>>,
 }
 
 impl Lab {
@@ -142,13 +136,17 @@ impl Lab {
 
 impl Surroundings {
     fn new(net: &Net) -> Self {
-        Self {
-            host: Host::new(host_config(net), Seed::new(SEED)),
-            servers: net.servers.clone(),
-            out: Vec::new(),
-            buffer: vec![0; LONGEST_PACKET],
-            identification: 0,
-        }
+        let out = Arc::new(Mutex::new(Vec::new()));
+        let link = || -> Box<dyn PacketSink> {
+            let (out, servers) = (Arc::clone(&out), net.servers.clone());
+            Box::new(SinkFn(move |packet: &[u8], next_hop| {
+                let server = servers.iter().position(|&server| server == next_hop);
+                out.lock().expect("nobody panics with it").push(Emission::new(server, packet.to_vec()));
+            }))
+        };
+        let mut exits = Exits::new(vec![link(), link()]);
+        exits.set_on_pass(OnPass::Route(Box::new(Host::new(host_config(net), Seed::new(SEED)))));
+        Self { exits, out }
     }
 
     /// Does with a packet what its verdict says. `came` tells the host by which side it arrived.
@@ -160,41 +158,13 @@ impl Surroundings {
         verdict: Verdict,
         packet: &mut PacketBuf<'_>,
     ) {
-        match verdict {
-            Verdict::Forward { next_hop, mtu, .. } => self.send(next_hop, mtu, packet.bytes()),
-            Verdict::Reply { next_hop } => self.send(next_hop, u16::MAX, packet.bytes()),
-            Verdict::Pass => {
-                if let Some(transmit) = self.host.handle_packet(now, came, packet) {
-                    self.send(transmit.next_hop, transmit.mtu, packet.bytes());
-                }
-            }
-            Verdict::Local => {
-                let Some(transmit) = self.host.handle_packet(now, came, packet) else { return };
-                // What a server on the host itself answers passes the director on its way out, as in Linux.
-                match director.handle_packet(now, packet) {
-                    Verdict::Pass => self.send(transmit.next_hop, transmit.mtu, packet.bytes()),
-                    verdict => self.carry_out(director, now, Direction::Reply, verdict, packet),
-                }
-            }
-            Verdict::Held | Verdict::Drop(_) => {}
-        }
+        self.exits.carry_out(now, usize::from(came == Direction::Reply), packet, verdict);
+        self.exits.hear_host(now, director);
     }
 
-    /// Puts a packet on the link that leads to its next hop, cut to the MTU where that is allowed.
-    fn send(&mut self, next_hop: IpAddr, mtu: u16, packet: &[u8]) {
-        let server = self.servers.iter().position(|&server| server == next_hop);
-        self.identification += 1;
-        let out = &mut self.out;
-        let each = |part: &[u8]| out.push(Emission::new(server, part.to_vec()));
-        let cut = fragment(packet, mtu.into(), self.identification, &mut self.buffer, each);
-        if cut.is_err() {
-            // What may not be cut goes out as it is: a mistake the comparison shows.
-            self.out.push(Emission::new(server, packet.to_vec()));
-        }
-    }
-
+    /// What has been put on the links, cut to their MTU.
     fn take(&mut self) -> Vec<Emission> {
-        std::mem::take(&mut self.out)
+        std::mem::take(&mut *self.out.lock().expect("nobody panics with it"))
     }
 }
 

@@ -93,6 +93,22 @@ pub trait PacketSink: Send {
     }
 }
 
+/// A sink that calls a function for each packet: for simulations and tests.
+pub struct SinkFn<F>(pub F);
+
+impl<F: FnMut(&[u8], IpAddr) + Send> PacketSink for SinkFn<F> {
+    fn send(&mut self, packet: &mut PacketBuf<'_>, next_hop: IpAddr) -> io::Result<()> {
+        (self.0)(packet.bytes(), next_hop);
+        Ok(())
+    }
+}
+
+impl<F> std::fmt::Debug for SinkFn<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SinkFn")
+    }
+}
+
 /// One device as the worker loop holds it: its two halves.
 pub struct Arm {
     /// Where packets come from.

@@ -1,73 +1,18 @@
-//! The worker loop: one thread, one director, one or two devices. Reads batches, lets the director decide, and does
-//! what the verdicts say. It decides only what becomes of packets that are not the director's ([`OnPass`]).
+//! The worker loop: one thread, one director, one or two devices. Reads batches, lets the director decide, and hands
+//! packets and verdicts to the ways out ([`Exits`]). It decides what is done when.
 
-use std::net::IpAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 use std::{array, io, iter};
 
-use lvs_core::{Direction, Director, HEADROOM, Instant, PacketBuf, Verdict};
+use lvs_core::{Director, HEADROOM, Instant, PacketBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Inbox, WorkerHandle};
-use crate::device::{Arm, BATCH, PacketSink, PacketSource};
-use crate::egress::Egress;
-use crate::host::{Host, HostCounters, Transmit};
+use crate::device::{Arm, BATCH, PacketSource};
+use crate::exits::{Counters, Exits, OnPass};
 use crate::loss::{DeviceChange, OnDeviceLoss, Presence};
-
-/// What becomes of packets that belong to no virtual service.
-#[derive(Default)]
-pub enum OnPass {
-    /// They are handed, untouched, to the host's own network stack through this sink. So are `Local` packets.
-    ToHost(Box<dyn PacketSink>),
-    /// No host stands behind the director: this stand-in answers what is for its own addresses and routes the rest. Its
-    /// answers to `Local` packets pass the director on their way out, as in Linux.
-    Route(Box<Host>),
-    /// They are dropped and counted ([`Counters::pass_dropped`]).
-    #[default]
-    Drop,
-}
-
-/// What a device has seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ArmCounters {
-    /// Packets received.
-    pub received: u64,
-    /// Bytes received, IP headers included.
-    pub received_bytes: u64,
-    /// Packets lost before they could be received ([`PacketSource::lost`]).
-    pub receive_lost: u64,
-    /// How often the device went down or was deleted.
-    pub device_lost: u64,
-    /// Packets sent, fragments counted one by one.
-    pub sent: u64,
-    /// Bytes sent, IP headers included.
-    pub sent_bytes: u64,
-    /// Packets lost because the device's queue was full.
-    pub queue_full: u64,
-    /// Packets the device refused for another reason.
-    pub send_failed: u64,
-}
-
-/// What a worker has counted. Refusals by reason are the director's ([`Director::drops`]).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// The client-side device, or the only one.
-    pub client: ArmCounters,
-    /// The server-side device; zero if there is only one.
-    pub server: ArmCounters,
-    /// Packets that were not the director's.
-    pub passed: u64,
-    /// Of these and of `Local` ones, those dropped because nothing stands behind the director.
-    pub pass_dropped: u64,
-    /// What the host stand-in did with them ([`OnPass::Route`]).
-    pub host: HostCounters,
-    /// Packets the director refused.
-    pub dropped: u64,
-    /// Packets the director kept for later.
-    pub held: u64,
-}
 
 /// One thread's loop around a director.
 ///
@@ -113,13 +58,7 @@ impl Worker {
             inbox: Inbox::new()?,
             sources,
             presence: Presence::default(),
-            exits: Exits {
-                sinks,
-                egress: Egress::new(),
-                on_pass: OnPass::Drop,
-                answers: Vec::new(),
-                counters: Counters::default(),
-            },
+            exits: Exits::new(sinks),
             outbox: vec![0; HEADROOM + usize::from(u16::MAX)].into_boxed_slice(),
         })
     }
@@ -132,7 +71,7 @@ impl Worker {
 
     /// Sets what becomes of packets that are not the director's. Default: [`OnPass::Drop`].
     pub fn with_on_pass(mut self, on_pass: OnPass) -> Self {
-        self.exits.on_pass = on_pass;
+        self.exits.set_on_pass(on_pass);
         self
     }
 
@@ -181,14 +120,14 @@ impl Worker {
     /// A device failed for good.
     pub fn turn(&mut self) -> io::Result<bool> {
         let now = self.clock.now();
-        let mut busy = self.inbox.work(&mut self.director, &self.exits.counters, now);
+        let mut busy = self.inbox.work(&mut self.director, self.exits.counters(), now);
         for index in 0..self.sources.len() {
             let (director, exits) = (&mut self.director, &mut self.exits);
             for _ in 0..BATCHES_PER_TURN {
                 let count = self.sources[index].receive(&mut |packets| {
                     exits.count_received(index, packets);
                     director
-                        .handle_batch(now, packets, |_, packet, verdict| exits.dispatch(now, index, packet, verdict));
+                        .handle_batch(now, packets, |_, packet, verdict| exits.carry_out(now, index, packet, verdict));
                 })?;
                 busy |= count > 0;
                 if count < BATCH {
@@ -216,31 +155,13 @@ impl Worker {
     /// Sends what the director's own servers have answered, and what the director itself owes the wire; `arm` is the
     /// device that counts as its origin.
     fn transmit(&mut self, now: Instant, arm: usize) -> bool {
-        let mut busy = self.hear_host(now);
+        let mut busy = self.exits.hear_host(now, &mut self.director);
         loop {
             let mut packet = PacketBuf::new(&mut self.outbox, HEADROOM, 0);
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return busy };
-            self.exits.dispatch(now, arm, &mut packet, verdict);
+            self.exits.carry_out(now, arm, &mut packet, verdict);
             busy = true;
         }
-    }
-
-    /// Hands what the host has answered to `Local` packets to the director: they are replies of its servers.
-    fn hear_host(&mut self, now: Instant) -> bool {
-        let answers = std::mem::take(&mut self.exits.answers);
-        let busy = !answers.is_empty();
-        for Answer { mut storage, transmit } in answers {
-            let len = storage.len() - HEADROOM;
-            let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
-            packet.from_host = true;
-            match self.director.handle_packet(now, &mut packet) {
-                Verdict::Pass => self.exits.send(transmit.direction, &mut packet, transmit.next_hop, transmit.mtu),
-                // For the host again, which listens to nobody.
-                Verdict::Local | Verdict::Reply { .. } => self.exits.counters.pass_dropped += 1,
-                verdict => self.exits.dispatch(now, self.sources.len() - 1, &mut packet, verdict),
-            }
-        }
-        busy
     }
 
     /// Sleeps until a device is readable, a timer is due or a handle calls.
@@ -283,13 +204,13 @@ impl Worker {
 
     /// What has been counted so far.
     pub fn counters(&self) -> &Counters {
-        &self.exits.counters
+        self.exits.counters()
     }
 }
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("counters", &self.exits.counters).finish_non_exhaustive()
+        f.debug_struct("Worker").field("counters", self.exits.counters()).finish_non_exhaustive()
     }
 }
 
@@ -302,112 +223,3 @@ const TIMEOUTS_PER_TURN: usize = 16;
 
 /// How soon a source that cannot say when it is readable is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1);
-
-/// The ways out. The client side's sink comes first; with one device it is also the server side's.
-struct Exits {
-    sinks: Vec<Box<dyn PacketSink>>,
-    egress: Egress,
-    on_pass: OnPass,
-    /// What the host has answered to `Local` packets of the last batch.
-    answers: Vec<Answer>,
-    counters: Counters,
-}
-
-/// A packet of the host stand-in on its way to the director, with [`HEADROOM`] before it.
-struct Answer {
-    storage: Vec<u8>,
-    transmit: Transmit,
-}
-
-impl Exits {
-    fn count_received(&mut self, arm: usize, packets: &[PacketBuf<'_>]) {
-        let counters = self.arm_counters(arm);
-        counters.received += packets.len() as u64;
-        counters.received_bytes += packets.iter().map(|packet| packet.len() as u64).sum::<u64>();
-    }
-
-    /// Does what the verdict says with a packet that came from device `arm`.
-    fn dispatch(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>, verdict: Verdict) {
-        match verdict {
-            Verdict::Forward { next_hop, direction, mtu } => self.send(direction, packet, next_hop, mtu),
-            // An ICMP error or a reset: short by construction.
-            Verdict::Reply { next_hop } => self.send_by(arm, packet, next_hop, u16::MAX),
-            Verdict::Pass => {
-                self.counters.passed += 1;
-                if let Some(transmit) = self.hand_to_host(now, arm, packet) {
-                    self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
-                }
-            }
-            Verdict::Local => {
-                if let Some(transmit) = self.hand_to_host(now, arm, packet) {
-                    let storage = [&[0; HEADROOM], packet.bytes()].concat();
-                    self.answers.push(Answer { storage, transmit });
-                }
-            }
-            Verdict::Held => self.counters.held += 1,
-            Verdict::Drop(_) => self.counters.dropped += 1,
-        }
-    }
-
-    fn send(&mut self, direction: Direction, packet: &mut PacketBuf<'_>, next_hop: IpAddr, mtu: u16) {
-        let arm = match direction {
-            Direction::Request => self.sinks.len() - 1,
-            Direction::Reply => 0,
-        };
-        self.send_by(arm, packet, next_hop, mtu);
-    }
-
-    fn send_by(&mut self, arm: usize, packet: &mut PacketBuf<'_>, next_hop: IpAddr, mtu: u16) {
-        let sent = self.egress.send(&mut *self.sinks[arm], packet, next_hop, mtu);
-        let counters = self.arm_counters(arm);
-        counters.sent += sent.packets;
-        counters.sent_bytes += sent.bytes;
-        counters.queue_full += sent.queue_full;
-        counters.send_failed += sent.failed;
-    }
-
-    /// What the stand-in has to send because of it is in the buffer then.
-    fn hand_to_host(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>) -> Option<Transmit> {
-        match &mut self.on_pass {
-            OnPass::ToHost(sink) => {
-                let sent = destination(packet.bytes()).is_some_and(|next_hop| sink.send(packet, next_hop).is_ok());
-                self.counters.pass_dropped += u64::from(!sent);
-                None
-            }
-            OnPass::Route(host) => {
-                let came = if arm == 0 { Direction::Request } else { Direction::Reply };
-                let transmit = host.handle_packet(now, came, packet);
-                self.counters.host = *host.counters();
-                transmit
-            }
-            OnPass::Drop => {
-                self.counters.pass_dropped += 1;
-                None
-            }
-        }
-    }
-
-    fn flush(&mut self) {
-        for arm in 0..self.sinks.len() {
-            if self.sinks[arm].flush().is_err() {
-                self.arm_counters(arm).send_failed += 1;
-            }
-        }
-        if let OnPass::ToHost(sink) = &mut self.on_pass {
-            self.counters.pass_dropped += u64::from(sink.flush().is_err());
-        }
-    }
-
-    fn arm_counters(&mut self, arm: usize) -> &mut ArmCounters {
-        if arm == 0 { &mut self.counters.client } else { &mut self.counters.server }
-    }
-}
-
-/// The destination address of an IP packet; `None` if it is too short to have one.
-fn destination(packet: &[u8]) -> Option<IpAddr> {
-    match packet.first()? >> 4 {
-        4 => packet.get(16..20)?.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
-        6 => packet.get(24..40)?.first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
-        _ => None,
-    }
-}

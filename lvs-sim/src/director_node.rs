@@ -1,12 +1,11 @@
 //! The director's place in the network: packets from any link go in, verdicts become packets for the hosts.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 
 use lvs_core::wire::fragment::fragment;
 use lvs_core::{Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, Seed, ServiceKey, Verdict};
-use lvs_io::{Host, HostConfig, OnPass, Transmit};
-
-use crate::packet::destination;
+use lvs_io::{Exits, Host, HostConfig, OnPass, PacketSink, SinkFn};
 
 /// How many packets met which verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,27 +26,27 @@ pub struct VerdictCounters {
     pub transmit: u64,
 }
 
-/// A packet on its way out.
+/// A packet on its way out, no longer than the director allows.
 pub(crate) struct Departure {
     pub(crate) next_hop: IpAddr,
     packet: Vec<u8>,
-    /// Longest packet the director allows, beside what the link carries.
-    mtu: u16,
 }
 
 impl Departure {
-    pub(crate) fn new(next_hop: IpAddr, mtu: u16, packet: &[u8]) -> Self {
-        Self { next_hop, mtu, packet: packet.to_vec() }
+    pub(crate) fn new(next_hop: IpAddr, packet: &[u8]) -> Self {
+        Self { next_hop, packet: packet.to_vec() }
     }
 
     /// The packets as which it leaves by a link of this MTU. What may not be fragmented stays whole, for the link to
-    /// refuse.
+    /// refuse: on its way an IPv6 packet is only split by who made it (RFC 8200 §4.5).
     pub(crate) fn into_packets(self, link_mtu: u16, identification: u32) -> Vec<Vec<u8>> {
-        // On its way an IPv6 packet is only split by who made it (RFC 8200 §4.5), that is, if the director says so.
-        let mtu = if self.next_hop.is_ipv4() { self.mtu.min(link_mtu) } else { self.mtu };
+        if self.next_hop.is_ipv6() {
+            return vec![self.packet];
+        }
         let mut packets = Vec::new();
-        let mut buffer = vec![0; usize::from(mtu)];
-        let split = fragment(&self.packet, mtu.into(), identification, &mut buffer, |part| packets.push(part.to_vec()));
+        let mut buffer = vec![0; usize::from(link_mtu)];
+        let each = |part: &[u8]| packets.push(part.to_vec());
+        let split = fragment(&self.packet, link_mtu.into(), identification, &mut buffer, each);
         if split.is_ok() { packets } else { vec![self.packet] }
     }
 }
@@ -57,9 +56,7 @@ pub(crate) struct DirectorNode {
     pub(crate) counters: VerdictCounters,
     /// When the simulation will call it next without a packet.
     pub(crate) wake: Option<Instant>,
-    on_pass: OnPass,
-    /// Where its own servers are reached, if they are a host of the simulation.
-    local: Option<[Option<IpAddr>; 2]>,
+    surroundings: Surroundings,
     /// What the stand-in for the director's host is made of, while nobody has chosen something else.
     host: Option<HostConfig>,
     seed: Seed,
@@ -75,8 +72,7 @@ impl DirectorNode {
             director: Director::new(config, seed),
             counters: VerdictCounters::default(),
             wake: None,
-            on_pass: OnPass::Route(Box::new(Host::new(host.clone(), seed))),
-            local: None,
+            surroundings: Surroundings::new(OnPass::Route(Box::new(Host::new(host.clone(), seed)))),
             host: Some(host),
             seed,
             storage: vec![0; HEADROOM + PACKET_MAX + HEADROOM],
@@ -85,11 +81,11 @@ impl DirectorNode {
 
     /// Packets for its own servers go to the host that has these addresses, an IPv4 and an IPv6 one.
     pub(crate) fn set_local(&mut self, addresses: [Option<IpAddr>; 2]) {
-        self.local = Some(addresses);
+        self.surroundings.local = Some(addresses);
     }
 
     pub(crate) fn set_on_pass(&mut self, on_pass: OnPass) {
-        self.on_pass = on_pass;
+        self.surroundings.exits.set_on_pass(on_pass);
         self.host = None;
     }
 
@@ -100,7 +96,8 @@ impl DirectorNode {
             && !host.local_addresses.contains(address)
         {
             host.local_addresses.push(*address);
-            self.on_pass = OnPass::Route(Box::new(Host::new(host.clone(), self.seed)));
+            let stand_in = Host::new(host.clone(), self.seed);
+            self.surroundings.exits.set_on_pass(OnPass::Route(Box::new(stand_in)));
         }
     }
 
@@ -111,9 +108,8 @@ impl DirectorNode {
         let mut packet = PacketBuf::new(&mut self.storage, HEADROOM, packet.len());
         let verdict = self.director.handle_packet(now, &mut packet);
         self.counters.count(verdict);
-        let mut surroundings =
-            Surroundings { director: &mut self.director, on_pass: &mut self.on_pass, local: self.local };
-        surroundings.obey(verdict, now, came, &mut packet, &mut depart);
+        self.surroundings.carry_out(now, came, verdict, &mut packet);
+        self.surroundings.leave(now, &mut self.director, &mut depart);
         self.transmit(now, depart);
     }
 
@@ -133,9 +129,8 @@ impl DirectorNode {
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return };
             self.counters.transmit += 1;
             // Where it once came from is not known any more; requests are what waits most.
-            let mut surroundings =
-                Surroundings { director: &mut self.director, on_pass: &mut self.on_pass, local: self.local };
-            surroundings.obey(verdict, now, Direction::Request, &mut packet, &mut depart);
+            self.surroundings.carry_out(now, Direction::Request, verdict, &mut packet);
+            self.surroundings.leave(now, &mut self.director, &mut depart);
         }
     }
 }
@@ -154,68 +149,46 @@ impl VerdictCounters {
     }
 }
 
-/// The director, and who stands behind it.
-struct Surroundings<'a> {
-    director: &'a mut Director,
-    on_pass: &'a mut OnPass,
+/// The ways out of the director, and who stands behind it.
+struct Surroundings {
+    exits: Exits,
+    /// What has gone out and is to be delivered.
+    departed: Arc<Mutex<Vec<Departure>>>,
+    /// Where its own servers are reached, if they are a host of the simulation.
     local: Option<[Option<IpAddr>; 2]>,
 }
 
-impl Surroundings<'_> {
-    /// Does with a packet what the verdict says.
-    fn obey(
-        &mut self,
-        verdict: Verdict,
-        now: Instant,
-        came: Direction,
-        packet: &mut PacketBuf<'_>,
-        depart: &mut impl FnMut(Departure),
-    ) {
-        match verdict {
-            Verdict::Forward { next_hop, mtu, .. } => depart(Departure::new(next_hop, mtu, packet.bytes())),
-            Verdict::Reply { next_hop } => depart(Departure::new(next_hop, u16::MAX, packet.bytes())),
-            Verdict::Held | Verdict::Drop(_) => {}
-            Verdict::Pass => {
-                if let Some(transmit) = self.hand_to_host(now, came, packet) {
-                    depart(Departure::new(transmit.next_hop, transmit.mtu, packet.bytes()));
-                }
-            }
-            Verdict::Local => match self.local {
-                Some(addresses) => {
-                    let family = usize::from(packet.bytes().first().is_some_and(|first| first >> 4 == 6));
-                    if let Some(address) = addresses[family] {
-                        depart(Departure::new(address, u16::MAX, packet.bytes()));
-                    }
-                }
-                None => {
-                    let Some(transmit) = self.hand_to_host(now, came, packet) else { return };
-                    // What a server on the host itself answers passes the director on its way out, as in Linux.
-                    match self.director.handle_packet(now, packet) {
-                        Verdict::Pass => {
-                            depart(Departure::new(transmit.next_hop, transmit.mtu, packet.bytes()));
-                        }
-                        Verdict::Forward { next_hop, mtu, .. } => {
-                            depart(Departure::new(next_hop, mtu, packet.bytes()));
-                        }
-                        // For the host again, which listens to nobody.
-                        Verdict::Local | Verdict::Reply { .. } | Verdict::Held | Verdict::Drop(_) => {}
-                    }
-                }
-            },
-        }
+impl Surroundings {
+    fn new(on_pass: OnPass) -> Self {
+        let departed = Arc::new(Mutex::new(Vec::new()));
+        let side = || -> Box<dyn PacketSink> {
+            let departed = Arc::clone(&departed);
+            Box::new(SinkFn(move |packet: &[u8], next_hop| {
+                departed.lock().expect("nobody panics with it").push(Departure::new(next_hop, packet));
+            }))
+        };
+        let mut exits = Exits::new(vec![side(), side()]);
+        exits.set_on_pass(on_pass);
+        Self { exits, departed, local: None }
     }
 
-    /// What the stand-in has to send because of it is in the buffer then.
-    fn hand_to_host(&mut self, now: Instant, came: Direction, packet: &mut PacketBuf<'_>) -> Option<Transmit> {
-        match self.on_pass {
-            OnPass::Drop => None,
-            OnPass::Route(host) => host.handle_packet(now, came, packet),
-            OnPass::ToHost(sink) => {
-                // What the sink refuses is lost, as on a full queue.
-                let _ = sink.send(packet, destination(packet.bytes())?);
-                None
+    /// Does with a packet what the verdict says.
+    fn carry_out(&mut self, now: Instant, came: Direction, verdict: Verdict, packet: &mut PacketBuf<'_>) {
+        if let (Verdict::Local, Some(addresses)) = (verdict, self.local) {
+            let family = usize::from(packet.bytes().first().is_some_and(|first| first >> 4 == 6));
+            if let Some(address) = addresses[family] {
+                self.departed.lock().expect("nobody panics with it").push(Departure::new(address, packet.bytes()));
             }
+            return;
         }
+        self.exits.carry_out(now, usize::from(came == Direction::Reply), packet, verdict);
+    }
+
+    /// Lets the host's answers leave, and hands over all that has.
+    fn leave(&mut self, now: Instant, director: &mut Director, depart: impl FnMut(Departure)) {
+        self.exits.hear_host(now, director);
+        let departed = std::mem::take(&mut *self.departed.lock().expect("nobody panics with it"));
+        departed.into_iter().for_each(depart);
     }
 }
 

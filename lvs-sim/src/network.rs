@@ -132,7 +132,7 @@ impl Network {
     /// Takes a packet that does not meet the director to whom it is for.
     pub(crate) fn route(&mut self, now: Instant, packet: &[u8], arrive: impl FnMut(Instant, Arrival)) {
         match destination(packet) {
-            Some(next_hop) => self.deliver(now, Departure::new(next_hop, u16::MAX, packet), arrive),
+            Some(next_hop) => self.deliver(now, Departure::new(next_hop, packet), arrive),
             None => self.unroutable += 1,
         }
     }
