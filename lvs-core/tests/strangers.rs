@@ -286,3 +286,49 @@ fn a_lasting_shortage_of_templates_wakes_the_defences() {
     desk.pass(Duration::from_secs(400));
     assert_eq!(modes(&desk), (1, 1));
 }
+
+/// Connections of one client address and port share a chain that every packet of theirs walks.
+#[test]
+fn one_client_endpoint_makes_no_long_chain() {
+    let mut desk = Desk::new("-A -u 192.0.2.1:0 -s rr -p 300\n-a -u 192.0.2.1:0 -r 10.0.0.2:0 -m");
+    let forwarded = (1..=1_000).filter(|port| {
+        let to = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), *port);
+        is_forwarded(desk.send(&udp(made_up(0), to).payload(b"?").build()).verdict)
+    });
+    assert_eq!(forwarded.count(), 64);
+    assert_eq!(desk.director.drops(DropReason::ClientEndpointFull), 936);
+}
+
+/// When every local port that may be remembered is, those that have rested serve others.
+#[test]
+fn full_memory_for_local_ports_refuses_nobody_once_ports_have_rested() {
+    let mut config = Desk::config();
+    config.local_ports.remembered_max = 512;
+    let dns = lvs_testkit::desk::udp_service("192.0.2.1:53");
+    let mut desk = Desk::with_config(config, "-A -u 192.0.2.1:53 -s rr\n--set 0 0 1");
+    (1..=4).for_each(|n| desk.apply(&Command::AddLocalAddress(dns, IpAddr::from([10, 0, 1, n]))));
+    let add = |desk: &mut Desk, net: u8| {
+        for n in 1..=8 {
+            let server = ServerConfig::full_nat(SocketAddr::from(([10, 0, net, n], 53)));
+            desk.apply(&Command::AddServer(dns, server));
+        }
+    };
+    add(&mut desk, 2);
+    let mut asked = 0;
+    let mut ask = |desk: &mut Desk, count: u32| {
+        for number in asked..asked + count {
+            let sent = desk.send(&udp(made_up(number), "192.0.2.1:53").payload(b"?").build());
+            assert!(is_forwarded(sent.verdict), "{number}: {:?}", sent.verdict);
+        }
+        asked += count;
+    };
+    ask(&mut desk, 512);
+    // Unanswered flows give their ports up at once, answered or not after their rest.
+    ask(&mut desk, 100);
+    desk.pass(Duration::from_secs(30));
+    ask(&mut desk, 256);
+    // Servers that come new need ports that others give back.
+    add(&mut desk, 3);
+    desk.pass(Duration::from_secs(30));
+    ask(&mut desk, 256);
+}
