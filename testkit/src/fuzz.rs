@@ -151,6 +151,7 @@ pub fn commands_and_packets(data: &[u8]) {
         let transmits = (0..256)
             .take_while(|_| director.poll_transmit(&mut Storage::with_room(&[], 64, 65_535).packet()).is_some());
         assert!(transmits.count() < 256, "poll_transmit ends");
+        within_bounds(&director);
     }
     drain(&mut director);
 }
@@ -158,6 +159,17 @@ pub fn commands_and_packets(data: &[u8]) {
 /// Hands a packet over and checks what must hold for any.
 fn offer(director: &mut Director, now: Instant, bytes: &[u8], offload: Offload, mark: u32) {
     hand_over(director, now, Storage::with_room(bytes, 64, 2048).offload(offload).mark(mark));
+}
+
+/// Whoever gives way, no table holds more than it may.
+fn within_bounds(director: &Director) {
+    let of = director.gauges();
+    assert!(
+        of.connections <= CONNECTIONS_MAX && of.half_open <= HALF_OPEN_MAX && of.templates <= TEMPLATES_MAX,
+        "{of:?}"
+    );
+    assert!(of.half_open + of.unproven + of.expected <= of.connections, "{of:?}");
+    assert!(of.templates_unproven <= of.templates && of.local_ports <= of.connections, "{of:?}");
 }
 
 /// Lets time pass until nothing is left, and checks that nothing is.
@@ -173,9 +185,16 @@ fn drain(director: &mut Director) {
     }
     assert_eq!(director.connections(now).count(), 0, "every connection and template ends");
     assert!(director.local_ports(now).iter().all(|ports| ports.leased == 0), "every local port comes back");
+    let of = director.gauges();
+    let left =
+        [of.connections, of.half_open, of.unproven, of.expected, of.templates, of.templates_unproven, of.local_ports];
+    assert_eq!(left, [0; 7], "what was counted up is counted down: {of:?}");
 }
 
 const STEPS_MAX: usize = 200;
+const CONNECTIONS_MAX: u32 = 24;
+const TEMPLATES_MAX: u32 = 8;
+const HALF_OPEN_MAX: u32 = 6;
 const TUNNEL_PORT: u16 = 6080;
 
 const VIPS: [&str; 7] = [
@@ -214,11 +233,14 @@ fn director() -> Director {
     let config = DirectorConfig {
         client_side,
         server_side,
-        connections_max: 64,
-        templates_max: 16,
+        connections_max: CONNECTIONS_MAX,
+        templates_max: TEMPLATES_MAX,
         fragments_max: 8,
         client_endpoint_max: 8,
-        local_ports: LocalPorts { first: 2000, last: 1999 + LOCAL_PORTS, ..LocalPorts::default() },
+        half_open_max: HALF_OPEN_MAX,
+        client_templates_max: 4,
+        expectations_max: 2,
+        local_ports: LocalPorts { first: 2000, last: 1999 + LOCAL_PORTS, client_max: 2, ..LocalPorts::default() },
         ..DirectorConfig::default()
     };
     let mut director = Director::new(config, Seed::new(7));
