@@ -100,6 +100,25 @@ pub struct Gauges {
     pub deleted_servers: u32,
 }
 
+impl Gauges {
+    /// Two directors' together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections + other.connections,
+            half_open: self.half_open + other.half_open,
+            unproven: self.unproven + other.unproven,
+            expected: self.expected + other.expected,
+            templates: self.templates + other.templates,
+            templates_unproven: self.templates_unproven + other.templates_unproven,
+            local_ports: self.local_ports + other.local_ports,
+            fragments: self.fragments + other.fragments,
+            transmits: self.transmits + other.transmits,
+            deleted_servers: self.deleted_servers + other.deleted_servers,
+        }
+    }
+}
+
 /// What the defences have done to entries that were already there. Refused packets are counted by their drop reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DefenceCounters {

@@ -70,14 +70,21 @@ pub struct Demo {
 
 /// `lvsd run`.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
+#[command(group = ArgGroup::new("work").args(["tun", "afpacket", "control"]).required(true).multiple(true))]
 pub struct Run {
     /// The rules: a file as ipvsadm-save writes it
     ///
     /// For example:
     ///   -A -t 192.0.2.80:80 -s wrr
     ///   -a -t 192.0.2.80:80 -r 10.2.0.11:8080 -m -w 3
-    #[arg(value_name = "RULES", verbatim_doc_comment)]
-    pub rules: PathBuf,
+    #[arg(value_name = "RULES", verbatim_doc_comment, required_unless_present = "control")]
+    pub rules: Option<PathBuf>,
+    /// Answer lvsadm, and stock ipvsadm and keepalived, at this socket
+    ///
+    /// Without it: what the environment's LVS_CONTROL says, or /run/lvs/control.sock, where that can be had. With it,
+    /// neither rules nor devices are needed at the start.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
     /// The devices.
     #[command(flatten)]
     pub devices: DeviceOptions,
@@ -110,7 +117,7 @@ pub enum OnDeviceLoss {
 /// Which devices `lvsd run` forwards on: of one kind.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 #[group(skip)]
-#[command(group = ArgGroup::new("devices").args(["tun", "afpacket"]).required(true))]
+#[command(group = ArgGroup::new("devices").args(["tun", "afpacket"]))]
 pub struct DeviceOptions {
     /// Forward on TUN devices: one for clients and servers, or the clients' and the servers'
     ///
@@ -293,7 +300,7 @@ mod tests {
     /// What `line` is as a call of `run`.
     fn run(line: &str) -> (PathBuf, Devices, u16) {
         match parsed(line) {
-            Ok(Invocation::Run(run)) => (run.rules, run.devices.devices(), run.workers),
+            Ok(Invocation::Run(run)) => (run.rules.unwrap_or_default(), run.devices.devices(), run.workers),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -354,7 +361,7 @@ mod tests {
             ("demo --requests", "a value is required for '--requests <N>' but none was supplied"),
             ("demo --requests 0", "invalid value '0' for '--requests <N>': a number from 1 to 20000"),
             ("run --tun a", "<RULES>"),
-            ("run r.txt", "<--tun <NAME[,NAME]>|--afpacket <NAME[,NAME]>>"),
+            ("run r.txt", "<--tun <NAME[,NAME]>|--afpacket <NAME[,NAME]>|--control <PATH>>"),
             ("run r.txt --tun a --afpacket b", "cannot be used with '--afpacket <NAME[,NAME]>'"),
             ("run r.txt --tun a --tun b", "cannot be used multiple times"),
             ("run r.txt --tun a --in-blocks", "cannot be used with '--in-blocks'"),

@@ -8,6 +8,7 @@
 //! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
 //! | [`run`] | `lvsd run`: a director in the foreground, on TUN or Ethernet devices |
 //! | [`realserver`] | `lvsd realserver`: the other end of direct routing |
+//! | [`control`] | the control socket: driven while it runs |
 //! | [`devices`] | its devices: TUN, or Ethernet by AF_PACKET |
 //! | [`rules`] | the reader of `ipvsadm-save` files |
 //! | [`listing`] | a director's tables, as `ipvsadm -Ln` prints them |
@@ -20,6 +21,7 @@
 pub mod args;
 pub mod capacity;
 mod claim;
+pub mod control;
 pub mod demo;
 pub mod denied;
 pub mod devices;

@@ -6,14 +6,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use lvs_core::local_address::LocalPorts;
 use lvs_core::{Director, DirectorConfig, DropReason, Instant, Seed, ServiceKey, Side};
-use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker};
+use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
 use lvs_io_afpacket::{SourceCounters, SourceCountersHandle};
 
 use crate::capacity::{self, Described};
+use crate::control::{self, Control};
 use crate::denied::Denied;
 pub use crate::devices::Devices;
 use crate::devices::Opened;
@@ -34,18 +36,34 @@ pub fn run(options: &args::Run) -> ExitCode {
 
 /// Does it all, and returns the tables as they are at the end.
 fn forward(options: &args::Run) -> Result<String, String> {
-    let (rules, devices, workers) = (options.rules.as_path(), &options.devices.devices(), options.workers);
-    let text = fs::read_to_string(rules).map_err(|error| format!("cannot read {}: {error}", rules.display()))?;
+    let (devices, workers) = (&options.devices.devices(), options.workers);
+    let (rules, text) = match &options.rules {
+        Some(rules) => {
+            let text = fs::read_to_string(rules);
+            (rules.as_path(), text.map_err(|error| format!("cannot read {}: {error}", rules.display()))?)
+        }
+        None => (Path::new("no rules"), String::new()),
+    };
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
     let seed = seed().map_err(|denied| denied.to_string())?;
     let config = capacity::configured(capacity::memory(), workers, &options.settings)?;
-    let director = |shard| {
-        let [client_side, server_side] = sides;
-        let local_ports = LocalPorts { shard, shards: workers, ..config.local_ports };
-        let config = DirectorConfig { client_side, server_side, local_ports, ..config.clone() };
-        let mut director = Director::new(config, seed.derive(u64::from(shard)));
+    let [client_side, server_side] = sides;
+    let config = DirectorConfig { client_side, server_side, ..config };
+    let configured = |config, seed| {
+        let mut director = Director::new(config, seed);
         rules::load(&mut director, &text).map_err(|error| format!("{}, {error}", rules.display()))?;
-        Ok(director)
+        Ok::<_, String>(director)
+    };
+    let master = configured(
+        DirectorConfig { connections_max: 1, templates_max: 1, fragments_max: 1, ..config.clone() },
+        seed.derive(u64::from(u16::MAX)),
+    )?;
+    if devices.names().is_empty() {
+        return without_devices(options, master);
+    }
+    let director = |shard| {
+        let local_ports = LocalPorts { shard, shards: workers, ..config.local_ports };
+        configured(DirectorConfig { local_ports, ..config.clone() }, seed.derive(u64::from(shard)))
     };
     let directors = (0..workers).map(director).collect::<Result<Vec<_>, String>>()?;
     // All have the same rules.
@@ -88,9 +106,41 @@ fn forward(options: &args::Run) -> Result<String, String> {
 
     say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
     say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
+    let handles = workers.iter().map(Worker::handle).collect();
+    let _control = start_control(options, master, handles, clock)?;
     threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
     let received: Vec<SourceCounters> = counters.iter().map(SourceCountersHandle::get).collect();
     Ok(last_words(&mut workers, clock) + &not_received(&received))
+}
+
+/// The control socket alone: a controller may come before rules and devices.
+fn without_devices(options: &args::Run, master: Director) -> Result<String, String> {
+    let stopped = threads::signals().map_err(|cause| Denied::new("wait for signals", cause).to_string())?;
+    let _control = start_control(options, master, Vec::new(), MonotonicClock::new())?;
+    say::note("no devices: nothing is forwarded; Ctrl-C ends it");
+    threads::wait(stopped);
+    Ok(String::new())
+}
+
+/// Listens at the control socket. One that was not asked for may be out of this user's reach: that is said.
+fn start_control(
+    options: &args::Run,
+    master: Director,
+    workers: Vec<WorkerHandle>,
+    clock: MonotonicClock,
+) -> Result<Option<Control>, String> {
+    let path = options.control.clone().unwrap_or_else(control::default_path);
+    match Control::start(control::Setup { path: path.clone(), master, workers, clock }) {
+        Ok(control) => {
+            say::note(format_args!("listening at {}", path.display()));
+            Ok(Some(control))
+        }
+        Err(error) if options.control.is_some() => Err(error.to_string()),
+        Err(error) => {
+            say::warning(format_args!("{error}; lvsadm cannot reach this lvsd (--control PATH chooses another place)"));
+            Ok(None)
+        }
+    }
 }
 
 /// A secret nobody outside can guess.

@@ -55,18 +55,29 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 /// Ends the workers on SIGINT (Ctrl-C), SIGTERM and, unless it is ignored (nohup), SIGHUP.
 pub(crate) fn stop_on_signals(workers: Vec<WorkerHandle>) -> io::Result<()> {
-    let (mut signalled, signal) = UnixStream::pair()?;
+    let signalled = signals()?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        wait(signalled);
+        workers.iter().for_each(WorkerHandle::stop);
+    })?;
+    Ok(())
+}
+
+/// Readable once a signal that ends the process has come: from then on these signals do no more than that.
+pub(crate) fn signals() -> io::Result<UnixStream> {
+    let (signalled, signal) = UnixStream::pair()?;
     for number in [SIGINT, SIGTERM, SIGHUP] {
         if number != SIGHUP || !is_ignored(SIGHUP) {
             signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;
         }
     }
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        // Whatever ends the wait, it is time to go.
-        let _ = signalled.read(&mut [0]);
-        workers.iter().for_each(WorkerHandle::stop);
-    })?;
-    Ok(())
+    Ok(signalled)
+}
+
+/// Waits for such a signal.
+pub(crate) fn wait(mut signalled: UnixStream) {
+    // Whatever ends the wait, it is time to go.
+    let _ = signalled.read(&mut [0]);
 }
 
 /// Whether whoever started this process had it ignore the signal (proc(5), `SigIgn`).

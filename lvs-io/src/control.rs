@@ -79,6 +79,17 @@ impl WorkerHandle {
         self.post(|_, counters, _| counters.clone())
     }
 
+    /// Has the worker run `job` on its thread, after what was posted before, and does not wait: for commands that a
+    /// director with the same rules has accepted already.
+    ///
+    /// # Errors
+    /// [`WorkerGone`] if the worker has ended. One that ends before it gets there does not run it.
+    pub fn tell(&self, job: impl FnOnce(&mut Director, Instant) + Send + 'static) -> Result<(), WorkerGone> {
+        self.jobs.send(Box::new(move |director, _, now| job(director, now))).map_err(|_| WorkerGone)?;
+        self.signal.wake();
+        Ok(())
+    }
+
     fn post<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Director, &Counters, Instant) -> R + Send + 'static,

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 
 use super::Director;
 use super::view::connection_view;
-use crate::service::ServiceKey;
+use crate::service::{ServerKey, ServiceKey};
 use crate::time::Instant;
-use crate::view::{ConnectionView, ServiceView};
+use crate::view::{ConnectionView, ServerView, ServiceView};
 
 impl Director {
     /// At most `most` services behind `after` in the order of their keys, with their servers; fewer only at the end.
@@ -23,6 +23,45 @@ impl Director {
         let ended = self.ended(now.max(self.now));
         let services = keys.iter().filter_map(|key| self.services.get(self.services.index_of(key)?));
         services.map(|service| self.service_view(service, &ended)).collect()
+    }
+
+    /// A service without its servers.
+    pub fn service_alone(&self, key: &ServiceKey) -> Option<ServiceView> {
+        let service = self.services.get(self.services.index_of(key)?)?;
+        Some(self.service_row(service))
+    }
+
+    /// At most `most` services behind `after` in the order of their keys, without their servers; fewer only at the end.
+    pub fn services_alone(&self, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
+        let keys = self.services.iter().map(|service| service.key);
+        let mut keys: Vec<_> = keys.filter(|key| after.is_none_or(|after| key > after)).collect();
+        if keys.len() > most {
+            keys.select_nth_unstable(most);
+            keys.truncate(most);
+        }
+        keys.sort_unstable();
+        keys.iter().filter_map(|key| self.service_alone(key)).collect()
+    }
+
+    /// At most `most` servers of a service, newest first: those behind `last` where it is still listed, else from
+    /// `position` on. Counts are those of the last call that did work for time: connections whose time has just come may
+    /// still be among them. Copies only what it returns.
+    pub fn servers_after(
+        &self,
+        key: &ServiceKey,
+        last: Option<&ServerKey>,
+        position: usize,
+        most: usize,
+    ) -> Vec<ServerView> {
+        let service = self.services.index_of(key).and_then(|index| self.services.get(index));
+        let Some(servers) = service.map(|service| &service.servers) else { return Vec::new() };
+        let is_last =
+            |id| last.is_some_and(|last| self.servers.get(id).is_some_and(|record| record.config.key == *last));
+        // Nearly always it is where it was.
+        let was = position.checked_sub(1).filter(|index| servers.get(*index).is_some_and(|server| is_last(server.id)));
+        let found = was.or_else(|| servers.iter().position(|server| is_last(server.id)));
+        let start = found.map_or(position, |index| index + 1);
+        servers.iter().skip(start).take(most).filter_map(|server| self.server_row(server)).collect()
     }
 
     /// Living connections and templates, from `cursor` on, which is 0 at first, and the cursor to go on with; `None` at

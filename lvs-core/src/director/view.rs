@@ -69,17 +69,27 @@ impl Director {
     }
 
     pub(super) fn service_view(&self, service: &Service, ended: &BTreeMap<ServerId, Ended>) -> ServiceView {
+        let servers = service
+            .servers
+            .iter()
+            .filter_map(|server| self.server_view(server, ended.get(&server.id).copied().unwrap_or_default()));
+        ServiceView { servers: servers.collect(), ..self.service_row(service) }
+    }
+
+    /// A service without its servers.
+    pub(super) fn service_row(&self, service: &Service) -> ServiceView {
         ServiceView {
             key: service.key,
             config: service.config.clone(),
             statistics: service.meter.statistics(),
             local_addresses: service.local_addresses.clone(),
-            servers: service
-                .servers
-                .iter()
-                .filter_map(|server| self.server_view(server, ended.get(&server.id).copied().unwrap_or_default()))
-                .collect(),
+            servers: Vec::new(),
         }
+    }
+
+    /// A server with its counts as they stand.
+    pub(super) fn server_row(&self, server: &RealServer) -> Option<ServerView> {
+        self.server_view(server, Ended::default())
     }
 
     fn server_view(&self, server: &RealServer, ended: Ended) -> Option<ServerView> {

@@ -1,0 +1,237 @@
+//! What a session asks of the tables, over all workers. Commands are checked on the master and handed on; rows are put
+//! together from the workers: connections of all, counters summed. No job takes more than [`ROWS`] entries of a worker's
+//! time.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use lvs_core::service::stats::{Rates, Statistics};
+use lvs_core::view::{ConnectionView, Gauges, ServerView, ServiceView, TimeoutsView};
+use lvs_core::{Command, Director, Instant, ServerConfig, ServerKey, ServiceKey, Settings};
+use lvs_genl::Errno;
+use lvs_genl::ipvs::{DaemonMessage, DaemonRole};
+use lvs_genl::lvs::State;
+use lvs_genl::server::{Refusal, ServerCursor, SyncDaemons, Table};
+use lvs_io::{Clock, MonotonicClock, WorkerHandle};
+
+use crate::say;
+
+/// Who asks: for the record of what was changed by whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// The user.
+    pub uid: u32,
+    /// The process.
+    pub pid: i32,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} of user {}", self.pid, self.uid)
+    }
+}
+
+/// The tables of all workers as one.
+pub struct Tables {
+    master: Director,
+    daemons: SyncDaemons,
+    workers: Vec<WorkerHandle>,
+    clock: MonotonicClock,
+    peer: Option<Peer>,
+    /// Answers to requests that may be sent again.
+    remembered: VecDeque<([u8; 16], Result<(), Refusal>)>,
+}
+
+impl Tables {
+    pub fn new(master: Director, workers: Vec<WorkerHandle>, clock: MonotonicClock) -> Self {
+        let daemons = SyncDaemons::default();
+        Self { master, daemons, workers, clock, peer: None, remembered: VecDeque::new() }
+    }
+
+    /// Whose request comes next.
+    pub fn asked_by(&mut self, peer: Peer) {
+        self.peer = Some(peer);
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Asks every worker the same, in turn; those that have ended are left out.
+    fn ask<R: Send + 'static>(
+        &self,
+        job: impl Fn(&mut Director, Instant) -> R + Clone + Send + 'static,
+    ) -> impl Iterator<Item = R> {
+        self.workers.iter().filter_map(move |worker| {
+            let job = job.clone();
+            worker.with(move |director, now| job(director, now)).ok()
+        })
+    }
+}
+
+impl Table for Tables {
+    fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+        let outcome = self.master.apply(self.now(), command);
+        while self.master.poll_event().is_some() {}
+        if let Some(peer) = self.peer {
+            match &outcome {
+                Ok(()) => say::note(format_args!("{peer}: {command:?}")),
+                Err(error) => say::note(format_args!("{peer}: refused, {error}: {command:?}")),
+            }
+        }
+        outcome?;
+        for worker in &self.workers {
+            let command = command.clone();
+            // The master has accepted it, and the workers have the same rules. One that has ended needs none.
+            let _ = worker.tell(move |director, now| _ = director.apply(now, &command));
+        }
+        Ok(())
+    }
+
+    fn services(&mut self, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
+        let mut all = self.master.services_alone(after, most.min(ROWS));
+        let keys: Vec<ServiceKey> = all.iter().map(|service| service.key).collect();
+        let statistics = self.ask(move |director, _| {
+            keys.iter()
+                .map(|key| director.service_alone(key).map(|view| view.statistics).unwrap_or_default())
+                .collect::<Vec<_>>()
+        });
+        for of_worker in statistics.collect::<Vec<_>>() {
+            for (service, more) in all.iter_mut().zip(of_worker) {
+                add(&mut service.statistics, more);
+            }
+        }
+        all
+    }
+
+    fn service(&mut self, key: &ServiceKey) -> Option<ServiceView> {
+        let mut all = self.master.service_alone(key)?;
+        let key = *key;
+        let of_workers: Vec<_> = self.ask(move |director, _| director.service_alone(&key)).flatten().collect();
+        for service in of_workers {
+            add(&mut all.statistics, service.statistics);
+        }
+        Some(all)
+    }
+
+    fn servers(&mut self, service: &ServiceKey, from: &ServerCursor, most: usize) -> Vec<ServerView> {
+        let most = most.min(ROWS);
+        let (key, cursor) = (*service, *from);
+        let rows =
+            move |director: &mut Director| director.servers_after(&key, cursor.last.as_ref(), cursor.position, most);
+        let mut of_workers = self.ask(move |director, _| rows(director)).collect::<Vec<_>>().into_iter();
+        let Some(mut all) = of_workers.next() else {
+            return self.master.servers_after(&key, cursor.last.as_ref(), cursor.position, most);
+        };
+        for servers in of_workers {
+            for server in servers {
+                let Some(sum) = all.iter_mut().find(|sum| sum.config.key == server.config.key) else { continue };
+                sum.active_connections += server.active_connections;
+                sum.inactive_connections += server.inactive_connections;
+                sum.persistent_connections += server.persistent_connections;
+                sum.is_overloaded |= server.is_overloaded;
+                add(&mut sum.statistics, server.statistics);
+            }
+        }
+        all
+    }
+
+    fn server(&mut self, service: &ServiceKey, server: &ServerKey) -> Option<ServerConfig> {
+        let service = self.master.service(self.now(), service)?;
+        service.servers.into_iter().map(|view| view.config).find(|config| config.key == *server)
+    }
+
+    fn connections(&mut self, cursor: u64, most: usize) -> (Vec<ConnectionView>, Option<u64>) {
+        let (index, inner) = ((cursor >> WORKER_SHIFT) as usize, cursor & ((1 << WORKER_SHIFT) - 1));
+        let Some(worker) = self.workers.get(index) else { return (Vec::new(), None) };
+        let most = most.min(ROWS);
+        let piece = worker.with(move |director, now| director.connections_from(now, inner, most));
+        let (views, next) = piece.unwrap_or_default();
+        let other = || (index + 1 < self.workers.len()).then_some(((index + 1) as u64) << WORKER_SHIFT);
+        let next = next.map(|next| (index as u64) << WORKER_SHIFT | next).or_else(other);
+        (views, next)
+    }
+
+    fn statistics(&mut self) -> Statistics {
+        let mut all = self.master.statistics();
+        for of_worker in self.ask(|director, _| director.statistics()).collect::<Vec<_>>() {
+            add(&mut all, of_worker);
+        }
+        all
+    }
+
+    fn timeouts(&mut self) -> TimeoutsView {
+        self.master.timeouts()
+    }
+
+    fn daemons(&mut self) -> Vec<DaemonMessage> {
+        self.daemons.list()
+    }
+
+    fn start_daemon(&mut self, daemon: &DaemonMessage) -> Result<(), Refusal> {
+        Ok(self.daemons.start(daemon, |name, _| mtu(name))?)
+    }
+
+    fn stop_daemon(&mut self, role: DaemonRole) -> Result<(), Refusal> {
+        Ok(self.daemons.stop(role)?)
+    }
+
+    fn settings(&mut self) -> Vec<(String, String)> {
+        let settings = self.master.settings();
+        Settings::names().filter_map(|named| Some((named.name.to_owned(), settings.get(named.name)?))).collect()
+    }
+
+    fn set_setting(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+        let mut settings = self.master.settings().clone();
+        settings.set(name, value)?;
+        self.apply(&Command::SetSettings(settings))
+    }
+
+    fn state(&mut self) -> State {
+        let of_workers = self.ask(|director, _| director.gauges()).collect::<Vec<_>>();
+        State {
+            is_ready: !self.workers.is_empty() && of_workers.len() == self.workers.len(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            workers: self.workers.len() as u32,
+            gauges: of_workers.into_iter().fold(Gauges::default(), Gauges::plus),
+        }
+    }
+
+    fn first_answer(&mut self, request_id: &[u8; 16]) -> Option<Result<(), Refusal>> {
+        self.remembered.iter().find(|(id, _)| id == request_id).map(|(_, answer)| answer.clone())
+    }
+
+    fn remember(&mut self, request_id: &[u8; 16], answer: &Result<(), Refusal>) {
+        if self.remembered.len() >= REMEMBERED_MAX {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back((*request_id, answer.clone()));
+    }
+}
+
+fn add(sum: &mut Statistics, more: Statistics) {
+    sum.live = sum.live.plus(more.live);
+    sum.published = sum.published.plus(more.published);
+    let Rates { connections, in_packets, out_packets, in_bytes, out_bytes } = more.rates;
+    sum.rates.connections += connections;
+    sum.rates.in_packets += in_packets;
+    sum.rates.out_packets += out_packets;
+    sum.rates.in_bytes += in_bytes;
+    sum.rates.out_bytes += out_bytes;
+}
+
+/// The MTU of an interface.
+fn mtu(name: &str) -> Result<u32, Errno> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(Errno::NO_DEVICE);
+    }
+    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).map_err(|_| Errno::NO_DEVICE)?;
+    text.trim().parse().map_err(|_| Errno::NO_DEVICE)
+}
+
+/// Most entries that one job looks at: some microseconds of a worker's time.
+const ROWS: usize = 64;
+/// A cursor's upper bits say which worker is asked.
+const WORKER_SHIFT: u32 = 48;
+/// Answers remembered for requests that are sent again.
+const REMEMBERED_MAX: usize = 1024;

@@ -1,0 +1,112 @@
+//! `lvsd` driven while it runs, by its control socket.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use lvs_client::{Running, Trouble};
+use lvs_core::{Command as Change, Protocol, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_genl::Errno;
+
+/// An `lvsd` without devices. It ends with this.
+struct Daemon {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Daemon {
+    fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("lvsd-control-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        // lvsd makes the folder, for its owner alone.
+        let child = Command::new(env!("CARGO_BIN_EXE_lvsd"))
+            .args(["run", "--control"])
+            .arg(folder.join("control.sock"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("lvsd starts");
+        Self { child, folder }
+    }
+
+    /// Connects as soon as it listens.
+    fn connect(&self) -> Running {
+        loop {
+            match Running::connect(&self.folder.join("control.sock")) {
+                Ok(running) => return running,
+                Err(Trouble::Unreachable(_)) => std::thread::yield_now(),
+                Err(trouble) => panic!("{trouble}"),
+            }
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn web() -> ServiceKey {
+    ServiceKey::address(Protocol::Tcp, "192.0.2.80:80".parse().unwrap())
+}
+
+#[test]
+fn services_are_added_listed_and_deleted_while_it_runs() {
+    let daemon = Daemon::start("listed");
+    let mut running = daemon.connect();
+    running.apply(&Change::AddService(web(), ServiceConfig::new("wrr"))).unwrap();
+    for server in ["10.0.0.2:80", "10.0.0.3:80"] {
+        running.apply(&Change::AddServer(web(), ServerConfig::nat(server.parse().unwrap()))).unwrap();
+    }
+    // Another program sees it.
+    let mut other = daemon.connect();
+    let mut services = other.services().unwrap();
+    other.fill_servers(&mut services).unwrap();
+    assert_eq!(services[0].key, web());
+    assert_eq!(services[0].servers.len(), 2);
+    other.apply(&Change::DeleteService(web())).unwrap();
+    assert!(running.services().unwrap().is_empty());
+}
+
+#[test]
+fn a_refused_command_changes_nothing_and_says_why() {
+    let daemon = Daemon::start("refused");
+    let mut running = daemon.connect();
+    running.apply(&Change::AddService(web(), ServiceConfig::new("wrr"))).unwrap();
+    let Err(Trouble::Refused(refusal)) = running.apply(&Change::AddService(web(), ServiceConfig::new("rr"))) else {
+        panic!("it is there already");
+    };
+    assert_eq!(refusal.errno, Errno::EXISTS);
+    assert_eq!(running.services().unwrap()[0].config.scheduler, "wrr");
+}
+
+#[test]
+fn settings_are_read_and_set_by_their_sysctl_names() {
+    let daemon = Daemon::start("settings");
+    let mut running = daemon.connect();
+    running.set("drop_entry", "3").unwrap();
+    assert_eq!(running.settings(Some("drop_entry")).unwrap(), [("drop_entry".to_owned(), "3".to_owned())]);
+    let Err(Trouble::Refused(refusal)) = running.set("no_such_name", "1") else { panic!("there is no such setting") };
+    assert_eq!(refusal.errno, Errno::NO_ENTRY);
+}
+
+#[test]
+fn a_program_that_says_nothing_or_never_reads_keeps_nobody_waiting() {
+    let daemon = Daemon::start("silent");
+    let mut running = daemon.connect();
+    for number in 0..200_u16 {
+        let key = ServiceKey::address(Protocol::Udp, ([192, 0, 2, 80], number + 1).into());
+        running.apply(&Change::AddService(key, ServiceConfig::new("rr"))).unwrap();
+    }
+    let silent: Vec<Running> = (0..100).map(|_| daemon.connect()).collect();
+    // Questions whose answers nobody reads.
+    let deaf = lvs_client::socket::Socket::connect(&daemon.folder.join("control.sock")).unwrap();
+    let mut client = lvs_genl::client::Client::new(1);
+    for _ in 0..16 {
+        let question = lvs_genl::convert::Request::dump(lvs_genl::ipvs::command::GET_SERVICE);
+        deaf.send(&client.request(&question)).unwrap();
+    }
+    assert_eq!(daemon.connect().services().unwrap().len(), 200);
+    drop(silent);
+}
