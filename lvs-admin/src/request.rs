@@ -139,9 +139,21 @@ impl UsageError {
 
     /// The arguments do not begin with a command.
     pub(crate) fn no_command() -> Self {
-        Self { message: "Try `ipvsadm -h' or 'ipvsadm --help' for more information.".to_owned(), exit_status: 255 }
+        Self { message: NO_COMMAND.to_owned(), exit_status: 255 }
+    }
+
+    /// Whether the arguments do not begin with a command. ipvsadm's message then points to its help, which is of no use
+    /// where no command line was typed.
+    ///
+    /// ```
+    /// assert!(lvs_admin::parse(&["gibberish"]).unwrap_err().is_no_command());
+    /// ```
+    pub fn is_no_command(&self) -> bool {
+        self.message == NO_COMMAND
     }
 }
+
+const NO_COMMAND: &str = "Try `ipvsadm -h' or 'ipvsadm --help' for more information.";
 
 impl core::fmt::Display for UsageError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

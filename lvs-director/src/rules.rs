@@ -25,6 +25,9 @@ impl fmt::Display for RuleError {
 
 impl std::error::Error for RuleError {}
 
+const NO_RULE: &str = "no rule begins like this; one begins with -A for a service or -a for a server, as ipvsadm-save \
+                       writes them";
+
 /// Has `director` carry out every line of `text`. Blank lines are skipped; there are no comments, as in ipvsadm.
 ///
 /// # Errors
@@ -51,7 +54,13 @@ pub fn load(director: &mut Director, text: &str) -> Result<(), RuleError> {
             Some(Ok(Request::Apply(command))) => {
                 director.apply(Instant::ZERO, &command).map_err(|error| wrong(error.to_string()))?;
             }
+            Some(Ok(Request::StartDaemon(_) | Request::StopDaemon(_))) => {
+                return Err(wrong("lvsd does not synchronise connections: take the line out".to_owned()));
+            }
             Some(Ok(_)) => return Err(wrong("this does not change any rules".to_owned())),
+            Some(Err(error)) if error.error.is_no_command() => {
+                return Err(wrong(NO_RULE.to_owned()));
+            }
             Some(Err(error)) => return Err(wrong(error.error.message)),
         }
     }

@@ -184,6 +184,22 @@ fn a_line_the_director_refuses_is_named_in_ipvsadms_words() {
 }
 
 #[test]
+fn a_line_that_is_no_rule_at_all_is_answered_with_what_a_rule_looks_like() {
+    for line in ["hello world", "add 192.0.2.1", "-X", "--", "{\"json\": true}", "-R"] {
+        let complaint = "line 1: no rule begins like this; one begins with -A for a service or -a for a server, as \
+                         ipvsadm-save writes them";
+        check_refused("gibberish", &format!("{line}\n"), &format!("{complaint}\n  {line}"));
+    }
+}
+
+#[test]
+fn a_line_that_starts_synchronisation_is_refused() {
+    let line = "--start-daemon master --mcast-interface eth0";
+    let complaint = "lvsd does not synchronise connections: take the line out";
+    check_refused("daemon", &format!("{line}\n"), &format!("line 1: {complaint}\n  {line}"));
+}
+
+#[test]
 fn a_line_that_changes_nothing_is_refused() {
     check_refused("listing", "-L -n\n", "line 1: this does not change any rules\n  -L -n");
 }
