@@ -35,3 +35,7 @@ pub use parse::{parse, parse_with_names};
 pub use request::{Columns, ListOptions, Listing, Request, SyncDaemon, SyncRole, UsageError};
 pub use rules::{RulesError, SaveOptions, parse_rules, restore, save, split_words};
 pub use usage::{usage, version};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

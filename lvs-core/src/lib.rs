@@ -108,3 +108,7 @@ pub use service::{
 pub use settings::Settings;
 pub use time::Instant;
 pub use verdict::{Direction, Verdict};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

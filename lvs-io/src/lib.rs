@@ -57,3 +57,7 @@ pub use share::share;
 pub use steer::Steering;
 pub use tunnel_end::EndCountersHandle;
 pub use worker::Worker;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
