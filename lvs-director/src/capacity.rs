@@ -163,7 +163,7 @@ const TOLD: [&str; 8] = [
 
 /// The part of the memory that directors take: one in so many bytes.
 const SHARE: u64 = 8;
-/// What a connection and a template take together, measured (some 430) and rounded up. Memory that is reserved and not
+/// What a connection and a template take together, measured (some 500) and rounded up. Memory that is reserved and not
 /// used yet costs nothing but 20 of these bytes.
 const BYTES_PER_PLACE: u64 = 512;
 /// More than this are for the operator to ask for.
