@@ -45,8 +45,12 @@ pub(crate) struct Sink {
     announces: bool,
     timer: OwnedFd,
     armed: Option<Instant>,
-    /// Frames the kernel refused.
+    /// Packets taken, frames the kernel took, and frames it refused.
+    taken: u64,
+    sent: u64,
     refused: u64,
+    /// Packets the edge did not take although its counters have them among those it lost.
+    turned_away: u64,
     /// Where frames of the edge's own are written.
     scratch: Box<[u8]>,
     counters: SinkCountersHandle,
@@ -66,8 +70,23 @@ pub(crate) struct Sockets {
 pub struct SinkCounters {
     /// What the Ethernet edge did.
     pub edge: EdgeCounters,
+    /// Packets taken to be sent. Those that were not are the caller's to count.
+    pub taken: u64,
+    /// Frames the kernel took, those of the edge's own among them.
+    pub sent: u64,
     /// Frames the kernel refused after they had been gathered.
     pub refused: u64,
+    /// Packets that waited for a neighbour and were given up.
+    pub given_up: u64,
+    /// Packets that wait for a neighbour.
+    pub waiting: u64,
+}
+
+impl SinkCounters {
+    /// Frames of the edge's own: questions, answers, announcements and reports.
+    pub fn own(&self) -> u64 {
+        self.edge.answered + self.edge.announced + self.edge.asked + self.edge.group_reports
+    }
 }
 
 /// A view of the counters from outside the worker. Renewed with each batch.
@@ -104,7 +123,10 @@ impl Sink {
             announces: false,
             timer,
             armed: None,
+            taken: 0,
+            sent: 0,
             refused: 0,
+            turned_away: 0,
             scratch: vec![0; FRAME_HEADROOM + usize::from(u16::MAX)].into_boxed_slice(),
             counters: SinkCountersHandle::default(),
         }
@@ -125,27 +147,54 @@ impl Sink {
     fn send_frame(&mut self, frame: &PacketBuf<'_>) -> io::Result<()> {
         let header = vnet::encode(&frame.offload, frame.bytes());
         if frame.len() > SHORT_MAX {
-            // What was gathered came before.
-            let before = self.send_gathered();
+            // What was gathered came before. What becomes of it is counted, and no reason to keep this one back.
+            let _ = self.send_gathered();
             rustix::io::writev(&self.sockets.long, &[IoSlice::new(&header), IoSlice::new(frame.bytes())])?;
-            return before;
+            self.sent += 1;
+            return Ok(());
         }
         if self.ring.filled() == GATHERED_MAX {
-            self.send_gathered()?;
+            let _ = self.send_gathered();
         }
         if self.ring.push(&header, frame.bytes()).is_none() {
             // What the kernel still has may have left by now.
-            self.send_gathered()?;
+            let _ = self.send_gathered();
             self.ring.push(&header, frame.bytes()).ok_or(io::ErrorKind::WouldBlock)?;
         }
         Ok(())
     }
 
     fn send_gathered(&mut self) -> io::Result<()> {
-        self.ring.kick(self.sockets.short.as_fd()).map_err(|(refused, reason)| {
-            self.refused += refused as u64;
-            reason
-        })
+        let gathered = self.ring.filled() as u64;
+        let outcome = self.ring.kick(self.sockets.short.as_fd());
+        let refused = outcome.as_ref().err().map_or(0, |(refused, _)| *refused as u64);
+        self.sent += gathered - refused;
+        self.refused += refused;
+        outcome.map_err(|(_, reason)| reason)
+    }
+
+    fn count(&self) -> SinkCounters {
+        let edge = self.edge.counters();
+        SinkCounters {
+            edge,
+            taken: self.taken,
+            sent: self.sent,
+            refused: self.refused,
+            given_up: edge.waiting_full + edge.unreachable + edge.too_long - self.turned_away,
+            waiting: self.edge.waiting_count() as u64,
+        }
+    }
+
+    /// Sends a packet that has room for the Ethernet header, if the edge says whom to.
+    fn send_by_edge(&mut self, packet: &mut PacketBuf<'_>, next_hop: IpAddr) -> Result<io::Result<()>, SendError> {
+        match self.edge.send(self.now, packet, next_hop) {
+            Ok(Sending::Ready) => Ok(self.send_frame(packet)),
+            Ok(Sending::Waits) => Ok(Ok(())),
+            Err(error) => {
+                self.turned_away += u64::from(matches!(error, SendError::WaitingFull | SendError::Unreachable));
+                Err(error)
+            }
+        }
     }
 
     /// Takes in what has become of the device.
@@ -178,7 +227,9 @@ impl Sink {
             if self.edge.poll_transmit(&mut frame).is_none() {
                 break;
             }
-            outcome = outcome.and(self.send_frame(&frame));
+            let sent = self.send_frame(&frame);
+            self.refused += u64::from(sent.is_err());
+            outcome = outcome.and(sent);
         }
         self.scratch = scratch;
         outcome
@@ -208,14 +259,15 @@ impl PacketSink for Sink {
         if self.ring.filled() == 0 {
             self.now = self.clock.now();
         }
-        match self.edge.send(self.now, packet, next_hop) {
-            Ok(Sending::Ready) => self.send_frame(packet),
-            Ok(Sending::Waits) => Ok(()),
+        let outcome = match self.send_by_edge(packet, next_hop) {
+            Ok(outcome) => outcome,
             // Whoever lent the packet left room for the core only.
             Err(SendError::NoHeadroom) => self.send_from_scratch(packet, next_hop),
             Err(error @ SendError::WaitingFull) => Err(io::Error::new(io::ErrorKind::WouldBlock, error)),
             Err(error) => Err(io::Error::new(io::ErrorKind::HostUnreachable, error)),
-        }
+        };
+        self.taken += u64::from(outcome.is_ok());
+        outcome
     }
 
     fn offloads(&self) -> SinkOffloads {
@@ -232,9 +284,14 @@ impl PacketSink for Sink {
         let sent = self.send_gathered();
         self.arm();
         if let Ok(mut counters) = self.counters.0.try_lock() {
-            *counters = SinkCounters { edge: self.edge.counters(), refused: self.refused };
+            *counters = self.count();
         }
         heard.and(sent)
+    }
+
+    fn lost(&self) -> u64 {
+        let counters = self.count();
+        counters.refused + counters.given_up
     }
 }
 
@@ -248,9 +305,8 @@ impl Sink {
             Some(()) => {
                 copy.bytes_mut().copy_from_slice(packet.bytes());
                 (copy.offload, copy.link_priority) = (packet.offload, packet.link_priority);
-                match self.edge.send(self.now, &mut copy, next_hop) {
-                    Ok(Sending::Ready) => self.send_frame(&copy),
-                    Ok(Sending::Waits) => Ok(()),
+                match self.send_by_edge(&mut copy, next_hop) {
+                    Ok(outcome) => outcome,
                     Err(error) => Err(io::Error::new(io::ErrorKind::HostUnreachable, error)),
                 }
             }

@@ -29,6 +29,12 @@ const BATCHES_PER_CALL: usize = 8;
 /// What the receiving half has counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SourceCounters {
+    /// Frames the kernel handed over. Each was lent as a packet, taken in as a message, unreadable, or ignored.
+    pub frames: u64,
+    /// Packets lent to the worker.
+    pub packets: u64,
+    /// Messages about the link: ARP, Neighbor Discovery, questions about groups.
+    pub messages: u64,
     /// Frames the kernel dropped because the ring was full. Known when the next frame has come.
     pub ring_full: u64,
     /// How often the kernel stopped because there was no free block in the ring ([`crate::Delivery::InBlocks`]).
@@ -94,7 +100,7 @@ impl Source {
         let Self { ring, socket, reader, posts, long, lost, counters, .. } = self;
         let mut long = long.chunks_exact_mut(LONG_LEN);
         let (mut is_losing, mut has_ignored) = (false, false);
-        let mut frames = 0;
+        let (mut frames, mut messages, mut unreadable) = (0, 0, 0);
         let mut packets: [PacketBuf<'_>; BATCH] = std::array::from_fn(|_| PacketBuf::new(&mut [], 0, 0));
         let mut count = 0;
         for frame in ring.frames().take(BATCH) {
@@ -107,8 +113,7 @@ impl Source {
                 in_place(frame)
             };
             let Some(mut packet) = packet else {
-                *lost += 1;
-                counters.count(|counters| counters.unreadable += 1);
+                unreadable += 1;
                 continue;
             };
             match reader.read(&mut packet, tag) {
@@ -116,12 +121,24 @@ impl Source {
                     packets[count] = packet;
                     count += 1;
                 }
-                Read::Message(message) => posts.iter().for_each(|post| post.send(message)),
+                Read::Message(message) => {
+                    messages += 1;
+                    posts.iter().for_each(|post| post.send(message));
+                }
                 Read::Ignored => has_ignored = true,
             }
         }
-        if has_ignored {
-            counters.count(|counters| counters.ignored = *reader.counters());
+        if frames > 0 {
+            *lost += unreadable;
+            counters.count(|counters| {
+                counters.frames += frames;
+                counters.packets += count as u64;
+                counters.messages += messages;
+                counters.unreadable += unreadable;
+                if has_ignored {
+                    counters.ignored = *reader.counters();
+                }
+            });
         }
         if count > 0 {
             handle(&mut packets[..count]);

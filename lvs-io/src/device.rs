@@ -72,7 +72,8 @@ pub struct SinkOffloads {
 /// The sending half of a device.
 pub trait PacketSink: Send {
     /// Sends one packet, `offload` and all, to `next_hop` on the link. Its bytes may be changed (a link header can be
-    /// written into the headroom). Never blocks.
+    /// written into the headroom). Never blocks. It is no longer than the way out takes, or a super-packet of which
+    /// that is true of the segments: whoever sends on a verdict's word sends by [`crate::Egress`], which sees to it.
     ///
     /// # Errors
     /// `WouldBlock` if the queue is full; anything else says why this packet could not be sent. Either way the packet
@@ -87,9 +88,16 @@ pub trait PacketSink: Send {
     /// Hands what `send` has gathered to the device. Called after each batch.
     ///
     /// # Errors
-    /// As [`Self::send`]; what was gathered is lost.
+    /// As [`Self::send`]. What is lost of what was gathered is in [`Self::lost`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// How many packets `send` has taken that were lost afterwards: refused by the device when they were handed to it,
+    /// or given up because their next hop did not answer. Frames of the device's own (ARP, Neighbor Discovery) that were
+    /// refused are among them. A sink around another one passes this on. Default: none.
+    fn lost(&self) -> u64 {
+        0
     }
 }
 

@@ -38,6 +38,9 @@ pub struct ArmCounters {
     pub sent: u64,
     /// Bytes sent, IP headers included.
     pub sent_bytes: u64,
+    /// Of the packets sent, those lost afterwards: the device refused them, or their next hop did not answer
+    /// ([`PacketSink::lost`]).
+    pub sent_lost: u64,
     /// Packets lost because the device's queue was full.
     pub queue_full: u64,
     /// Packets the device refused for another reason.
@@ -203,9 +206,9 @@ impl Exits {
     /// Hands what the sinks have gathered to the devices.
     pub fn flush(&mut self) {
         for arm in 0..self.sinks.len() {
-            if self.sinks[arm].flush().is_err() {
-                self.arm_counters(arm).send_failed += 1;
-            }
+            // What is lost of it is counted by the sink.
+            let _ = self.sinks[arm].flush();
+            self.arm_counters(arm).sent_lost = self.sinks[arm].lost();
         }
         if let OnPass::ToHost(sink) = &mut self.on_pass {
             self.counters.pass_dropped += u64::from(sink.flush().is_err());

@@ -34,7 +34,7 @@ impl Arm {
     /// let arm = device.into_arm().with_faults(one_percent_loss, Seed::new(7));
     /// ```
     pub fn with_faults(self, faults: Faults, seed: Seed) -> Self {
-        let sink = FaultySink { inner: self.sink, faults, rng: Rng::new(seed), kept: None };
+        let sink = FaultySink { inner: self.sink, faults, rng: Rng::new(seed), dropped: 0, kept: None };
         Self { source: self.source, sink: Box::new(sink) }
     }
 }
@@ -43,6 +43,8 @@ struct FaultySink {
     inner: Box<dyn PacketSink>,
     faults: Faults,
     rng: Rng,
+    /// Packets lost on purpose.
+    dropped: u64,
     /// A packet that waits for the next to overtake it.
     kept: Option<Kept>,
 }
@@ -90,7 +92,10 @@ impl FaultySink {
 impl PacketSink for FaultySink {
     fn send(&mut self, packet: &mut PacketBuf<'_>, next_hop: IpAddr) -> io::Result<()> {
         match self.next_fault() {
-            Fault::Drop => return Ok(()),
+            Fault::Drop => {
+                self.dropped += 1;
+                return Ok(());
+            }
             Fault::Duplicate => {
                 // The sink may write into the headroom, not into the packet.
                 self.inner.send(packet, next_hop)?;
@@ -117,6 +122,10 @@ impl PacketSink for FaultySink {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+
+    fn lost(&self) -> u64 {
+        self.dropped + self.inner.lost()
     }
 }
 

@@ -98,6 +98,10 @@ impl PacketSink for TappedSink {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
+
+    fn lost(&self) -> u64 {
+        self.inner.lost()
+    }
 }
 
 fn show(tap: &SharedTap, seen: Seen, packet: &PacketBuf<'_>) {

@@ -54,6 +54,13 @@ pub struct ReaderCounters {
     pub malformed: u64,
 }
 
+impl ReaderCounters {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.for_others + self.service_tagged + self.other_vlan + self.other_protocol + self.malformed
+    }
+}
+
 impl FrameReader {
     /// A reader for the station `mac` in the VLAN `vlan` (1 to 4094), or outside all of them.
     pub fn new(mac: MacAddress, vlan: Option<u16>) -> Self {
