@@ -20,7 +20,8 @@ pub enum Verdict {
     /// Not ours: the bytes are untouched. The worker loop's `on_pass` says what happens (to the host, routed, dropped).
     Pass,
     /// Rewritten in place; send it to `next_hop`. A packet longer than `mtu` may be fragmented (it is IPv4 without DF,
-    /// or IPv6 with a fragment header that gives its identification): the sink does so, see [`crate::wire::fragment`].
+    /// or IPv6 with a fragment header that gives its identification): whoever sends it does so first, see
+    /// [`crate::wire::fragment`] (in `lvs-io`, `Egress`). Of a super-packet that is not longer which its segments come to.
     Forward {
         /// Whom to hand the packet to on the link (not always the packet's own destination: direct routing).
         next_hop: IpAddr,

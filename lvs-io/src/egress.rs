@@ -12,11 +12,13 @@ use lvs_core::{ChecksumOffload, DropReason, GsoKind, HEADROOM, PacketBuf};
 
 use crate::device::PacketSink;
 
-/// What sending one packet came to.
+/// What sending one packet came to. Each piece is in one of the counts.
+#[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Sent {
-    /// Packets the sink took, and their bytes.
+pub struct Sent {
+    /// Packets the sink took.
     pub packets: u64,
+    /// Their bytes.
     pub bytes: u64,
     /// Packets lost because the sink's queue was full.
     pub queue_full: u64,
@@ -24,29 +26,50 @@ pub(crate) struct Sent {
     pub failed: u64,
 }
 
-/// Room to cut packets in.
+/// Sends packets by any sink, as a verdict's `mtu` obliges: a sink is not told it. [`crate::Worker`] sends by one of
+/// these; whoever writes a loop of their own does as well, or fragments what is longer than the verdict's `mtu` before
+/// the sink has it ([`lvs_core::wire::fragment`]): the director lets such packets pass where they may be fragmented.
+///
+/// ```
+/// use lvs_core::{HEADROOM, PacketBuf};
+/// use lvs_io::{Egress, MemoryPort};
+///
+/// let (test, device) = MemoryPort::pair(16);
+/// let mut arm = device.into_arm();
+/// // 100 bytes of UDP for a way out that takes 68, as `Verdict::Forward { next_hop, mtu, .. }` says.
+/// let mut storage = [0; HEADROOM + 100];
+/// let header = [0x45, 0, 0, 100, 0, 1, 0, 0, 64, 17, 0x66, 0x86, 10, 0, 0, 1, 10, 0, 0, 2];
+/// storage[HEADROOM..][..20].copy_from_slice(&header);
+/// let mut packet = PacketBuf::new(&mut storage, HEADROOM, 100);
+/// let sent = Egress::new().send(&mut *arm.sink, &mut packet, "10.0.0.2".parse().unwrap(), 68);
+/// assert_eq!((sent.packets, sent.bytes), (2, 120));
+/// assert_eq!(test.pop().map(|packet| packet.bytes.len()), Some(68));
+/// ```
 #[derive(Debug)]
-pub(crate) struct Egress {
+pub struct Egress {
     /// Where a piece is made.
     piece: Box<[u8]>,
     /// Where it is sent from, headroom before it.
     outgoing: Box<[u8]>,
 }
 
+impl Default for Egress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Egress {
-    pub(crate) fn new() -> Self {
+    /// With room to cut packets in: 128 KiB.
+    pub fn new() -> Self {
         let room = || vec![0; HEADROOM + usize::from(u16::MAX)].into_boxed_slice();
         Self { piece: room(), outgoing: room() }
     }
 
-    /// Sends the packet, in pieces if need be.
-    pub(crate) fn send(
-        &mut self,
-        sink: &mut dyn PacketSink,
-        packet: &mut PacketBuf<'_>,
-        next_hop: IpAddr,
-        mtu: u16,
-    ) -> Sent {
+    /// Sends the packet, in pieces if need be: fragments of one longer than `mtu`, segments of a super-packet that the
+    /// sink does not cut, and with checksums complete where it completes none. Super-packets are compared with the MTU
+    /// by the director, segment by segment.
+    pub fn send(&mut self, sink: &mut dyn PacketSink, packet: &mut PacketBuf<'_>, next_hop: IpAddr, mtu: u16) -> Sent {
         let mut sent = Sent::default();
         let takes = sink.offloads();
         let link_priority = packet.link_priority;

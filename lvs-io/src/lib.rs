@@ -46,6 +46,7 @@ pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use control::{WorkerGone, WorkerHandle};
 pub use describe::Describe;
 pub use device::{Arm, BATCH, DeviceState, PacketSink, PacketSource, SinkFn, SinkOffloads};
+pub use egress::{Egress, Sent};
 pub use exits::{ArmCounters, Counters, Exits, OnPass};
 pub use host::{Host, HostConfig, HostCounters, Transmit};
 pub use link_watch::{Link, LinkWatch};
