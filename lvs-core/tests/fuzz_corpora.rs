@@ -29,3 +29,8 @@ fn every_seed_of_decapsulate_passes() {
 fn every_seed_of_commands_and_packets_passes() {
     check("commands_and_packets", lvs_testkit::fuzz::commands_and_packets);
 }
+
+#[test]
+fn every_seed_of_batch_passes() {
+    check("batch", lvs_testkit::fuzz::batch_against_single);
+}

@@ -1,6 +1,8 @@
 //! What the fuzz targets do with their bytes, and what must hold whatever those are. Plain functions, so that the
 //! committed corpora also run as ordinary tests.
 
+mod batch;
+
 use core::time::Duration;
 use std::net::SocketAddr;
 
@@ -16,6 +18,8 @@ use lvs_core::{
 };
 
 use crate::desk::hand_over;
+pub use batch::batch_against_single;
+
 use crate::{Storage, icmp_error, sctp, tcp, udp};
 
 /// One packet of any bytes: no panic, `Drop` and `Pass` leave the bytes alone, `explain` agrees with `handle_packet`.
