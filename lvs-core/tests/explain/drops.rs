@@ -49,6 +49,7 @@ fn tcp_stub() -> Vec<u8> {
 
 fn unsendable(page: &mut Page) {
     let mut desk = Desk::new(RULES);
+    page.tell("from an address that nobody has", &mut desk, &tcp("127.0.0.1:1024", WEB).syn().build());
     let segment = tcp(CLIENT, WEB);
     page.tell("the last hop", &mut desk, &segment.clone().syn().hop_limit(1).build());
     let long = segment.ack().dont_fragment().payload_len(1600);

@@ -14,6 +14,7 @@ pub(super) fn tell(page: &mut Page) {
     both_ends(page);
     between_families(page);
     proxy_header(page);
+    length(page);
     ports(page);
 }
 
@@ -56,6 +57,16 @@ fn proxy_header(page: &mut Page) {
     desk.feed(&tcp("10.0.0.2:8080", local).syn().ack().numbers(5000, isn.wrapping_add(1)).build());
     let data = tcp(CLIENT, WEB).ack().numbers(1001, 5001).payload(b"GET /").build();
     page.tell("the first data, behind the header", &mut desk, &data);
+}
+
+fn length(page: &mut Page) {
+    let mut desk = Desk::new(
+        "-A -u 192.0.2.1:53 -s rr --client-address proxy-v2\n--add-laddr -u 192.0.2.1:53 --local-address 10.0.0.200\n\
+         -a -u 192.0.2.1:53 -r 10.0.0.2:53 --fullnat",
+    );
+    let mut query = udp(CLIENT, "192.0.2.1:53").payload(b"?").no_checksum().build();
+    query[24..26].copy_from_slice(&100u16.to_be_bytes());
+    page.tell("a datagram longer than its packet", &mut desk, &query);
 }
 
 fn ports(page: &mut Page) {
