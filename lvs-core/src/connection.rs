@@ -125,6 +125,11 @@ impl Connection {
         }
     }
 
+    /// Whether its client has proved nothing yet.
+    pub(crate) const fn is_unproven(&self) -> bool {
+        self.is_expected || self.state.is_half_open() || !matches!(self.talk, Talk::Mutual)
+    }
+
     /// What kind of newcomer it is, if it is one and can make room: one that others hang on cannot.
     pub(crate) const fn newcomer(&self) -> Option<Newcomer> {
         match self.state {

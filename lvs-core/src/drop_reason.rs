@@ -110,9 +110,10 @@ drop_reasons! {
     MalformedExtensionHeader => "malformed_extension_header", "the IPv6 extension headers are malformed";
     /// A protocol helper needed to change the payload and could not: too little room in the packet's buffer.
     HelperFailed => "helper_failed", "the protocol helper had no room to rewrite the segment";
-    /// A segment that a protocol helper would read has a wrong TCP checksum, or an SCTP packet that would leave with a
+    /// A segment that a protocol helper would read has a wrong TCP checksum, or a packet that would open a connection or
+    /// bring one about has a wrong one (`drop_damaged_openings`), or an SCTP packet that would leave with a
     /// right CRC32c came with a wrong one (FullNAT; NAT with `drop_damaged_sctp`).
-    BadTransportChecksum => "bad_transport_checksum", "the TCP or SCTP checksum is wrong: the packet was damaged on its way";
+    BadTransportChecksum => "bad_transport_checksum", "the transport checksum is wrong: the packet was damaged on its way";
     /// The length of a UDP datagram that is to get a PROXY header or a checksum (NAT64) is not inside its packet.
     BadLength => "bad_length", "the UDP length contradicts the packet";
 }

@@ -46,6 +46,11 @@ pub struct Settings {
     pub sloppy_tcp: bool,
     /// SCTP packets other than INIT may open connections. Default off.
     pub sloppy_sctp: bool,
+    /// A client's packet with a wrong transport checksum neither opens a connection nor brings one about: it is dropped
+    /// ([`crate::DropReason::BadTransportChecksum`]), as its server would drop it. Costs the sum over the packet, for
+    /// packets of new connections only. Linux does not look at the checksum, so a flood need not even compute one. Not
+    /// a sysctl. Default off.
+    pub drop_damaged_openings: bool,
     /// An SCTP packet with a wrong CRC32c is dropped where NAT changes a port, instead of getting a right one as in Linux,
     /// so that what was damaged on its way is not taken for whole. FullNAT always drops it. Not a sysctl. Default off.
     pub drop_damaged_sctp: bool,
@@ -83,6 +88,7 @@ impl Default for Settings {
             expire_quiescent_template: false,
             sloppy_tcp: false,
             sloppy_sctp: false,
+            drop_damaged_openings: false,
             drop_damaged_sctp: false,
             nat_icmp_send: false,
             pmtu_disc: true,

@@ -4,6 +4,7 @@
 //! in place, and each function checks all it needs before its first write: on `Err` the bytes are as they came.
 
 pub mod checksum;
+pub(crate) mod damage;
 pub(crate) mod family;
 pub mod fragment;
 pub mod icmp;

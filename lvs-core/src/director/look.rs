@@ -20,6 +20,7 @@ use crate::service::ServerId;
 use crate::service::table::ServiceIndex;
 use crate::time::Instant;
 use crate::verdict::Direction;
+use crate::wire::damage;
 use crate::wire::icmp::{self, Related};
 use crate::wire::parse::Headers;
 use crate::wire::sctp;
@@ -170,6 +171,10 @@ impl Director {
     fn look_known(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
         let connection = self.connections.get(id).expect("it was just found");
         let fate = self.fate(now, connection, packet.bytes(), headers);
+        let is_deciding = matches!(fate, Fate::Ended | Fate::Elsewhere) || connection.is_unproven();
+        if is_deciding && self.refuses_damaged(packet, headers) {
+            return Look::of(Outcome::Drop(DropReason::BadTransportChecksum));
+        }
         let any_segment = match fate {
             Fate::Continue if self.refuses_client_port(now, connection, packet.bytes(), headers) => {
                 return Look::of(Outcome::Drop(DropReason::ClientEndpointFull));
@@ -247,7 +252,17 @@ impl Director {
         }
         let client = Endpoint::new(headers.source, source_port);
         let destination = Endpoint::new(headers.destination, destination_port);
-        self.look_service(protocol, client, destination, packet, false)
+        match self.look_service(protocol, client, destination, packet, false) {
+            Outcome::First(_) if self.refuses_damaged(packet, headers) => {
+                Outcome::Drop(DropReason::BadTransportChecksum)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Whether a packet that opens a connection or brings one about is refused for its checksum.
+    fn refuses_damaged(&self, packet: &PacketBuf<'_>, headers: &Headers) -> bool {
+        self.config.settings.drop_damaged_openings && damage::is_damaged(packet, headers)
     }
 
     /// The service for a flow that may open a connection.

@@ -50,6 +50,7 @@ const TABLE: &[Entry<Settings>] = &[
     entry!(amemthresh: ANY, "The automatic defences begin when fewer places than this are free."),
     entry!(cache_bypass: Format::Switch, "A fwmark service without a usable server lets the packet go on."),
     entry!(conn_reuse_mode: MODE, "A SYN on a finished connection: 0 keep its server, 1 choose anew, 2 also in FIN_WAIT."),
+    entry!(drop_damaged_openings: Format::Switch, "Packets with a wrong checksum open no connection and bring none about."),
     entry!(drop_damaged_sctp: Format::Switch, "SCTP packets with a wrong CRC32c do not get a right one through NAT."),
     entry!(drop_entry: MODE, "End half-open and idle connections at random: 0 never, 1 when places are scarce, 3 always."),
     entry!(drop_packet: MODE, "Refuse new connections: 0 never, 1 when places are scarce, 3 one in am_droprate."),
