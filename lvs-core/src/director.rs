@@ -57,6 +57,7 @@ use crate::flow::AddressFamily;
 use crate::helper::table::HelpedTable;
 use crate::packet::PacketBuf;
 use crate::persistence::TemplateTable;
+use crate::reserve::{OutOfMemory, Refused};
 use crate::rng::Seed;
 use crate::service::server_table::ServerTable;
 use crate::service::stats::Meter;
@@ -119,23 +120,56 @@ pub struct Director {
 }
 
 impl Director {
-    /// A director without services. `seed` decides every random choice; memory for `connections_max` connections is
-    /// reserved here.
+    /// A director without services. `seed` decides every random choice; memory for as many connections, templates and
+    /// fragmented datagrams as `config` allows is reserved here: [`DirectorConfig::reserved_bytes`].
+    ///
+    /// # Panics
+    /// If the allocator does not give that memory. Where that can be, use [`Self::try_new`].
     pub fn new(config: DirectorConfig, seed: Seed) -> Self {
+        Self::try_new(config, seed).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same on a machine that may not have the memory.
+    ///
+    /// ```
+    /// use lvs_core::{Director, DirectorConfig, Seed};
+    ///
+    /// // A small machine: 128 connections, few of anything else, in less than 64 KiB.
+    /// let config = DirectorConfig {
+    ///     connections_max: 128,
+    ///     templates_max: 16,
+    ///     fragments_max: 8,
+    ///     fragment_bytes_max: 8192,
+    ///     events_max: 16,
+    ///     ..DirectorConfig::default()
+    /// };
+    /// assert!(config.reserved_bytes() < 64 << 10);
+    /// let director = Director::try_new(config, Seed::new(0x5eed))?;
+    /// # Ok::<(), lvs_core::OutOfMemory>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The allocator does not give the memory; nothing is kept of what it gave.
+    pub fn try_new(config: DirectorConfig, seed: Seed) -> Result<Self, OutOfMemory> {
+        let bytes = config.reserved_bytes();
+        Self::reserve(config, seed).map_err(|Refused| OutOfMemory { bytes })
+    }
+
+    fn reserve(config: DirectorConfig, seed: Seed) -> Result<Self, Refused> {
         let groups = ClientGroups::new(config.client_ipv6_prefix);
         let client_templates_max = share(config.client_templates_max, config.templates_max);
         let mut director = Self {
             services: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
-            connections: ConnectionTable::new(
+            connections: ConnectionTable::try_new(
                 config.connections_max,
                 config.client_endpoint_max,
                 groups,
                 seed.derive(3),
-            ),
+            )?,
             helped: HelpedTable::new(seed.derive(9)),
-            templates: TemplateTable::new(config.templates_max, client_templates_max, groups, seed.derive(4)),
-            fragments: FragmentTable::new(config.fragments_max, config.fragment_bytes_max, seed.derive(5)),
+            templates: TemplateTable::try_new(config.templates_max, client_templates_max, groups, seed.derive(4))?,
+            fragments: FragmentTable::try_new(config.fragments_max, config.fragment_bytes_max, seed.derive(5))?,
             full_nat: FullNat::new(config.local_ports, groups, seed.derive(8)),
             outbox: Outbox::new(config.fragment_bytes_max),
             defence: Defence::new(seed.derive(7)),
@@ -157,7 +191,7 @@ impl Director {
             config,
         };
         director.evaluate_defence(Instant::ZERO);
-        director
+        Ok(director)
     }
 
     /// Decides about one packet and rewrites it in place. The verdict says what to do with it; `Pass` and `Drop`

@@ -13,6 +13,7 @@ use crate::connection::store::{Handle, Store, Timed};
 use crate::drop_reason::DropReason;
 use crate::flow::AddressFamily;
 use crate::packet::{HEADROOM, PacketBuf};
+use crate::reserve::Refused;
 use crate::rng::Seed;
 use crate::time::Instant;
 use crate::wire::parse::{FragmentPart, Headers};
@@ -100,10 +101,26 @@ pub(crate) struct FragmentMemory<F> {
 
 impl<F: Copy> FragmentMemory<F> {
     pub fn new(capacity: u32, bytes_max: u32, seed: Seed) -> Self {
+        Self::in_memory(Store::new(capacity), HashIndex::new(capacity, capacity), bytes_max, seed)
+    }
+
+    /// # Errors
+    /// There is no memory for it.
+    pub fn try_new(capacity: u32, bytes_max: u32, seed: Seed) -> Result<Self, Refused> {
+        let (store, index) = (Store::try_new(capacity)?, HashIndex::try_new(capacity, capacity)?);
+        Ok(Self::in_memory(store, index, bytes_max, seed))
+    }
+
+    /// How many bytes are reserved for so many datagrams.
+    pub fn bytes(capacity: u32) -> u64 {
+        Store::<Datagram<F>>::bytes(capacity) + HashIndex::bytes(capacity, capacity)
+    }
+
+    fn in_memory(store: Store<Datagram<F>>, index: HashIndex, bytes_max: u32, seed: Seed) -> Self {
         let key = |part| seed.derive(part).value();
         Self {
-            store: Store::new(capacity),
-            index: HashIndex::new(capacity, capacity),
+            store,
+            index,
             hasher: RandomState::with_seeds(key(0), key(1), key(2), key(3)),
             waiting_bytes: 0,
             bytes_max: bytes_max as usize,

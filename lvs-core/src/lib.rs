@@ -43,6 +43,18 @@
 //! - A packet of a known connection costs no allocation. Every table has a bound in [`DirectorConfig`].
 //! - [`Director::explain`] tells, step by step, what would happen to a packet and why, and changes nothing.
 //!
+//! # How much memory
+//!
+//! A director reserves the memory of its tables when it is made; [`DirectorConfig::reserved_bytes`] says how much that is
+//! for a configuration, almost all of it for connections. On a 64-bit machine it is 257 bytes a connection and 20 MB for
+//! the default of 65,536 (`cargo test -p lvs-core --test reserve -- --nocapture` prints both, as the allocator counts
+//! them). What comes later is allocated when it comes: services and servers, payload of fragments up to
+//! `fragment_bytes_max`, events up to `events_max`, what FullNAT, helpers and persistence keep beside a connection.
+//!
+//! For a small machine set `connections_max`, `templates_max`, `fragments_max` and `fragment_bytes_max`, compare
+//! `reserved_bytes` with what the machine has, and make the director by [`Director::try_new`], which reports that the
+//! allocator does not give as much; [`Director::new`] panics. A hundred connections fit into 64 KiB.
+//!
 //! # Where things are
 //!
 //! | module | what |
@@ -81,6 +93,7 @@ pub mod helper;
 pub mod local_address;
 pub mod packet;
 pub mod persistence;
+mod reserve;
 pub mod rng;
 pub mod scheduler;
 pub mod service;
@@ -100,6 +113,7 @@ pub use explanation::Explanation;
 pub use flow::{AddressFamily, Endpoint, Protocol};
 pub use helper::{Helper, HelperRegistry};
 pub use packet::{ChecksumOffload, Gso, GsoKind, HEADROOM, Offload, PacketBuf};
+pub use reserve::OutOfMemory;
 pub use rng::Seed;
 pub use scheduler::{Scheduler, SchedulerRegistry};
 pub use service::{

@@ -15,6 +15,7 @@ use crate::connection::index::HashIndex;
 use crate::connection::queue::{KeyedQueues, Links, Queue};
 use crate::connection::store::{Handle, Store, Timed};
 use crate::flow::Protocol;
+use crate::reserve::Refused;
 use crate::rng::Seed;
 use crate::service::{ForwardMethod, ServerId};
 use crate::time::Instant;
@@ -118,19 +119,39 @@ pub(crate) enum TemplateRoom {
 impl TemplateTable {
     /// A table for `capacity` templates, of which one client, told apart by `groups`, has at most `per_client_max`.
     /// The seed keys the hash.
-    pub(crate) fn new(capacity: u32, per_client_max: u32, groups: ClientGroups, seed: Seed) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn try_new(
+        capacity: u32,
+        per_client_max: u32,
+        groups: ClientGroups,
+        seed: Seed,
+    ) -> Result<Self, Refused> {
         let key = |part| seed.derive(part).value();
-        Self {
-            store: Store::new(capacity),
-            index: HashIndex::new(capacity, capacity),
+        Ok(Self {
+            store: Store::try_new(capacity)?,
+            index: HashIndex::try_new(capacity, capacity)?,
             hasher: RandomState::with_seeds(key(0), key(1), key(2), key(3)),
             per_client_max,
             groups,
             of_client: HashMap::with_hasher(RandomState::with_seeds(key(4), key(5), key(6), key(7))),
             unproven_of_client: KeyedQueues::new(seed.derive(8)),
-            links: Links::new(capacity),
+            links: Links::try_new(capacity)?,
             unproven: Queue::EMPTY,
-        }
+        })
+    }
+
+    /// The same for tests.
+    #[cfg(test)]
+    pub(crate) fn new(capacity: u32, per_client_max: u32, groups: ClientGroups, seed: Seed) -> Self {
+        let table = Self::try_new(capacity, per_client_max, groups, seed);
+        table.unwrap_or_else(|Refused| panic!("there is no memory for a table"))
+    }
+
+    /// How many bytes a table for so many templates takes.
+    pub(crate) fn bytes(capacity: u32) -> u64 {
+        Store::<Template>::bytes(capacity) + HashIndex::bytes(capacity, capacity) + Links::bytes(capacity)
     }
 
     /// Whether there is room for one more template of this client, and which one gives way to it.

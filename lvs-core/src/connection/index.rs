@@ -4,8 +4,8 @@
 //! Chained as Linux's table is, so that of two equal keys the newer is found first. A table with open addressing would
 //! leave tombstones behind and, under a flood, stop to rehash or grow.
 
+use crate::reserve::{Refused, bytes_of, filled, room};
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// A hash index over the nodes `0..nodes`; each node is in one chain or in none.
@@ -33,9 +33,25 @@ struct Link {
 
 impl HashIndex {
     /// An index for nodes `0..nodes`, with chains for about `expected` of them.
-    pub(crate) fn new(nodes: u32, expected: u32) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn try_new(nodes: u32, expected: u32) -> Result<Self, Refused> {
         let chains = (expected as usize).next_power_of_two();
-        Self { heads: vec![Head::EMPTY; chains].into_boxed_slice(), links: Vec::with_capacity(nodes as usize), nodes }
+        Ok(Self { heads: filled(Head::EMPTY, chains)?, links: room(nodes)?, nodes })
+    }
+
+    /// The same where nobody can act on an error.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
+    pub(crate) fn new(nodes: u32, expected: u32) -> Self {
+        Self::try_new(nodes, expected).unwrap_or_else(|Refused| panic!("there is no memory for a table"))
+    }
+
+    /// How many bytes such an index takes.
+    pub(crate) fn bytes(nodes: u32, expected: u32) -> u64 {
+        bytes_of::<Head>(u64::from(expected).next_power_of_two()) + bytes_of::<Link>(nodes.into())
     }
 
     /// Puts `node`, which is in no chain, before all others with this hash. Constant work.

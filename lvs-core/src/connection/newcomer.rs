@@ -7,6 +7,7 @@ use core::net::IpAddr;
 
 use crate::connection::queue::{KeyedQueues, Links, Queue};
 use crate::flow::{Endpoint, Protocol};
+use crate::reserve::{Refused, bytes_of, room};
 use crate::rng::Seed;
 
 /// What a connection is whose client may not even exist.
@@ -45,14 +46,22 @@ pub(crate) struct Newcomers {
 
 impl Newcomers {
     /// None, in a table of so many places. Reserves 9 bytes for each; places of FullNAT connections take 16 more.
-    pub(crate) fn new(capacity: u32, seed: Seed) -> Self {
-        Self {
-            links: Links::new(capacity),
-            kinds: Vec::with_capacity(capacity as usize),
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn try_new(capacity: u32, seed: Seed) -> Result<Self, Refused> {
+        Ok(Self {
+            links: Links::try_new(capacity)?,
+            kinds: room(capacity)?,
             queues: [Queue::EMPTY; Newcomer::COUNT],
             by_server: KeyedQueues::new(seed.derive(0)),
             by_client: KeyedQueues::new(seed.derive(1)),
-        }
+        })
+    }
+
+    /// How many bytes are reserved for so many places.
+    pub(crate) fn bytes(capacity: u32) -> u64 {
+        Links::bytes(capacity) + bytes_of::<Option<Newcomer>>(capacity.into())
     }
 
     /// Says what is in this place: a newcomer, from now on if it was none or another one, or somebody else or nobody.

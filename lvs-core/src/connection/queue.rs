@@ -7,6 +7,7 @@ use core::hash::Hash;
 use ahash::RandomState;
 use hashbrown::HashMap;
 
+use crate::reserve::{Refused, bytes_of, room};
 use crate::rng::Seed;
 
 /// The ends of one queue; its places are chained in [`Links`], which several queues may share.
@@ -41,8 +42,16 @@ struct Link {
 
 impl Links {
     /// Links for the places `0..capacity`. Reserves all memory they will ever use (8 bytes a place).
-    pub(crate) fn new(capacity: u32) -> Self {
-        Self { links: Vec::with_capacity(capacity as usize) }
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn try_new(capacity: u32) -> Result<Self, Refused> {
+        Ok(Self { links: room(capacity)? })
+    }
+
+    /// How many bytes such links take.
+    pub(crate) fn bytes(capacity: u32) -> u64 {
+        bytes_of::<Link>(capacity.into())
     }
 
     /// Links that take memory as places are used (8 bytes for each below the highest one).
@@ -156,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_oldest_comes_first_whoever_left_before() {
-        let (mut links, mut queue) = (Links::new(8), Queue::EMPTY);
+        let (mut links, mut queue) = (Links::try_new(8).ok().expect("memory for eight"), Queue::EMPTY);
         for place in [5, 0, 3, 7] {
             links.set(&mut queue, place, true);
         }
@@ -171,7 +180,7 @@ mod tests {
 
     #[test]
     fn who_comes_back_is_the_newest() {
-        let (mut links, mut queue) = (Links::new(4), Queue::EMPTY);
+        let (mut links, mut queue) = (Links::try_new(4).ok().expect("memory for four"), Queue::EMPTY);
         (0..4).for_each(|place| links.set(&mut queue, place, true));
         for place in [0, 3] {
             links.set(&mut queue, place, false);

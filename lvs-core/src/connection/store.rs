@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::connection::wheel::Wheel;
+use crate::reserve::{Refused, bytes_of, room};
 use crate::time::Instant;
 
 /// A record with a timer.
@@ -71,8 +72,24 @@ enum Content<T> {
 
 impl<T: Timed> Store<T> {
     /// An empty store for `capacity` records.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn try_new(capacity: u32) -> Result<Self, Refused> {
+        Ok(Self { slots: room(capacity)?, free: None, len: 0, capacity, wheel: Wheel::try_new(capacity)? })
+    }
+
+    /// The same where nobody can act on an error.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
     pub(crate) fn new(capacity: u32) -> Self {
-        Self { slots: Vec::with_capacity(capacity as usize), free: None, len: 0, capacity, wheel: Wheel::new(capacity) }
+        Self::try_new(capacity).unwrap_or_else(|Refused| panic!("there is no memory for a table"))
+    }
+
+    /// How many bytes such a store takes.
+    pub(crate) fn bytes(capacity: u32) -> u64 {
+        bytes_of::<Slot<T>>(capacity.into()) + Wheel::bytes(capacity)
     }
 
     /// Adds a record and starts its timer; `None` if the store is full.

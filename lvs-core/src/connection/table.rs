@@ -19,6 +19,7 @@ use crate::connection::newcomer::Newcomers;
 use crate::connection::store::{Store, Tenant};
 use crate::connection::{Connection, ConnectionId, State, Talk};
 use crate::flow::{Endpoint, Protocol};
+use crate::reserve::Refused;
 use crate::rng::Seed;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
@@ -50,18 +51,39 @@ impl ConnectionTable {
     /// A table for `capacity` connections (at most 2³¹ − 1), of which one protocol and client endpoint may have
     /// `per_client_endpoint_max`. The seed keys the hash, so that strangers cannot aim at one chain. By `groups` those
     /// who hold local ports are told apart.
-    pub(crate) fn new(capacity: u32, per_client_endpoint_max: u32, groups: ClientGroups, seed: Seed) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn try_new(
+        capacity: u32,
+        per_client_endpoint_max: u32,
+        groups: ClientGroups,
+        seed: Seed,
+    ) -> Result<Self, Refused> {
         let capacity = capacity.min(u32::MAX / 2);
         let key = |part| seed.derive(part).value();
-        Self {
-            store: Store::new(capacity),
-            index: HashIndex::new(2 * capacity, capacity),
+        Ok(Self {
+            store: Store::try_new(capacity)?,
+            index: HashIndex::try_new(2 * capacity, capacity)?,
             hasher: RandomState::with_seeds(key(0), key(1), key(2), key(3)),
             per_client_endpoint_max,
             no_client_port_count: 0,
-            newcomers: Newcomers::new(capacity, seed.derive(4)),
+            newcomers: Newcomers::try_new(capacity, seed.derive(4))?,
             groups,
-        }
+        })
+    }
+
+    /// The same for tests.
+    #[cfg(test)]
+    pub(crate) fn new(capacity: u32, per_client_endpoint_max: u32, groups: ClientGroups, seed: Seed) -> Self {
+        let table = Self::try_new(capacity, per_client_endpoint_max, groups, seed);
+        table.unwrap_or_else(|Refused| panic!("there is no memory for a table"))
+    }
+
+    /// How many bytes a table for so many connections takes.
+    pub(crate) fn bytes(capacity: u32) -> u64 {
+        let capacity = capacity.min(u32::MAX / 2);
+        Store::<Connection>::bytes(capacity) + HashIndex::bytes(2 * capacity, capacity) + Newcomers::bytes(capacity)
     }
 
     /// The hash under which a flow is found, from its protocol and client endpoint: the source of a request, the

@@ -5,9 +5,9 @@
 //! an item comes up at exactly its time, and it moves down at most seven times (Varghese and Lauck 1987, scheme 7).
 
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::reserve::{Refused, bytes_of, filled, room};
 use crate::time::Instant;
 
 /// Timers over the item indexes `0..capacity`; each item is filed once or not at all.
@@ -44,19 +44,33 @@ struct Link {
 
 impl Wheel {
     /// A wheel for items `0..capacity`. Reserves all memory it will ever use (24 bytes an item).
-    pub(crate) fn new(capacity: u32) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn try_new(capacity: u32) -> Result<Self, Refused> {
+        Ok(Self {
             current: 0,
             levels: 0,
             occupied: [[0; WORDS]; LEVELS],
-            heads: vec![NONE; usize::from(OVERDUE) + 1].into_boxed_slice(),
-            links: Vec::with_capacity(capacity as usize),
+            heads: filled(NONE, usize::from(OVERDUE) + 1)?,
+            links: room(capacity)?,
             capacity,
             len: 0,
             draining: None,
             overdue_len: 0,
             overdue_earliest: u64::MAX,
-        }
+        })
+    }
+
+    /// The same for tests.
+    #[cfg(test)]
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self::try_new(capacity).unwrap_or_else(|Refused| panic!("there is no memory for a table"))
+    }
+
+    /// How many bytes such a wheel takes.
+    pub(crate) fn bytes(capacity: u32) -> u64 {
+        bytes_of::<u32>(u64::from(OVERDUE) + 1) + bytes_of::<Link>(capacity.into())
     }
 
     /// Files `index` to come up at `at`, wherever it was filed before. Constant work.

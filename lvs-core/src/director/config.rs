@@ -6,10 +6,13 @@ mod names;
 use alloc::collections::BTreeSet;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::fragments::FragmentTable;
+use crate::connection::table::ConnectionTable;
 use crate::connection::timeouts::Timeouts;
 use crate::flow::AddressFamily;
 use crate::helper::HelperRegistry;
 use crate::local_address::LocalPorts;
+use crate::persistence::TemplateTable;
 use crate::scheduler::{LoadFormula, SchedulerRegistry};
 use crate::settings::Settings;
 
@@ -180,5 +183,27 @@ impl Default for DirectorConfig {
             timeouts: Timeouts::default(),
             settings: Settings::default(),
         }
+    }
+}
+
+impl DirectorConfig {
+    /// How many bytes a director of this configuration reserves when it is made. By far the most of it is for
+    /// connections; what their number is to be on a machine with so much memory follows from it.
+    ///
+    /// It is the floor of what a director takes: the director itself (some KiB), services, servers, the events that
+    /// wait, the payload of fragments (`fragment_bytes_max`), and beside a connection what FullNAT translates in it and
+    /// what a helper has changed are allocated when they come. Memory that is reserved and not used yet costs nothing
+    /// where an operating system gives pages when they are touched.
+    ///
+    /// ```
+    /// use lvs_core::DirectorConfig;
+    ///
+    /// let bytes = |connections_max| DirectorConfig { connections_max, ..DirectorConfig::default() }.reserved_bytes();
+    /// println!("{} bytes a connection", (bytes(2 << 20) - bytes(1 << 20)) >> 20);
+    /// ```
+    pub fn reserved_bytes(&self) -> u64 {
+        ConnectionTable::bytes(self.connections_max)
+            + TemplateTable::bytes(self.templates_max)
+            + FragmentTable::bytes(self.fragments_max)
     }
 }

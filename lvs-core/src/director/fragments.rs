@@ -9,6 +9,7 @@ use crate::event::Table;
 use crate::flow::{AddressFamily, Protocol};
 use crate::fragment::{DatagramId, DatagramKey, Decision, FragmentMemory, Part};
 use crate::packet::{HEADROOM, PacketBuf};
+use crate::reserve::Refused;
 use crate::rng::Seed;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
@@ -43,8 +44,15 @@ pub(super) enum Fate {
 }
 
 impl FragmentTable {
-    pub fn new(capacity: u32, bytes_max: u32, seed: Seed) -> Self {
-        Self { memory: FragmentMemory::new(capacity, bytes_max, seed) }
+    /// # Errors
+    /// There is no memory for it.
+    pub fn try_new(capacity: u32, bytes_max: u32, seed: Seed) -> Result<Self, Refused> {
+        Ok(Self { memory: FragmentMemory::try_new(capacity, bytes_max, seed)? })
+    }
+
+    /// How many bytes are reserved for so many datagrams.
+    pub fn bytes(capacity: u32) -> u64 {
+        FragmentMemory::<FlowEnd>::bytes(capacity)
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
