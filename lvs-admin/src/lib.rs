@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod additions;
+mod command_line;
 mod label;
 mod listing;
 mod names;
@@ -28,6 +29,7 @@ mod request;
 mod rules;
 mod usage;
 
+pub use command_line::command_line;
 pub use listing::{list, list_connections, list_daemons, list_timeouts};
 pub use names::Names;
 pub use order::sort;

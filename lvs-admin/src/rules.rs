@@ -4,8 +4,8 @@
 use core::fmt::Write;
 
 use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
-use lvs_core::view::{ServerView, ServiceView};
-use lvs_core::{Command, ForwardMethod, ServiceKey};
+use lvs_core::view::ServiceView;
+use lvs_core::{Command, ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
 
 use crate::label::{Labels, scheduler_flag_names};
 use crate::order::sorted;
@@ -106,19 +106,19 @@ pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> St
     let mut text = String::new();
     for (service, servers) in sorted(services) {
         let key = service_option(service.key, &labels);
-        write_service(&mut text, &key, service);
+        write_service(&mut text, "-A", &key, &service.config);
         for address in &service.local_addresses {
             let _ = writeln!(text, "--add-laddr {key} --local-address {address}");
         }
         for server in servers {
-            write_server(&mut text, &key, service.key, server, options, &labels);
+            write_server(&mut text, "-a", &key, service.key, &server.config, options, &labels);
         }
     }
     text
 }
 
 /// `-t 192.0.2.80:80`, `-f 5 -6`.
-fn service_option(key: ServiceKey, labels: &Labels<'_>) -> String {
+pub(crate) fn service_option(key: ServiceKey, labels: &Labels<'_>) -> String {
     match key {
         ServiceKey::Address { protocol, address, port } => {
             let option = match protocol {
@@ -133,9 +133,8 @@ fn service_option(key: ServiceKey, labels: &Labels<'_>) -> String {
     }
 }
 
-fn write_service(text: &mut String, key: &str, service: &ServiceView) {
-    let config = &service.config;
-    let _ = write!(text, "-A {key} -s {}", config.scheduler);
+pub(crate) fn write_service(text: &mut String, command: &str, key: &str, config: &ServiceConfig) {
+    let _ = write!(text, "{command} {key} -s {}", config.scheduler);
     if let Some(timeout_s) = config.persistence_timeout_s {
         let _ = write!(text, " -p {timeout_s}");
         if let Some(mask) = crate::label::netmask(config.netmask) {
@@ -155,15 +154,15 @@ fn write_service(text: &mut String, key: &str, service: &ServiceView) {
     text.push('\n');
 }
 
-fn write_server(
+pub(crate) fn write_server(
     text: &mut String,
+    command: &str,
     key: &str,
     service: ServiceKey,
-    server: &ServerView,
+    config: &ServerConfig,
     options: SaveOptions,
     labels: &Labels<'_>,
 ) {
-    let config = &server.config;
     let real = labels.server(service, config.key);
     let method = match config.forward {
         ForwardMethod::DirectRouting => "-g",
@@ -171,7 +170,7 @@ fn write_server(
         ForwardMethod::FullNat => "--fullnat",
         ForwardMethod::Nat | ForwardMethod::Local | ForwardMethod::Bypass => "-m",
     };
-    let _ = write!(text, "-a {key} -r {real} {method} -w {}", config.weight);
+    let _ = write!(text, "{command} {key} -r {real} {method} -w {}", config.weight);
     if config.forward == ForwardMethod::Tunnel {
         write_tunnel(text, config.tunnel);
     }

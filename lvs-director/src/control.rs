@@ -6,14 +6,17 @@
 //! | `listener.rs` | where the socket is, who may use it, what becomes of one that is there already |
 //! | `clients.rs` | conversations: when one is read, answered, or ended |
 //! | `tables.rs` | what a command or a question comes to, over all workers |
+//! | `journal.rs`, `overlay.rs` | what was set, kept for the next start; what is left of it when it has grown long |
 
 mod clients;
+pub mod journal;
 mod listener;
+mod overlay;
 mod tables;
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use lvs_core::Director;
@@ -34,6 +37,13 @@ pub struct Setup {
     pub workers: Vec<WorkerHandle>,
     /// The workers' clock.
     pub clock: MonotonicClock,
+    /// Where what is set is kept for the next start: see [`journal_path`].
+    pub journal: Option<PathBuf>,
+}
+
+/// Where what a control socket sets is kept: beside it.
+pub fn journal_path(control: &Path) -> PathBuf {
+    control.with_extension("rules")
 }
 
 /// The running control thread. It ends when this is dropped.
@@ -51,7 +61,10 @@ impl Control {
     pub fn start(setup: Setup) -> Result<Self, ListenError> {
         let listener = Listener::open(&setup.path)?;
         let (stop, stopped) = UnixStream::pair().map_err(|cause| ListenError::new(&setup.path, cause))?;
-        let tables = Tables::new(setup.master, setup.workers, setup.clock);
+        let journal = setup.journal.as_deref().map(journal::Journal::open).transpose();
+        let journal =
+            journal.map_err(|cause| ListenError::new(setup.journal.as_deref().unwrap_or(&setup.path), cause))?;
+        let tables = Tables::new(setup.master, setup.workers, setup.clock, journal);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || Clients::new(listener, stopped, tables).serve())

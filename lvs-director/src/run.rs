@@ -49,9 +49,11 @@ fn forward(options: &args::Run) -> Result<String, String> {
     let config = capacity::configured(capacity::memory(), workers, &options.settings)?;
     let [client_side, server_side] = sides;
     let config = DirectorConfig { client_side, server_side, ..config };
+    let set_before = control_journal(options)?;
     let configured = |config, seed| {
         let mut director = Director::new(config, seed);
         rules::load(&mut director, &text).map_err(|error| format!("{}, {error}", rules.display()))?;
+        control::journal::replay(&mut director, &set_before);
         Ok::<_, String>(director)
     };
     let master = configured(
@@ -122,6 +124,17 @@ fn without_devices(options: &args::Run, master: Director) -> Result<String, Stri
     Ok(String::new())
 }
 
+/// What the control socket of an `lvsd` before this one has set.
+fn control_journal(options: &args::Run) -> Result<String, String> {
+    let path = control::journal_path(&options.control.clone().unwrap_or_else(control::default_path));
+    match control::journal::read(&path) {
+        Ok(text) => Ok(text),
+        // Another user's: this one cannot listen there either, which is said later.
+        Err(_) if options.control.is_none() => Ok(String::new()),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    }
+}
+
 /// Listens at the control socket. One that was not asked for may be out of this user's reach: that is said.
 fn start_control(
     options: &args::Run,
@@ -130,7 +143,8 @@ fn start_control(
     clock: MonotonicClock,
 ) -> Result<Option<Control>, String> {
     let path = options.control.clone().unwrap_or_else(control::default_path);
-    match Control::start(control::Setup { path: path.clone(), master, workers, clock }) {
+    let journal = Some(control::journal_path(&path));
+    match Control::start(control::Setup { path: path.clone(), master, workers, clock, journal }) {
         Ok(control) => {
             say::note(format_args!("listening at {}", path.display()));
             Ok(Some(control))

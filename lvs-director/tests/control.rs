@@ -1,6 +1,6 @@
 //! `lvsd` driven while it runs, by its control socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use lvs_client::{Running, Trouble};
@@ -18,13 +18,14 @@ impl Daemon {
         let folder = std::env::temp_dir().join(format!("lvsd-control-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         // lvsd makes the folder, for its owner alone.
-        let child = Command::new(env!("CARGO_BIN_EXE_lvsd"))
-            .args(["run", "--control"])
-            .arg(folder.join("control.sock"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("lvsd starts");
-        Self { child, folder }
+        Self { child: lvsd(&folder), folder }
+    }
+
+    /// Kills it and starts another in its place.
+    fn kill_and_start_again(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = lvsd(&self.folder);
     }
 
     /// Connects as soon as it listens.
@@ -37,6 +38,15 @@ impl Daemon {
             }
         }
     }
+}
+
+fn lvsd(folder: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_lvsd"))
+        .args(["run", "--control"])
+        .arg(folder.join("control.sock"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("lvsd starts")
 }
 
 impl Drop for Daemon {
@@ -109,4 +119,29 @@ fn a_program_that_says_nothing_or_never_reads_keeps_nobody_waiting() {
     }
     assert_eq!(daemon.connect().services().unwrap().len(), 200);
     drop(silent);
+}
+
+#[test]
+fn what_was_set_outlives_the_process() {
+    let mut daemon = Daemon::start("outlives");
+    let mut running = daemon.connect();
+    let dns = ServiceKey::address(Protocol::Udp, "[2001:db8::53]:53".parse().unwrap());
+    for change in [
+        Change::AddService(web(), ServiceConfig::new("wrr")),
+        Change::AddServer(web(), ServerConfig::nat("10.0.0.2:80".parse().unwrap()).weight(7)),
+        Change::AddService(dns, ServiceConfig::new("rr")),
+        Change::DeleteService(dns),
+    ] {
+        running.apply(&change).unwrap();
+    }
+    running.apply(&Change::AddService(web(), ServiceConfig::new("rr"))).unwrap_err();
+    running.set("drop_entry", "3").unwrap();
+    daemon.kill_and_start_again();
+    let mut running = daemon.connect();
+    let mut services = running.services().unwrap();
+    running.fill_servers(&mut services).unwrap();
+    assert_eq!(services.len(), 1);
+    assert_eq!((services[0].key, services[0].config.scheduler.as_str()), (web(), "wrr"));
+    assert_eq!(services[0].servers[0].config.weight, 7);
+    assert_eq!(running.settings(Some("drop_entry")).unwrap()[0].1, "3");
 }

@@ -14,6 +14,7 @@ use lvs_genl::lvs::State;
 use lvs_genl::server::{Refusal, ServerCursor, SyncDaemons, Table};
 use lvs_io::{Clock, MonotonicClock, WorkerHandle};
 
+use super::journal::Journal;
 use crate::say;
 
 /// Who asks: for the record of what was changed by whom.
@@ -38,14 +39,35 @@ pub struct Tables {
     workers: Vec<WorkerHandle>,
     clock: MonotonicClock,
     peer: Option<Peer>,
+    journal: Option<Journal>,
     /// Answers to requests that may be sent again.
     remembered: VecDeque<([u8; 16], Result<(), Refusal>)>,
 }
 
 impl Tables {
-    pub fn new(master: Director, workers: Vec<WorkerHandle>, clock: MonotonicClock) -> Self {
+    pub fn new(master: Director, workers: Vec<WorkerHandle>, clock: MonotonicClock, journal: Option<Journal>) -> Self {
         let daemons = SyncDaemons::default();
-        Self { master, daemons, workers, clock, peer: None, remembered: VecDeque::new() }
+        Self { master, daemons, workers, clock, peer: None, journal, remembered: VecDeque::new() }
+    }
+
+    /// Carries a command out on the master. It is written down before, and counts when it is accepted.
+    fn decide(&mut self, command: &Command) -> Result<(), Refusal> {
+        let now = self.now();
+        let settings = self.master.settings().clone();
+        let written = self.journal.as_mut().map(|journal| journal.write(command, &settings)).transpose();
+        let mark = written.map_err(|error| Refusal {
+            errno: Errno(error.raw_os_error().unwrap_or(Errno::NO_MEMORY.0)),
+            text: Some(format!("lvsd cannot write down what is to be brought back: {error}")),
+        })?;
+        let outcome = self.master.apply(now, command);
+        while self.master.poll_event().is_some() {}
+        if let (Some(journal), Some(mark)) = (&mut self.journal, &mark) {
+            match &outcome {
+                Ok(()) => journal.keep(command, &settings),
+                Err(_) => journal.take_back(mark),
+            }
+        }
+        Ok(outcome?)
     }
 
     /// Whose request comes next.
@@ -71,12 +93,12 @@ impl Tables {
 
 impl Table for Tables {
     fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
-        let outcome = self.master.apply(self.now(), command);
-        while self.master.poll_event().is_some() {}
+        let outcome = self.decide(command);
         if let Some(peer) = self.peer {
+            let words = lvs_admin::command_line(command).unwrap_or_else(|| format!("{command:?}"));
             match &outcome {
-                Ok(()) => say::note(format_args!("{peer}: {command:?}")),
-                Err(error) => say::note(format_args!("{peer}: refused, {error}: {command:?}")),
+                Ok(()) => say::note(format_args!("{peer}: {words}")),
+                Err(refusal) => say::note(format_args!("{peer}: refused, {refusal}: {words}")),
             }
         }
         outcome?;
