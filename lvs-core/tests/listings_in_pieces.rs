@@ -1,6 +1,7 @@
 //! Listings that are asked for piece by piece show what whole ones show.
 
-use lvs_core::ServiceKey;
+use lvs_core::{Command, ServiceKey};
+use lvs_testkit::desk::tcp_service;
 use lvs_testkit::{Desk, tcp};
 
 /// TCP services and marks of both families; persistent ones, so that there are templates too.
@@ -59,4 +60,27 @@ fn connections_come_in_pieces_of_any_size_as_they_come_whole() {
     desk.now = desk.now + core::time::Duration::from_secs(61);
     assert!(check(&desk) < 120);
     assert_eq!(desk.director.connections_from(desk.now, u64::MAX, 10), (vec![], None));
+}
+
+#[test]
+fn servers_come_in_pieces_and_go_on_where_they_were_though_others_come_and_go() {
+    let mut desk = Desk::new("-A -t 192.0.2.1:80 -s rr");
+    for last in 1..=30 {
+        desk.ipvsadm(&format!("-a -t 192.0.2.1:80 -r 10.0.0.{last}:80 -m"));
+    }
+    let key = tcp_service("192.0.2.1:80");
+    let whole = desk.director.service(desk.now, &key).unwrap().servers;
+    let first = desk.director.servers_after(&key, None, 0, 10);
+    assert_eq!(first, whole[..10]);
+    // A newcomer at the head, and one of those listed goes.
+    desk.ipvsadm("-a -t 192.0.2.1:80 -r 10.0.0.99:80 -m\n-d -t 192.0.2.1:80 -r 10.0.0.25:80");
+    let last = first[9].config.key;
+    assert_eq!(desk.director.servers_after(&key, Some(&last), 10, 100), whole[10..]);
+    let at = desk.director.server_config(&key, &last).map(|config| config.key);
+    assert_eq!(at, Some(last));
+    // The last one that was listed goes: the place counts.
+    desk.ipvsadm("-d -t 192.0.2.1:80 -r 10.0.0.99:80");
+    desk.director.apply(desk.now, &Command::DeleteServer(key, last)).unwrap();
+    assert_eq!(desk.director.servers_after(&key, Some(&last), 8, 100), whole[10..]);
+    assert_eq!(desk.director.servers_after(&tcp_service("192.0.2.2:80"), None, 0, 100), []);
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Director;
 use super::view::connection_view;
-use crate::service::{ServerKey, ServiceKey};
+use crate::service::{ServerConfig, ServerKey, ServiceConfig, ServiceKey};
 use crate::time::Instant;
 use crate::view::{ConnectionView, ServerView, ServiceView};
 
@@ -62,6 +62,18 @@ impl Director {
         let found = was.or_else(|| servers.iter().position(|server| is_last(server.id)));
         let start = found.map_or(position, |index| index + 1);
         servers.iter().skip(start).take(most).filter_map(|server| self.server_row(server)).collect()
+    }
+
+    /// How a service is configured; `None` if there is none with this key.
+    pub fn service_config(&self, service: &ServiceKey) -> Option<&ServiceConfig> {
+        Some(&self.services.get(self.services.index_of(service)?)?.config)
+    }
+
+    /// How a server of a service is configured; `None` if service or server is not there.
+    pub fn server_config(&self, service: &ServiceKey, server: &ServerKey) -> Option<&ServerConfig> {
+        let service = self.services.get(self.services.index_of(service)?)?;
+        let id = service.servers.get(service.position(server)?)?.id;
+        Some(&self.servers.get(id)?.config)
     }
 
     /// Living connections and templates, from `cursor` on, which is 0 at first, and the cursor to go on with; `None` at
