@@ -206,7 +206,7 @@ impl Iterator for Replies<'_> {
                 None => Err(Malformed),
             },
             (_, None) => Err(Malformed),
-            (ctrl::ID, Some((_, attributes))) => family(attributes),
+            (ctrl::ID, Some((generic, attributes))) if generic.command == ctrl::NEW_FAMILY => family(attributes),
             (kind, Some((generic, attributes))) if kind == self.ipvs => ipvs_reply(generic.command, attributes),
             (kind, Some((generic, attributes))) if kind == self.lvs => lvs_reply(generic.command, attributes),
             _ => Ok(Reply::Unknown),

@@ -18,8 +18,8 @@ pub const LVS_ID: u16 = 33;
 
 /// Asks for a family.
 pub const GET_FAMILY: u8 = 3;
-/// The answer.
-const NEW_FAMILY: u8 = 1;
+/// The answer to [`GET_FAMILY`].
+pub const NEW_FAMILY: u8 = 1;
 /// Asks for what a family's attributes look like.
 const GET_POLICY: u8 = 10;
 /// The version of the answers.

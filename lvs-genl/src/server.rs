@@ -1,6 +1,7 @@
 //! The director's end of a conversation: requests in, answers out, by the kernel's rules. No sockets, no threads: bytes
 //! are handed in and pulled out, and what is asked goes to a [`Table`].
 
+mod answer;
 mod daemons;
 mod dump;
 mod master;

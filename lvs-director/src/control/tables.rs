@@ -7,7 +7,7 @@ use std::fmt;
 
 use lvs_core::service::stats::{Rates, Statistics};
 use lvs_core::view::{ConnectionView, Gauges, ServerView, ServiceView, TimeoutsView};
-use lvs_core::{Command, Director, Instant, ServerConfig, ServerKey, ServiceKey, Settings};
+use lvs_core::{Command, Director, Instant, ServerConfig, ServerKey, ServiceConfig, ServiceKey, Settings};
 use lvs_genl::Errno;
 use lvs_genl::ipvs::{DaemonMessage, DaemonRole};
 use lvs_genl::lvs::State;
@@ -158,9 +158,12 @@ impl Table for Tables {
         all
     }
 
+    fn service_config(&mut self, key: &ServiceKey) -> Option<ServiceConfig> {
+        self.master.service_config(key).cloned()
+    }
+
     fn server(&mut self, service: &ServiceKey, server: &ServerKey) -> Option<ServerConfig> {
-        let service = self.master.service(self.now(), service)?;
-        service.servers.into_iter().map(|view| view.config).find(|config| config.key == *server)
+        self.master.server_config(service, server).cloned()
     }
 
     fn connections(&mut self, cursor: u64, most: usize) -> (Vec<ConnectionView>, Option<u64>) {

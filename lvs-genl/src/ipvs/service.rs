@@ -160,18 +160,17 @@ impl ServiceMessage {
         if let Some(family) = self.family {
             out.u16(AF, family);
         }
+        if let Some(protocol) = self.protocol {
+            out.u16(PROTOCOL, protocol);
+        }
+        if let Some(address) = self.address {
+            out.bytes(ADDR, &address);
+        }
+        if let Some(port) = self.port {
+            out.be16(PORT, port);
+        }
         if let Some(mark) = self.mark {
             out.u32(FWMARK, mark);
-        } else {
-            if let Some(protocol) = self.protocol {
-                out.u16(PROTOCOL, protocol);
-            }
-            if let Some(address) = self.address {
-                out.bytes(ADDR, &address);
-            }
-            if let Some(port) = self.port {
-                out.be16(PORT, port);
-            }
         }
         if let Some(scheduler) = &self.scheduler {
             out.text(SCHED_NAME, scheduler);

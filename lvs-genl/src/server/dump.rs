@@ -144,20 +144,23 @@ impl Dump {
             ServiceMessage::of_view(view).write(&mut message, ipvs::attribute::SERVICE, Side::Director);
             message.finish();
         }
-        services.len() >= PIECE
+        true
     }
 
     /// Returns whether there may be more.
     fn make_servers(&mut self, table: &mut impl Table) -> bool {
         let Rows::Servers { service, from } = &mut self.rows else { return false };
         let servers = table.servers(service, from, PIECE);
+        if servers.is_empty() {
+            return false;
+        }
         from.advance(&servers);
         for view in &servers {
             let mut message = self.begin(ipvs::command::NEW_SERVER, ipvs::VERSION);
             ServerMessage::of_view(view).write(&mut message, ipvs::attribute::SERVER, Side::Director);
             message.finish();
         }
-        servers.len() >= PIECE
+        true
     }
 
     /// Returns whether there may be more.

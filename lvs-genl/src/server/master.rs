@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use lvs_core::service::stats::Statistics;
 use lvs_core::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
-use lvs_core::{Command, Director, Instant, ServerConfig, ServerKey, ServiceKey, Settings};
+use lvs_core::{Command, Director, Instant, ServerConfig, ServerKey, ServiceConfig, ServiceKey, Settings};
 
 use super::{Refusal, ServerCursor, SyncDaemons, Table};
 use crate::errno::Errno;
@@ -65,16 +65,15 @@ impl Table for Master<'_> {
     }
 
     fn servers(&mut self, service: &ServiceKey, from: &ServerCursor, most: usize) -> Vec<ServerView> {
-        let Some(service) = self.director.service(self.now, service) else { return Vec::new() };
-        let mut servers = service.servers;
-        servers.drain(..from.index(&servers));
-        servers.truncate(most);
-        servers
+        self.director.servers_after(service, from.last.as_ref(), from.position, most)
+    }
+
+    fn service_config(&mut self, key: &ServiceKey) -> Option<ServiceConfig> {
+        self.director.service_config(key).cloned()
     }
 
     fn server(&mut self, service: &ServiceKey, server: &ServerKey) -> Option<ServerConfig> {
-        let service = self.director.service(self.now, service)?;
-        service.servers.into_iter().map(|view| view.config).find(|config| config.key == *server)
+        self.director.server_config(service, server).cloned()
     }
 
     fn connections(&mut self, cursor: u64, most: usize) -> (Vec<ConnectionView>, Option<u64>) {

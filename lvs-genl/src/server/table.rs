@@ -7,7 +7,7 @@ use core::fmt;
 use lvs_core::service::stats::Statistics;
 use lvs_core::settings::SetError;
 use lvs_core::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
-use lvs_core::{Command, ControlError, ServerConfig, ServerKey, ServiceKey};
+use lvs_core::{Command, ControlError, ServerConfig, ServerKey, ServiceConfig, ServiceKey};
 
 use crate::errno::Errno;
 use crate::ipvs::{DaemonMessage, DaemonRole};
@@ -97,16 +97,21 @@ pub trait Table {
     /// Why it was refused.
     fn apply(&mut self, command: &Command) -> Result<(), Refusal>;
 
-    /// At most `most` services behind `after`, in the order of their keys; fewer only at the end. Their servers may be
-    /// left out.
+    /// At most `most` services behind `after`, in the order of their keys; none at the end. Their servers may be left
+    /// out.
     fn services(&mut self, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView>;
 
     /// One service. Its servers may be left out.
     fn service(&mut self, key: &ServiceKey) -> Option<ServiceView>;
 
-    /// At most `most` servers of a service from `from` on, newest first; fewer only at the end. None where the service
-    /// is not there.
+    /// At most `most` servers of a service from `from` on, newest first; none at the end, or where the service is not
+    /// there.
     fn servers(&mut self, service: &ServiceKey, from: &ServerCursor, most: usize) -> Vec<ServerView>;
+
+    /// A service's configuration.
+    fn service_config(&mut self, key: &ServiceKey) -> Option<ServiceConfig> {
+        self.service(key).map(|view| view.config)
+    }
 
     /// One server's configuration.
     fn server(&mut self, service: &ServiceKey, server: &ServerKey) -> Option<ServerConfig>;
