@@ -16,6 +16,8 @@
 mod describe;
 pub mod desk;
 pub mod fuzz;
+#[cfg(feature = "control")]
+pub mod fuzz_control;
 pub mod model;
 #[cfg(feature = "network")]
 pub mod network;
