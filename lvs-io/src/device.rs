@@ -24,6 +24,11 @@ pub enum DeviceState {
 
 /// The receiving half of a device.
 ///
+/// Whoever has an event loop of their own asks the source until it has nothing, then waits until [`Self::poll_fd`] or
+/// [`Self::wake_fd`] is readable or the director's timer is due; both descriptors are to be asked for again before each
+/// wait, since a device that was lost comes back with others. `examples/wait_mio.rs` and `examples/wait_tokio.rs` are
+/// such loops.
+///
 /// The source owns the packets' memory, be it a pool, a ring shared with the kernel or a queue, and leaves
 /// [`lvs_core::HEADROOM`] bytes free before each packet. It sets `offload` and, where it knows one, `mark`.
 pub trait PacketSource: Send {
