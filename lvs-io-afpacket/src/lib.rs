@@ -28,3 +28,8 @@ pub use ring::Delivery;
 pub use sink::{SinkCounters, SinkCountersHandle};
 pub use socket::{netns_cookie, receive_nothing};
 pub use source::{SourceCounters, SourceCountersHandle};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -14,3 +14,8 @@ pub use lvs_io::netdev;
 
 pub use error::{Step, TunError};
 pub use queue::{TunOffloads, TunOptions, TunQueue};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
