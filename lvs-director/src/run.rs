@@ -231,7 +231,24 @@ fn last_words(workers: &mut [Worker], clock: MonotonicClock) -> String {
             text.push_str(&format!("  {count} {reason}: {}\n", reason.advice()));
         }
     }
-    text
+    text + &the_rest(&sum)
+}
+
+/// What is between the packets received and those sent, and no refusal: with it the sums come out even.
+fn the_rest(sum: &dyn Fn(fn(&Counters) -> u64) -> u64) -> String {
+    let sums = [
+        (sum(|of| of.owed + of.heard), "made or kept before by the director, or answers of this host as a server"),
+        (sum(|of| of.client.cut + of.server.cut), "more by cutting packets to their way"),
+        (sum(|of| of.host.answered), "answered for the virtual addresses, on ports that no service has"),
+        (sum(|of| of.host.routed), "for no virtual address, routed on"),
+        (sum(|of| of.host.dropped + of.pass_dropped), "for no virtual service and dropped: nobody here answers them"),
+        (sum(|of| of.host.fragments_kept + of.held), "parts kept until the others come"),
+        (sum(|of| of.client.queue_full + of.server.queue_full), "lost: a device's queue was full"),
+        (sum(|of| of.client.send_failed + of.server.send_failed), "lost: a device refused them"),
+        (sum(|of| of.client.sent_lost + of.server.sent_lost), "of those sent lost: refused, or the next hop is silent"),
+        (sum(Counters::unaccounted), "NOT ACCOUNTED FOR: a fault in lvsd"),
+    ];
+    sums.iter().filter(|(sum, _)| *sum > 0).map(|(sum, what)| format!("  {sum} {what}\n")).collect()
 }
 
 /// What came to Ethernet devices and did not become a packet, and why.

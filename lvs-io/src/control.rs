@@ -11,7 +11,7 @@ use std::sync::mpsc;
 
 use lvs_core::{Command, ControlError, Director, Instant};
 
-use crate::exits::Counters;
+use crate::counters::Counters;
 
 /// Most jobs carried out between two batches: commands cannot starve the packets.
 const JOBS_PER_TURN: usize = 64;

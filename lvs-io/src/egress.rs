@@ -24,6 +24,19 @@ pub struct Sent {
     pub queue_full: u64,
     /// Packets lost for another reason.
     pub failed: u64,
+    /// How many more packets these are than the one that was to be sent.
+    pub cut: u64,
+}
+
+impl Sent {
+    /// One packet ended in all of these.
+    fn of_one(mut self) -> Self {
+        let packets = self.packets + self.queue_full + self.failed;
+        // Cut into nothing: lost.
+        self.failed += u64::from(packets == 0);
+        self.cut = packets.saturating_sub(1);
+        self
+    }
 }
 
 /// Sends packets by any sink, as a verdict's `mtu` obliges: a sink is not told it. [`crate::Worker`] sends by one of
@@ -88,7 +101,7 @@ impl Egress {
                 });
                 sent.failed += u64::from(outcome.is_err());
             }
-            return sent;
+            return sent.of_one();
         }
         let is_too_long = packet.len() > usize::from(mtu);
         let needs_checksum = packet.offload.checksum != ChecksumOffload::Full && (is_too_long || !takes.checksum);
@@ -106,7 +119,7 @@ impl Egress {
             send_whole(sink, packet, next_hop, &mut sent);
         }
         sent.failed += u64::from(ready.is_err());
-        sent
+        sent.of_one()
     }
 }
 

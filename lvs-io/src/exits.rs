@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use lvs_core::{Direction, Director, HEADROOM, Instant, PacketBuf, Verdict};
 
+use crate::counters::{ArmCounters, Counters};
 use crate::device::PacketSink;
 use crate::egress::Egress;
-use crate::host::{Host, HostCounters, Transmit};
+use crate::host::{Host, Transmit};
 
 /// What becomes of packets that belong to no virtual service.
 #[derive(Default)]
@@ -21,49 +22,6 @@ pub enum OnPass {
     /// They are dropped and counted ([`Counters::pass_dropped`]).
     #[default]
     Drop,
-}
-
-/// What a device has seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ArmCounters {
-    /// Packets received.
-    pub received: u64,
-    /// Bytes received, IP headers included.
-    pub received_bytes: u64,
-    /// Packets lost before they could be received ([`PacketSource::lost`]).
-    pub receive_lost: u64,
-    /// How often the device went down or was deleted.
-    pub device_lost: u64,
-    /// Packets sent, fragments counted one by one.
-    pub sent: u64,
-    /// Bytes sent, IP headers included.
-    pub sent_bytes: u64,
-    /// Of the packets sent, those lost afterwards: the device refused them, or their next hop did not answer
-    /// ([`PacketSink::lost`]).
-    pub sent_lost: u64,
-    /// Packets lost because the device's queue was full.
-    pub queue_full: u64,
-    /// Packets the device refused for another reason.
-    pub send_failed: u64,
-}
-
-/// What a worker has counted. Refusals by reason are the director's ([`Director::drops`]).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// The client-side device, or the only one.
-    pub client: ArmCounters,
-    /// The server-side device; zero if there is only one.
-    pub server: ArmCounters,
-    /// Packets that were not the director's.
-    pub passed: u64,
-    /// Of these and of `Local` ones, those dropped because nothing stands behind the director.
-    pub pass_dropped: u64,
-    /// What the host stand-in did with them ([`OnPass::Route`]).
-    pub host: HostCounters,
-    /// Packets the director refused.
-    pub dropped: u64,
-    /// Packets the director kept for later.
-    pub held: u64,
 }
 
 /// The ways out of a director.
@@ -122,20 +80,33 @@ impl Exits {
         counters.received_bytes += packets.iter().map(|packet| packet.len() as u64).sum::<u64>();
     }
 
+    /// Counts a packet that the director itself owes the wire, before it is carried out.
+    pub(crate) fn count_owed(&mut self) {
+        self.counters.owed += 1;
+    }
+
     /// Does what the verdict says with a packet that came in by side `arm`: 0 is the client side. After it, the host may
     /// have answered: see [`Exits::hear_host`].
     pub fn carry_out(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>, verdict: Verdict) {
         match verdict {
-            Verdict::Forward { next_hop, direction, mtu } => self.send(direction, packet, next_hop, mtu),
-            // An ICMP error or a reset: short by construction.
-            Verdict::Reply { next_hop } => self.send_by(arm, packet, next_hop, u16::MAX),
+            Verdict::Forward { next_hop, direction, mtu } => {
+                self.counters.forwarded += 1;
+                self.send(direction, packet, next_hop, mtu);
+            }
+            Verdict::Reply { next_hop } => {
+                self.counters.replied += 1;
+                // An ICMP error or a reset: short by construction.
+                self.send_by(arm, packet, next_hop, u16::MAX);
+            }
             Verdict::Pass => {
                 self.counters.passed += 1;
                 if let Some(transmit) = self.hand_to_host(now, arm, packet) {
+                    self.counters.host_sent += 1;
                     self.send(transmit.direction, packet, transmit.next_hop, transmit.mtu);
                 }
             }
             Verdict::Local => {
+                self.counters.local += 1;
                 if let Some(transmit) = self.hand_to_host(now, arm, packet) {
                     let storage = [&[0; HEADROOM], packet.bytes()].concat();
                     self.answers.push(Answer { storage, transmit });
@@ -155,10 +126,17 @@ impl Exits {
             let len = storage.len() - HEADROOM;
             let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
             packet.from_host = true;
+            self.counters.heard += 1;
             match director.handle_packet(now, &mut packet) {
-                Verdict::Pass => self.send(transmit.direction, &mut packet, transmit.next_hop, transmit.mtu),
+                Verdict::Pass => {
+                    self.counters.forwarded += 1;
+                    self.send(transmit.direction, &mut packet, transmit.next_hop, transmit.mtu);
+                }
                 // For the host again, which listens to nobody.
-                Verdict::Local | Verdict::Reply { .. } => self.counters.pass_dropped += 1,
+                Verdict::Local | Verdict::Reply { .. } => {
+                    self.counters.local += 1;
+                    self.counters.pass_dropped += 1;
+                }
                 verdict => self.carry_out(now, self.sinks.len() - 1, &mut packet, verdict),
             }
         }
@@ -180,6 +158,7 @@ impl Exits {
         counters.sent_bytes += sent.bytes;
         counters.queue_full += sent.queue_full;
         counters.send_failed += sent.failed;
+        counters.cut += sent.cut;
     }
 
     /// What the stand-in has to send because of it is in the buffer then.
@@ -187,7 +166,7 @@ impl Exits {
         match &mut self.on_pass {
             OnPass::ToHost(sink) => {
                 let sent = destination(packet.bytes()).is_some_and(|next_hop| sink.send(packet, next_hop).is_ok());
-                self.counters.pass_dropped += u64::from(!sent);
+                *if sent { &mut self.counters.to_host } else { &mut self.counters.pass_dropped } += 1;
                 None
             }
             OnPass::Route(host) => {
@@ -211,7 +190,8 @@ impl Exits {
             self.arm_counters(arm).sent_lost = self.sinks[arm].lost();
         }
         if let OnPass::ToHost(sink) = &mut self.on_pass {
-            self.counters.pass_dropped += u64::from(sink.flush().is_err());
+            let _ = sink.flush();
+            self.counters.to_host_lost = sink.lost();
         }
     }
 

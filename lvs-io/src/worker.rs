@@ -10,8 +10,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Inbox, WorkerHandle};
+use crate::counters::Counters;
 use crate::device::{Arm, BATCH, PacketSource};
-use crate::exits::{Counters, Exits, OnPass};
+use crate::exits::{Exits, OnPass};
 use crate::loss::{DeviceChange, OnDeviceLoss, Presence};
 
 /// One thread's loop around a director.
@@ -82,7 +83,7 @@ impl Worker {
     }
 
     /// Calls `on_change`, on the worker's thread, when a device goes down, is deleted, or is back. Default: nobody is
-    /// told but by [`ArmCounters::device_lost`].
+    /// told but by [`crate::ArmCounters::device_lost`].
     pub fn with_on_device_change(mut self, on_change: impl FnMut(DeviceChange) + Send + 'static) -> Self {
         self.presence.on_change = Box::new(on_change);
         self
@@ -159,6 +160,7 @@ impl Worker {
         loop {
             let mut packet = PacketBuf::new(&mut self.outbox, HEADROOM, 0);
             let Some(verdict) = self.director.poll_transmit(&mut packet) else { return busy };
+            self.exits.count_owed();
             self.exits.carry_out(now, arm, &mut packet, verdict);
             busy = true;
         }
