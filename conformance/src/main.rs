@@ -1,6 +1,6 @@
 //! `lvs-conformance [--topic T] [--all] [--dir FOLDER] [FILE.json…]`: replays recordings, one line a file, differences
-//! below it. Without files or a folder: the whole corpus. Exit status 1 if any failed, 2 for a wrong command line or an
-//! unreadable corpus.
+//! below it. Without files, folder or topic: the whole corpus, and the recorded conversations of the control plane. Exit
+//! status 1 if any failed, 2 for a wrong command line or an unreadable corpus.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use lvs_conformance::corpus;
 use lvs_conformance::golden::Golden;
+use lvs_conformance::netlink;
 use lvs_conformance::replay::{Failure, replay};
 
 const USAGE: &str = "usage: lvs-conformance [--topic TOPIC] [--all] [--dir FOLDER] [FILE.json...]
@@ -46,11 +47,45 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&files, &options, &mut io::stdout().lock()) {
-        Ok(tally) => ExitCode::from(u8::from(tally.failed > 0)),
+    let mut out = io::stdout().lock();
+    let conversations = match options.is_whole() {
+        true => conversations(&mut out),
+        false => Ok(true),
+    };
+    match conversations.and_then(|passed| Ok((passed, run(&files, &options, &mut out)?))) {
+        Ok((passed, tally)) => ExitCode::from(u8::from(tally.failed > 0 || !passed)),
         // Nobody reads on.
         Err(_) => ExitCode::from(1),
     }
+}
+
+impl Options {
+    /// Whether everything there is was asked for.
+    fn is_whole(&self) -> bool {
+        self.topic.is_none() && self.folders.is_empty() && self.files.is_empty()
+    }
+}
+
+/// A line for each end of the recorded conversations of the control plane, and whether both are as recorded.
+fn conversations(out: &mut impl Write) -> io::Result<bool> {
+    let mut passed = true;
+    for (what, report) in [("answers", netlink::check_answers()), ("requests", netlink::check_requests())] {
+        match report {
+            Ok(report) => {
+                passed &= report.surprises.is_empty();
+                let word = if report.surprises.is_empty() { "ok" } else { "FAIL" };
+                writeln!(out, "{word} netlink {what}: {report}")?;
+                for surprise in &report.surprises {
+                    writeln!(out, "      {surprise}")?;
+                }
+            }
+            Err(error) => {
+                passed = false;
+                writeln!(out, "FAIL netlink {what}: {error}")?;
+            }
+        }
+    }
+    Ok(passed)
 }
 
 /// The recordings asked for; all of the corpus if none was.
