@@ -201,8 +201,8 @@ impl TemplateTable {
     pub(crate) fn prove(&mut self, id: TemplateId) {
         let Some(template) = self.store.get_mut(id.0) else { return };
         if !core::mem::replace(&mut template.proven, true) {
-            let client = self.groups.of(template.key.client);
-            self.file(id.0.index, client, false);
+            let (client, invalidated) = (self.groups.of(template.key.client), template.invalidated);
+            self.file(id.0.index, client, invalidated);
         }
     }
 

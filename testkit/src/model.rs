@@ -2,6 +2,7 @@
 //! wheel, no ids that could go stale. Written from the specification, and only as much of it as [`Model`] names; what
 //! it says is what the real director must do. Packets are not rewritten here but built anew.
 
+mod bounds;
 mod choice;
 mod commands;
 mod tcp_table;
@@ -9,13 +10,14 @@ mod tcp_table;
 use std::net::{IpAddr, SocketAddr};
 
 use lvs_core::service::stats::Counters;
-use lvs_core::{ForwardMethod, Protocol, Settings};
+use lvs_core::{DropReason, ForwardMethod, Protocol, Settings};
 
 use crate::{Packet, tcp, udp};
+pub use bounds::Bounds;
 use tcp_table::{Side, State};
 
 /// NAT and direct routing, TCP and UDP over both families, rr and wlc, persistence, any-port services, thresholds, port
-/// reuse, deleted and revived servers, settings, timeouts and counters.
+/// reuse, deleted and revived servers, settings, timeouts, counters, and who gives way where tables are full.
 #[derive(Clone, Debug)]
 pub struct Model {
     now_s: u64,
@@ -32,6 +34,9 @@ pub struct Model {
     sweep_pending: bool,
     trash_due_s: Option<u64>,
     names: u32,
+    bounds: Bounds,
+    /// Counts whatever takes its place at the end of a line.
+    turns: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +83,10 @@ struct Connection {
     timeout_s: u64,
     deadline_s: u64,
     packets: u64,
+    /// Of datagrams: 1 once the server has answered, 2 once the client has talked on.
+    heard: u8,
+    /// Since when it stands in the line of those who have proved nothing.
+    came: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -93,6 +102,10 @@ struct Template {
     deadline_s: u64,
     is_assured: bool,
     is_invalid: bool,
+    /// A client that was there has used it.
+    is_proven: bool,
+    /// When it was used last, or became invalid.
+    used: u64,
 }
 
 /// A packet, before it is bytes.
@@ -132,6 +145,8 @@ pub enum Expected {
     Pass,
     /// Its server is gone.
     Dropped,
+    /// A table is full of those who have proved themselves.
+    Full(DropReason),
     /// Port unreachable, to the client.
     Refused,
     /// These bytes, to this neighbour, on this side.
@@ -148,7 +163,14 @@ pub enum Expected {
 impl Model {
     /// A director without services, at this second.
     pub fn new(now_s: u64) -> Self {
+        Self::bounded(now_s, Bounds::default())
+    }
+
+    /// The same with so much room.
+    pub fn bounded(now_s: u64, bounds: Bounds) -> Self {
         Self {
+            bounds,
+            turns: 0,
             now_s,
             services: vec![],
             servers: vec![],
@@ -206,9 +228,19 @@ impl Model {
             if self.opens_again(flow, connection, server) || (!server.is_listed && self.settings.expire_nodest_conn) {
                 let old = connection.clone();
                 let expected = self.open(flow);
+                // The answer comes from the virtual address: where replies bypass us it passes for the old one's.
+                if matches!(expected, Expected::Refused) && old.forward != ForwardMethod::Nat {
+                    let answer_len = flow.len() + if flow.source.is_ipv4() { 28 } else { 48 };
+                    self.count(old.server, |counters| {
+                        counters.out_packets += 1;
+                        counters.out_bytes += answer_len;
+                    });
+                }
                 let is_old = |known: &Connection| known.same_as(&old);
-                let index = self.connections.iter().position(is_old).expect("nothing else removed it");
-                self.end(index);
+                // It may have given way to the new one already.
+                if let Some(index) = self.connections.iter().position(is_old) {
+                    self.end(index);
+                }
                 return expected;
             }
             if !server.is_listed {
@@ -264,13 +296,34 @@ impl Model {
             counters.in_bytes += flow.len();
         });
         let side = if self.connections[index].client_alone { Side::ClientAlone } else { Side::Client };
+        let gives_way = self.reopening(index, flow, side);
+        if self.connections[index].heard == 1 {
+            self.connections[index].heard = 2;
+        }
+        if self.connections[index].heard == 2 {
+            self.prove(self.connections[index].template);
+        }
         self.move_state(index, flow, side);
         let connection = &mut self.connections[index];
         connection.packets += 1;
         let is_nat = connection.forward == ForwardMethod::Nat;
         let onward = if is_nat { Flow { destination: connection.real, ..*flow } } else { *flow };
         let bytes = onward.packet().hop_limit(63).build();
-        Expected::Sent { bytes, next_hop: connection.real.ip(), is_request: true }
+        let next_hop = connection.real.ip();
+        if let Some(other) = gives_way {
+            self.evict(other, None);
+        }
+        Expected::Sent { bytes, next_hop, is_request: true }
+    }
+
+    /// Who gives way to a known connection that the packet makes half-open.
+    fn reopening(&self, index: usize, flow: &Flow, side: Side) -> Option<usize> {
+        let connection = &self.connections[index];
+        let half_open = self.half_open();
+        let reopens = connection.protocol == Protocol::Tcp
+            && !bounds::is_half_open(connection.state)
+            && bounds::is_half_open(tcp_table::next(connection.state, side, flow.flags));
+        half_open.first().copied().filter(|_| reopens && half_open.len() >= self.bounds.half_open)
     }
 
     fn reply(&mut self, index: usize, flow: &Flow) -> Expected {
@@ -278,6 +331,10 @@ impl Model {
             counters.out_packets += 1;
             counters.out_bytes += flow.len();
         });
+        let heard = self.connections[index].heard;
+        if flow.protocol == Protocol::Udp {
+            self.connections[index].heard = heard.max(1);
+        }
         self.move_state(index, flow, Side::Server);
         let connection = &mut self.connections[index];
         connection.client_alone = false;
@@ -289,6 +346,7 @@ impl Model {
 
     fn move_state(&mut self, index: usize, flow: &Flow, side: Side) {
         let [tcp_s, tcp_fin_s, udp_s] = self.timeouts_s;
+        let turn = self.next_turn();
         let connection = &mut self.connections[index];
         let before = connection.state;
         let assures;
@@ -303,11 +361,15 @@ impl Model {
                 state => tcp_table::timeout_s(state),
             };
             assures = connection.state == "ES" && before != "ES";
+            if bounds::is_half_open(connection.state) && !bounds::is_half_open(before) {
+                connection.came = turn;
+            }
         }
         connection.deadline_s = self.now_s + connection.timeout_s;
-        let parent = connection.template;
+        let (parent, is_tcp) = (connection.template, connection.protocol == Protocol::Tcp);
         if let Some(template) = self.templates.iter_mut().find(|template| assures && Some(template.name) == parent) {
             template.is_assured = true;
+            template.is_proven |= is_tcp;
         }
     }
 

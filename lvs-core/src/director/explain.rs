@@ -312,7 +312,8 @@ impl Director {
                 (connection, template)
             }
         };
-        match self.room_for(now, first, &connection, &persistence, (trial.packet.bytes(), headers)) {
+        let templates = (&persistence, choice.invalid);
+        match self.room_for(now, first, &connection, templates, (trial.packet.bytes(), headers)) {
             Ok(room) => {
                 self.tell_room(now, trial, &room);
                 connection.local = room.local;
@@ -347,7 +348,7 @@ impl Director {
         trial.steps.push(Step::Service(service.key));
         let connection = self.server_first_connection(now, opened);
         let packet = (trial.packet.bytes(), headers);
-        match self.room_for(now, &opened.first, &connection, &opened.template, packet) {
+        match self.room_for(now, &opened.first, &connection, (&opened.template, opened.invalid), packet) {
             Ok(room) => self.tell_room(now, trial, &room),
             Err(Refusal::Full(reason) | Refusal::NoPort(reason)) => return Verdict::Drop(reason),
         }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
-use super::choose::{Decision, Persistence};
+use super::choose::{Choice, Decision, Persistence};
 use super::look::{FirstPacket, FlowEnd};
 use super::room::Refusal;
 use super::timeout::Along;
@@ -47,9 +47,22 @@ impl Director {
         let choice = self.choose(now, first, packet.bytes(), headers, scheduler.as_mut());
         let service = self.services.get_mut(first.service).expect("look found it");
         service.scheduler = scheduler;
-        if let Some(template) = choice.invalid {
+        let invalid = choice.invalid;
+        let sent = self.carry_out_choice(now, first, choice, packet, headers);
+        if let Some(template) = invalid {
             self.templates.invalidate(template);
         }
+        sent
+    }
+
+    fn carry_out_choice(
+        &mut self,
+        now: Instant,
+        first: &FirstPacket,
+        choice: Choice,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) -> (Verdict, Option<FlowEnd>) {
         match choice.decision {
             Decision::Pass(_) => (Verdict::Pass, None),
             Decision::Drop(reason) => (Verdict::Drop(reason), None),
@@ -61,12 +74,12 @@ impl Director {
             }
             Decision::Bypass => {
                 let connection = bypass_connection(now, first);
-                self.make_room_and_open(now, first, connection, Persistence::None, packet, headers)
+                self.make_room_and_open(now, first, connection, (Persistence::None, None), packet, headers)
             }
             Decision::Server { server, real, forward, template } => {
                 let mut connection = new_connection(now, first, real, forward, Some(server));
                 connection.one_packet = self.is_one_packet(first, forward);
-                self.make_room_and_open(now, first, connection, template, packet, headers)
+                self.make_room_and_open(now, first, connection, (template, choice.invalid), packet, headers)
             }
         }
     }
@@ -77,11 +90,12 @@ impl Director {
         now: Instant,
         first: &FirstPacket,
         mut connection: Connection,
-        persistence: Persistence,
+        (persistence, invalid): (Persistence, Option<TemplateId>),
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
-        let room = match self.room_for(now, first, &connection, &persistence, (packet.bytes(), headers)) {
+        let templates = (&persistence, invalid);
+        let room = match self.room_for(now, first, &connection, templates, (packet.bytes(), headers)) {
             Ok(room) => room,
             Err(refusal) => {
                 let reason = self.tell_refusal(refusal);

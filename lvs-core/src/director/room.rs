@@ -64,16 +64,17 @@ impl Director {
                 || self.connections.oldest_half_open(None).is_none())
     }
 
-    /// Who gives way to this connection, which is still to be opened by the packet.
+    /// Who gives way to this connection, which is still to be opened by the packet. `invalid` is a template that was
+    /// found to be of no use any more.
     pub(super) fn room_for(
         &self,
         now: Instant,
         first: &FirstPacket,
         connection: &Connection,
-        persistence: &Persistence,
+        (persistence, invalid): (&Persistence, Option<TemplateId>),
         (bytes, headers): (&[u8], &Headers),
     ) -> Result<Room, Refusal> {
-        let mut room = Room { template: self.template_room(persistence)?, ..Room::default() };
+        let mut room = Room { template: self.template_room(persistence, invalid)?, ..Room::default() };
         if connection.one_packet {
             return Ok(room);
         }
@@ -138,12 +139,16 @@ impl Director {
     }
 
     /// The template that gives way to the one persistence asks for.
-    fn template_room(&self, persistence: &Persistence) -> Result<Option<TemplateId>, Refusal> {
+    fn template_room(
+        &self,
+        persistence: &Persistence,
+        invalid: Option<TemplateId>,
+    ) -> Result<Option<TemplateId>, Refusal> {
         let Persistence::New { key: TemplateKey { client, .. }, .. } = persistence else { return Ok(None) };
         match self.templates.room_for(*client) {
             TemplateRoom::Free => Ok(None),
             TemplateRoom::After(id) => Ok(Some(id)),
-            TemplateRoom::Full(full) => Err(Refusal::Full(template_refusal(full))),
+            TemplateRoom::Full(full) => invalid.map(Some).ok_or(Refusal::Full(template_refusal(full))),
         }
     }
 

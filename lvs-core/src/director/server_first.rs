@@ -103,10 +103,11 @@ impl Director {
         self.expire_some(now);
         let mut connection = self.server_first_connection(now, &opened);
         let ServerFirst { first, template, invalid, .. } = opened;
+        let room = self.room_for(now, &first, &connection, (&template, invalid), (packet.bytes(), headers));
         if let Some(template) = invalid {
             self.templates.invalidate(template);
         }
-        let room = match self.room_for(now, &first, &connection, &template, (packet.bytes(), headers)) {
+        let room = match room {
             Ok(room) => room,
             Err(refusal) => return (Verdict::Drop(self.tell_refusal(refusal)), None),
         };

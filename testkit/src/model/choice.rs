@@ -6,6 +6,14 @@ use lvs_core::{ForwardMethod, Protocol};
 
 use super::{Connection, Expected, Flow, Model, Template};
 
+/// What ties a new connection's client to its server.
+enum Stuck {
+    /// The template of this name.
+    By(u32),
+    /// This one, which is still to be added.
+    From(Template),
+}
+
 impl Model {
     /// A packet without a connection.
     pub(super) fn open(&mut self, flow: &Flow) -> Expected {
@@ -22,9 +30,9 @@ impl Model {
             return Expected::Pass;
         }
         let is_own_port = flow.destination.port() == self.services[service].at.port();
-        let (server, template) = match self.services[service].persistence_s {
+        let (server, stuck) = match self.services[service].persistence_s {
             Some(timeout_s) => match self.stick(flow, service, is_own_port, timeout_s) {
-                Some((server, template)) => (server, Some(template)),
+                Some((server, stuck)) => (server, Some(stuck)),
                 None => return Expected::Refused,
             },
             None if !is_own_port => return Expected::Refused,
@@ -33,6 +41,20 @@ impl Model {
                 None => return Expected::Refused,
             },
         };
+        let (kept, new) = match stuck {
+            Some(Stuck::By(name)) => (Some(name), None),
+            Some(Stuck::From(template)) => (None, Some(template)),
+            None => (None, None),
+        };
+        let is_syn = syn && flow.protocol == Protocol::Tcp;
+        let room = match self.room(flow.source.ip(), new.is_some(), is_syn) {
+            Ok(room) => room,
+            Err(reason) => return Expected::Full(reason),
+        };
+        self.make_room(&room, kept);
+        let template = kept.or(new.as_ref().map(|template| template.name));
+        self.templates.extend(new);
+        let turn = self.next_turn();
         let chosen = self.server(server);
         let (at, forward) = (chosen.at, chosen.forward);
         let port = if is_own_port && at.port() != 0 { at.port() } else { flow.destination.port() };
@@ -49,6 +71,8 @@ impl Model {
             timeout_s: 3,
             deadline_s: self.now_s + 3,
             packets: 0,
+            heard: 0,
+            came: turn,
         });
         let total = self.total(server);
         let bound = self.server_mut(server);
@@ -58,13 +82,14 @@ impl Model {
         let now_s = self.now_s;
         if let Some(template) = self.templates.iter_mut().find(|known| Some(known.name) == template) {
             template.deadline_s = now_s + template.timeout_s;
+            template.used = turn;
         }
         self.count(server, |counters| counters.connections += 1);
         self.request(self.connections.len() - 1, flow)
     }
 
     /// The server a client has by persistence, or a new one for it, and the template that says so.
-    fn stick(&mut self, flow: &Flow, service: usize, is_own_port: bool, timeout_s: u64) -> Option<(u32, u32)> {
+    fn stick(&mut self, flow: &Flow, service: usize, is_own_port: bool, timeout_s: u64) -> Option<(u32, Stuck)> {
         let virtual_port = if is_own_port { flow.destination.port() } else { 0 };
         let destination = SocketAddr::new(flow.destination.ip(), virtual_port);
         let found = self.templates.iter().rposition(|known| {
@@ -76,17 +101,22 @@ impl Model {
         if let Some(index) = found {
             let server = self.server(self.templates[index].server);
             if server.is_listed && !(self.settings.expire_quiescent_template && server.weight == 0) {
-                return Some((server.name, self.templates[index].name));
+                return Some((server.name, Stuck::By(self.templates[index].name)));
             }
+            let turn = self.next_turn();
             let template = &mut self.templates[index];
             template.is_invalid = true;
+            // Of no use to anybody any more, but those without a client give way before it.
+            if template.is_proven {
+                template.used = turn;
+            }
             template.destination.set_port(65535);
             template.real.set_port(65535);
         }
         let server = self.schedule(service)?;
         let (at, forward) = (self.server(server).at, self.server(server).forward);
         let name = self.new_name();
-        self.templates.push(Template {
+        let template = Template {
             name,
             protocol: flow.protocol,
             client: flow.source.ip(),
@@ -98,8 +128,10 @@ impl Model {
             deadline_s: self.now_s + timeout_s,
             is_assured: false,
             is_invalid: false,
-        });
-        Some((server, name))
+            is_proven: false,
+            used: 0,
+        };
+        Some((server, Stuck::From(template)))
     }
 
     fn schedule(&mut self, service: usize) -> Option<u32> {
