@@ -3,7 +3,8 @@
 //!
 //! This file says what a helper is and which there are. A helper only reads text and says what it found; the director
 //! opens the expected connections, rewrites the packet and keeps both sides' sequence numbers in step afterwards.
-//! Helpers are off unless a service asks for one ([`crate::ServiceConfig::helper`]), and work for TCP behind NAT.
+//! Helpers are off unless a service asks for one ([`crate::ServiceConfig::helper`]), and work for TCP behind NAT and
+//! FullNAT.
 
 pub mod ftp;
 pub(crate) mod sequence;
@@ -51,7 +52,8 @@ pub trait Helper: Send + Sync {
     fn port(&self) -> u16;
 
     /// Whether a segment that is sent again is changed again as it was the first time. Without, whoever lost it gets
-    /// other bytes than he is told to expect; Linux's FTP helper is like that.
+    /// other bytes than he is told to expect; Linux's FTP helper is like that. With FullNAT, which Linux does not have,
+    /// it always is.
     fn repeats(&self) -> bool {
         true
     }
@@ -60,6 +62,13 @@ pub trait Helper: Send + Sync {
     fn request(&self, session: &Session, notes: &mut Notes, payload: &[u8]) -> Findings {
         let _ = (session, notes, payload);
         Findings::default()
+    }
+
+    /// What `payload`, a segment in which the client announces where it expects a connection, must say to the server
+    /// with FullNAT, where the director takes that connection at `local`, an endpoint of its own.
+    fn announce(&self, session: &Session, payload: &[u8], local: Endpoint) -> Option<Edit> {
+        let _ = (session, payload, local);
+        None
     }
 
     /// A segment from the server with payload, as it came.

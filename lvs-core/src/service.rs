@@ -139,7 +139,7 @@ pub struct ServiceConfig {
     /// learn what fits into the tunnel by ICMP, or the servers announce less themselves (`ip route … advmss`). Not 0.
     /// An addition to IPVS: `--mss-clamp`; default none.
     pub mss_clamp: Option<u16>,
-    /// Name of the protocol helper for its TCP connections to NAT servers: `ftp`, or one that the director's
+    /// Name of the protocol helper for its TCP connections to NAT and FullNAT servers: `ftp`, or one that the director's
     /// configuration adds. `--helper`, default none; where Linux has `ip_vs_ftp` loaded, it is on for every service on
     /// port 21.
     pub helper: Option<String>,

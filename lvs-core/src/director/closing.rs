@@ -17,6 +17,7 @@ use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
 use crate::wire::parse::{self, Headers};
 use crate::wire::reset;
+use crate::wire::stream;
 use crate::wire::tcp::TcpFlags;
 
 impl Director {
@@ -100,11 +101,13 @@ impl Director {
             return;
         }
         let Ok(headers) = parse::parse(copy.bytes()) else { return };
+        let sequence = stream::numbers(copy.bytes(), &headers).map_or(0, |(sequence, _)| sequence);
         let verdict = match end.direction {
             Direction::Request => forward::request(&mut copy, &headers, &end.path),
             Direction::Reply => forward::reply(&mut copy, &headers, &end.path),
         };
-        self.keep_in_step(id, end.direction, &mut copy, &headers);
+        let headers = parse::parse(copy.bytes()).unwrap_or(headers);
+        self.keep_in_step(id, end.direction, sequence, &mut copy, &headers);
         let (start, len) = (copy.start(), copy.len());
         self.transmit_later(storage, (start, len), 0, verdict);
     }

@@ -145,6 +145,14 @@ impl Director {
         }
     }
 
+    /// The same for a connection that a helper expects, and that has the endpoint already.
+    pub(super) fn lease_expected(&mut self, now: Instant, expected: &Connection) {
+        let Some(local) = expected.local else { return };
+        let (real, client) = (expected.real, expected.client.address);
+        let leased = self.full_nat.pool.lease(now, expected.protocol, real, &[local.address], client);
+        debug_assert_eq!(leased, Ok(local), "what was found is leased");
+    }
+
     /// No local endpoint is left for a new connection: the client is told.
     pub(super) fn refuse_ports(
         &mut self,
@@ -185,7 +193,12 @@ impl Director {
         }
         let record = connection.server.and_then(|id| self.servers.get(id))?;
         let service = self.services.get(self.services.index_of(&record.service)?)?;
-        let options = service.config.full_nat;
+        let mut options = service.config.full_nat;
+        let is_proxied = matches!(options.client_address, ClientAddress::ProxyV1 | ClientAddress::ProxyV2);
+        if is_proxied && connection.parent.is_some() {
+            // The header goes with what is announced (FTP), whose sides know each other.
+            options.client_address = ClientAddress::None;
+        }
         let (client, to) = (connection.client, connection.virtual_endpoint);
         let preamble_len = preamble(options.client_address, connection.protocol, client, to).as_bytes().len();
         let has_uoa = connection.protocol == Protocol::Udp && options.client_address == ClientAddress::Uoa;

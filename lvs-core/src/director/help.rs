@@ -14,6 +14,7 @@ use crate::connection::{Connection, ConnectionId, State};
 use crate::drop_reason::DropReason;
 use crate::event::Table;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::forward::full_nat;
 use crate::helper::sequence::Counts;
 use crate::helper::table::{Changed, Helped};
 use crate::helper::{Edit, Expected, Findings, Helper, Notes, Session};
@@ -35,6 +36,8 @@ pub(super) struct Help {
     /// The two sides count differently, and the segment is renumbered.
     is_renumbered: bool,
     direction: Direction,
+    /// The segment's number as its sender gave it.
+    sequence: u32,
     notes: Notes,
     counts: Counts,
     changed: Option<Arc<Changed>>,
@@ -43,7 +46,8 @@ pub(super) struct Help {
 impl Director {
     /// The helper for a new connection, if its service has one for it.
     pub(super) fn helper_for(&self, first: &FirstPacket, forward: ForwardMethod) -> Option<Arc<dyn Helper>> {
-        let service = self.services.get(first.service).filter(|_| forward == ForwardMethod::Nat)?;
+        let is_translated = matches!(forward, ForwardMethod::Nat | ForwardMethod::FullNat);
+        let service = self.services.get(first.service).filter(|_| is_translated)?;
         let helper = service.helper.as_ref().filter(|_| first.protocol == Protocol::Tcp)?;
         let port = match service.key.port() {
             0 => helper.port(),
@@ -96,6 +100,7 @@ impl Director {
         let direction = end.direction;
         let mut help = Help::nothing(helped, direction);
         let Some((sequence, _)) = stream::numbers(packet.bytes(), headers) else { return Ok(help) };
+        help.sequence = sequence;
         // The rest of a first fragment is not here: neither its checksum nor its text can be judged.
         if !headers.is_fragment_head() {
             if !stream::checksum_is_valid(packet, headers) {
@@ -103,7 +108,8 @@ impl Director {
             }
             let payload = stream::payload(packet.bytes(), headers).unwrap_or_default();
             let text = &packet.bytes()[payload.clone()];
-            let findings = match help.changed.as_ref().and_then(|changed| changed.again(direction, sequence, text)) {
+            let mut findings = match help.changed.as_ref().and_then(|changed| changed.again(direction, sequence, text))
+            {
                 Some(edit) => Findings { expected: None, edit: Some(edit) },
                 None if state == ESTABLISHED && !text.is_empty() => {
                     listen(helped, &mut help.notes, connection, direction, text)
@@ -111,16 +117,20 @@ impl Director {
                 None => Findings::default(),
             };
             help.expected = findings.expected.map(|expected| self.expectation(connection, &expected));
-            if let Some(expected) = help.expected.as_ref().filter(|new| self.find_expected(now, new).is_none()) {
-                help.gives_way = self.expectation_room(now, &helped.announced, expected)?;
+            if let Some(expected) = &mut help.expected {
+                let known = self.find_expected(now, expected);
+                if known.is_none() {
+                    help.gives_way = self.expectation_room(now, &helped.announced, expected)?;
+                }
+                expected.local = self.expected_local(now, connection, expected, known)?;
+                // Whom the client wants to be called back by knows no client, but the director.
+                if let (Some(local), Direction::Request) = (expected.local, direction) {
+                    findings.edit = helped.helper.announce(&session(connection), text, local).or(findings.edit);
+                }
             }
             if let Some(edit) = findings.edit {
-                help.changed = helped
-                    .helper
-                    .repeats()
-                    .then(|| Changed::new(direction, sequence, &edit, text))
-                    .flatten()
-                    .map(Arc::new);
+                let repeats = helped.helper.repeats() || connection.forward == ForwardMethod::FullNat;
+                help.changed = repeats.then(|| Changed::new(direction, sequence, &edit, text)).flatten().map(Arc::new);
                 help.edit(edit, payload, sequence, end, packet, headers)?;
             }
         }
@@ -132,7 +142,7 @@ impl Director {
     fn expectation(&self, parent: &Connection, expected: &Expected) -> Connection {
         let virtual_endpoint = Endpoint::new(parent.virtual_endpoint.address, expected.virtual_port);
         let (client, real) = (expected.client, expected.real);
-        let mut connection = Connection::new(Protocol::Tcp, client, virtual_endpoint, real, ForwardMethod::Nat);
+        let mut connection = Connection::new(Protocol::Tcp, client, virtual_endpoint, real, parent.forward);
         connection.no_client_port = client.port == 0;
         connection.server = parent.server;
         connection.state = LISTEN;
@@ -144,11 +154,34 @@ impl Director {
     /// The connection that was announced before, if it lives.
     fn find_expected(&self, now: Instant, expected: &Connection) -> Option<ConnectionId> {
         let Connection { client, virtual_endpoint, real, .. } = *expected;
+        if expected.forward == ForwardMethod::FullNat {
+            let found = self.connections.find_request(now, Protocol::Tcp, client, virtual_endpoint);
+            let is_it = |known: &Connection| known.real == real && known.forward == expected.forward;
+            return found.filter(|id| self.connections.get(*id).is_some_and(is_it));
+        }
         if expected.no_client_port {
             self.connections.find_reply(now, Protocol::Tcp, real, client)
         } else {
             self.connections.find_request(now, Protocol::Tcp, client, virtual_endpoint)
         }
+    }
+
+    /// The director's own endpoint of an announced FullNAT connection, `known` if it was announced before. Its address
+    /// is that of the connection it was announced on: many servers want both from one.
+    fn expected_local(
+        &self,
+        now: Instant,
+        parent: &Connection,
+        expected: &Connection,
+        known: Option<ConnectionId>,
+    ) -> Result<Option<Endpoint>, DropReason> {
+        let Some(local) = parent.local else { return Ok(None) };
+        if let Some(known) = known.and_then(|id| self.connections.get(id)) {
+            return Ok(known.local);
+        }
+        let (real, client) = (expected.real, expected.client.address);
+        let chosen = self.full_nat.pool.choose(now, Protocol::Tcp, real, &[local.address], client);
+        chosen.map(Some).map_err(super::room::no_port)
     }
 
     /// Remembers what a helper found, and opens what it expects.
@@ -160,6 +193,8 @@ impl Director {
         match self.find_expected(now, &expected) {
             Some(known) => self.listen_again(now, known),
             None => {
+                // Before anything gives way, so that it is the one that was chosen.
+                self.lease_expected(now, &expected);
                 let announced = self.helped.get(id).map(|helped| &helped.announced[..]).unwrap_or_default();
                 if let Some(gives_way) = help.gives_way {
                     let is_own = announced.contains(&gives_way);
@@ -173,6 +208,7 @@ impl Director {
                 if let Some(server) = server {
                     self.count_up(server, Count::Expected);
                 }
+                self.open_translation(child);
                 self.connections.adopt(id);
                 let connections = &self.connections;
                 if let Some(helped) = self.helped.get_mut(id) {
@@ -190,17 +226,19 @@ impl Director {
         self.connections.rearm(id, now, timeout);
     }
 
-    /// Gives a segment that the director sends in place of another one the numbers its receiver expects.
+    /// Gives a segment that the director sends in place of another one, which had the number `sequence`, the numbers its
+    /// receiver expects.
     pub(super) fn keep_in_step(
         &self,
         id: ConnectionId,
         direction: Direction,
+        sequence: u32,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) {
         let counts = self.helped.get(id).map(|helped| helped.counts).filter(|counts| !counts.agree());
         if let Some(counts) = counts {
-            renumber(&counts, direction, packet, headers);
+            renumber(&counts, direction, sequence, packet, headers);
         }
     }
 }
@@ -209,7 +247,17 @@ impl Help {
     fn nothing(helped: &Helped, direction: Direction) -> Self {
         let Helped { notes, counts, ref changed, .. } = *helped;
         let changed = changed.clone();
-        Self { expected: None, gives_way: None, edit: None, is_renumbered: false, direction, notes, counts, changed }
+        Self {
+            expected: None,
+            gives_way: None,
+            edit: None,
+            is_renumbered: false,
+            direction,
+            sequence: 0,
+            notes,
+            counts,
+            changed,
+        }
     }
 
     /// Prepares a change of the payload: it must fit the packet's buffer and the way out.
@@ -228,11 +276,14 @@ impl Help {
         }
         let range = payload.start + range.start..payload.start + range.end;
         let growth = text.len().saturating_sub(range.len());
-        if !stream::has_room(packet, headers, growth) {
+        let others_growth = full_nat::other_growth(headers, self.direction, &end.path);
+        if !stream::has_room(packet, headers, growth + others_growth) {
             return Err(DropReason::HelperFailed);
         }
-        let may_be_cut = headers.family == AddressFamily::Ipv4 && !headers.dont_fragment;
-        let is_too_big = packet.offload.gso.is_none() && headers.packet_len + growth > usize::from(end.path.mtu);
+        let stays_ipv4 = headers.family == AddressFamily::Ipv4 && end.path.header_growth(headers) == 0;
+        let may_be_cut = stays_ipv4 && !headers.dont_fragment;
+        let len = headers.packet_len + growth + others_growth;
+        let is_too_big = packet.offload.gso.is_none() && len > usize::from(end.path.mtu);
         if growth > 0 && is_too_big && !may_be_cut {
             return Err(DropReason::TooBig);
         }
@@ -241,21 +292,35 @@ impl Help {
         Ok(())
     }
 
-    /// Changes the packet, whose addresses have been translated since it was read.
+    /// Changes the packet, which has been translated since it was read, when it had these `headers`.
     pub(super) fn write(&self, packet: &mut PacketBuf<'_>, headers: &Headers) {
+        if !self.is_renumbered && self.edit.is_none() {
+            return;
+        }
+        let translated = parse::parse(packet.bytes()).expect("it was parsed before it was translated");
         if self.is_renumbered {
-            renumber(&self.counts, self.direction, packet, headers);
+            renumber(&self.counts, self.direction, self.sequence, packet, &translated);
         }
         if let Some((range, text)) = &self.edit {
-            let headers = parse::parse(packet.bytes()).expect("it was parsed before it was translated");
-            stream::replace(packet, &headers, range.clone(), text).expect("the room was checked");
+            // FullNAT puts things in front of the payload only.
+            let from_end = |at: usize| translated.packet_len - (headers.packet_len - at);
+            let range = from_end(range.start)..from_end(range.end);
+            stream::replace(packet, &translated, range, text).expect("the room was checked");
         }
     }
 }
 
-fn renumber(counts: &Counts, direction: Direction, packet: &mut PacketBuf<'_>, headers: &Headers) {
-    let sent = |sequence| counts.sent(direction, sequence);
+/// Renumbers a segment whose sender gave it the number `sequence`; FullNAT may have given it another one since. What is
+/// acknowledged it has translated to the count of him who sent it.
+fn renumber(counts: &Counts, direction: Direction, sequence: u32, packet: &mut PacketBuf<'_>, headers: &Headers) {
+    let added = counts.sent(direction, sequence).wrapping_sub(sequence);
+    let sent = |number: u32| number.wrapping_add(added);
     stream::renumber(packet, headers, sent, |number| counts.acknowledged(direction, number));
+}
+
+fn session(connection: &Connection) -> Session {
+    let Connection { client, virtual_endpoint, real, .. } = *connection;
+    Session { client, virtual_endpoint, real }
 }
 
 /// Lets the helper read a payload.
@@ -266,8 +331,7 @@ fn listen(
     direction: Direction,
     payload: &[u8],
 ) -> Findings {
-    let Connection { client, virtual_endpoint, real, .. } = *connection;
-    let session = Session { client, virtual_endpoint, real };
+    let session = session(connection);
     match direction {
         Direction::Request => helped.helper.request(&session, notes, payload),
         Direction::Reply => helped.helper.reply(&session, notes, payload),

@@ -170,10 +170,7 @@ impl Director {
         let local = holder.and_then(|id| self.connections.get(id)?.local);
         match local.filter(|local| addresses.contains(&local.address)) {
             Some(local) => Ok((Some(local), holder)),
-            None => Err(Refusal::NoPort(match full {
-                PortsFull::Exhausted => DropReason::LocalPortsExhausted,
-                PortsFull::Client => DropReason::ClientPortsFull,
-            })),
+            None => Err(Refusal::NoPort(no_port(full))),
         }
     }
 
@@ -284,5 +281,12 @@ const fn template_refusal(full: TemplatesFull) -> DropReason {
     match full {
         TemplatesFull::Capacity => DropReason::TemplateTableFull,
         TemplatesFull::Client => DropReason::ClientTemplatesFull,
+    }
+}
+
+pub(super) const fn no_port(full: PortsFull) -> DropReason {
+    match full {
+        PortsFull::Exhausted => DropReason::LocalPortsExhausted,
+        PortsFull::Client => DropReason::ClientPortsFull,
     }
 }

@@ -83,6 +83,13 @@ fn send(packet: &mut PacketBuf<'_>, headers: &Headers, direction: Direction, pat
     Verdict::Forward { next_hop: ends.destination.address, direction, mtu: path.mtu }
 }
 
+/// By how much a packet may grow on this path, not counting what a helper puts in.
+pub(crate) fn other_growth(headers: &Headers, direction: Direction, path: &Path) -> usize {
+    let inserted = path.full_nat.translation.filter(|_| direction == Direction::Request);
+    let inserted = inserted.map_or(0, |translation| segment::still_inserted_len(&translation, path));
+    path.header_growth(headers).max(0).unsigned_abs() + usize::from(inserted)
+}
+
 /// Hop limit, and MTU as it is from this side: less what the packet will grow by.
 fn check(
     packet: &mut PacketBuf<'_>,

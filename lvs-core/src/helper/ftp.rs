@@ -3,7 +3,8 @@
 //! RFC 959 §4.1.2, §5.3.2; RFC 2428.
 
 use alloc::format;
-use core::net::IpAddr;
+use alloc::string::String;
+use core::net::{IpAddr, Ipv4Addr};
 use core::ops::Range;
 
 use super::{Edit, Expected, Findings, Helper, Notes, Session};
@@ -15,6 +16,10 @@ use crate::flow::{AddressFamily, Endpoint};
 /// |---|---|
 /// | client: PORT, EPRT | from the server's data port (20) to the announced endpoint, with the virtual address for source |
 /// | server: 227, 229, after PASV, EPSV | from any port of the client to the announced port on the virtual address |
+///
+/// With FullNAT, a PORT or EPRT gets the local endpoint at which the director takes that connection, and data
+/// connections have the local address of their control connection, since many servers want both from one. From IPv6
+/// clients to IPv4 servers (NAT64), an EPRT and `EPSV 2` get the server's family.
 ///
 /// A 227 gets the virtual address instead of the server's, a 229 loses an address if it has one. A 227 or 229 that was
 /// not asked for, or comes a second time, passes as it is, as with IPVS.
@@ -74,7 +79,8 @@ impl Helper for Ftp {
         match asked_for(family, payload) {
             Asked::Mode(mode) => {
                 *notes = mode.notes();
-                Findings::default()
+                let edit = family_in_epsv(family, AddressFamily::of(session.real.address), payload);
+                Findings { expected: None, edit }
             }
             Asked::Nothing => Findings::default(),
             Asked::Other => match announced_by_client(family, payload) {
@@ -88,6 +94,19 @@ impl Helper for Ftp {
                 None => Findings::default(),
             },
         }
+    }
+
+    fn announce(&self, session: &Session, payload: &[u8], local: Endpoint) -> Option<Edit> {
+        let family = AddressFamily::of(session.client.address);
+        let (range, is_extended) = announcement(family, payload)?;
+        let text = match local.address {
+            IpAddr::V4(address) if !is_extended => host_port_text(address, local.port),
+            address => {
+                let digit = char::from(family_digit(AddressFamily::of(address)));
+                format!("|{digit}|{address}|{}|", local.port)
+            }
+        };
+        Some(Edit { range, text: text.into_bytes() })
     }
 
     fn reply(&self, session: &Session, notes: &mut Notes, payload: &[u8]) -> Findings {
@@ -108,12 +127,22 @@ impl Helper for Ftp {
 /// What stands in place of what the server announced.
 fn reply_text(mode: Mode, session: &Session, port: u16) -> alloc::string::String {
     match (mode, session.virtual_endpoint.address) {
-        (Mode::Passive, IpAddr::V4(address)) => {
-            let [a, b, c, d] = address.octets();
-            format!("{a},{b},{c},{d},{},{}", port >> 8, port & 0xff)
-        }
+        (Mode::Passive, IpAddr::V4(address)) => host_port_text(address, port),
         _ => format!("|||{port}|"),
     }
+}
+
+fn host_port_text(address: Ipv4Addr, port: u16) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("{a},{b},{c},{d},{},{}", port >> 8, port & 0xff)
+}
+
+/// What `EPSV 2` must say to a server of another family than the client's.
+fn family_in_epsv(family: AddressFamily, servers: AddressFamily, payload: &[u8]) -> Option<Edit> {
+    let asked = [EPSV, b" ", &[family_digit(family)]].concat();
+    let at = (0..payload.len()).find(|at| starts_with(&payload[*at..], &asked)).filter(|_| family != servers)?;
+    let digit = at + asked.len() - 1;
+    Some(Edit { range: digit..digit + 1, text: [family_digit(servers)].to_vec() })
 }
 
 /// What a segment from the client asks for, wherever in it.
@@ -146,16 +175,30 @@ fn asked_for(family: AddressFamily, payload: &[u8]) -> Asked {
 
 /// The endpoint of a PORT or EPRT at the start of a segment.
 fn announced_by_client(family: AddressFamily, payload: &[u8]) -> Option<Endpoint> {
-    let argument = |command| {
-        let rest = starts_with(payload, command).then(|| &payload[command.len()..])?;
-        let blanks = rest.iter().take_while(|byte| **byte == b' ').count();
-        (blanks > 0).then(|| &rest[blanks..])
-    };
-    let client = match argument(PORT) {
+    let client = match argument(payload, PORT) {
         Some(list) if family == AddressFamily::Ipv4 => host_port(list)?.0,
-        _ => extended(argument(EPRT)?, None, family)?.0,
+        _ => extended(argument(payload, EPRT)?, None, family)?.0,
     };
     (client.port != 0).then_some(client)
+}
+
+/// Which bytes of a PORT or EPRT say where, and whether it is an EPRT.
+fn announcement(family: AddressFamily, payload: &[u8]) -> Option<(Range<usize>, bool)> {
+    let range = |argument: &[u8], len| payload.len() - argument.len()..payload.len() - argument.len() + len;
+    match argument(payload, PORT) {
+        Some(list) if family == AddressFamily::Ipv4 => Some((range(list, host_port(list)?.1), false)),
+        _ => {
+            let text = argument(payload, EPRT)?;
+            Some((range(text, extended(text, None, family)?.1), true))
+        }
+    }
+}
+
+/// What follows a command and the blanks behind it.
+fn argument<'a>(payload: &'a [u8], command: &[u8]) -> Option<&'a [u8]> {
+    let rest = starts_with(payload, command).then(|| &payload[command.len()..])?;
+    let blanks = rest.iter().take_while(|byte| **byte == b' ').count();
+    (blanks > 0).then(|| &rest[blanks..])
 }
 
 /// `227 text h1,h2,h3,h4,p1,p2`: which bytes are the numbers, and what they say.
@@ -245,7 +288,6 @@ const EPRT: &[u8] = b"EPRT";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::String;
 
     fn session(is_v6: bool) -> Session {
         let endpoint = |v4: &str, v6: &str, port| Endpoint::new(if is_v6 { v6 } else { v4 }.parse().unwrap(), port);
