@@ -1,5 +1,6 @@
 //! What an operator configures: virtual services and their real servers. Names and defaults follow ipvsadm 1.31.
 
+pub mod effect;
 pub mod effective_weight;
 pub mod real_server;
 pub(crate) mod server_table;

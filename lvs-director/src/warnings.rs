@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lvs_core::service::effect;
 use lvs_core::{Director, ForwardMethod, Instant, ServiceKey};
 use lvs_io_tun::netdev;
 
@@ -23,6 +24,24 @@ pub fn about_rules(director: &Director) -> Vec<String> {
                      refuses its clients; add '--add-laddr … --local-address ADDRESS' to the rules",
                     name(&service.key)
                 ));
+            }
+        }
+    }
+    warnings.extend(without_effect(director));
+    warnings
+}
+
+/// Options that do nothing for some of a service's servers.
+fn without_effect(director: &Director) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for service in director.services(Instant::ZERO) {
+        let mut methods: Vec<ForwardMethod> = service.servers.iter().map(|server| server.config.forward).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        for method in methods {
+            for option in effect::without_effect(&service.key, &service.config, method) {
+                let (service, method) = (name(&service.key), method.name());
+                warnings.push(format!("the service {service}: '{option}' does nothing for its {method} servers"));
             }
         }
     }
