@@ -34,3 +34,8 @@ fn every_seed_of_commands_and_packets_passes() {
 fn every_seed_of_batch_passes() {
     check("batch", lvs_testkit::fuzz::batch_against_single);
 }
+
+#[test]
+fn every_seed_of_proxy_conversation_passes() {
+    check("proxy_conversation", lvs_testkit::conversation::play);
+}

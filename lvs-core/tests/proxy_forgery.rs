@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use lvs_core::local_address::LocalPorts;
 use lvs_core::{DirectorConfig, DropReason, Verdict};
-use lvs_testkit::{Desk, Outcome, Packet, oracle, tcp};
+use lvs_testkit::{Desk, Outcome, Packet, oracle, strategy, tcp};
+use proptest::prelude::*;
 
 const CLIENT: &str = "198.51.100.7:1024";
 const VIRTUAL: &str = "192.0.2.80:80";
@@ -173,7 +174,13 @@ fn a_side_that_has_not_ended_goes_on_sending() {
     forwarded(&desk.send(&client().ack().numbers(1011, 5102).payload_len(500).build()));
     forwarded(&desk.send(&client().ack().numbers(1511, 5102).payload_len(500).build()));
     // The same numbers as of an answer to the SYN|ACK: the server may have forgotten the connection a minute later.
-    check_refused(&mut desk, &client().ack().numbers(1001 + 101 - HEADER_LEN, 5102).payload(SPOOFED));
+    let alike = client().ack().numbers(1001 + 101 - HEADER_LEN, 5102);
+    forwarded(&desk.send(&alike.build()));
+    desk.pass(Duration::from_secs(60));
+    check_refused(&mut desk, &alike.payload(SPOOFED));
+    // Empty, it could open a connection for what has other numbers.
+    check_refused(&mut desk, &client().ack().numbers(1001 + 101 - HEADER_LEN, 5102));
+    forwarded(&desk.send(&client().ack().numbers(2011, 5102).payload_len(500).build()));
 }
 
 #[test]
@@ -186,4 +193,13 @@ fn an_end_of_the_client_alone_leaves_the_server_talking() {
     // Its last data again, because that acknowledgment was lost.
     forwarded(&desk.send(&client().ack().fin().numbers(1011, 5101).payload_len(5).build()));
     forwarded(&desk.send(&client().ack().numbers(1017, 5201).build()));
+}
+
+proptest! {
+    #![proptest_config(strategy::config())]
+
+    #[test]
+    fn no_conversation_brings_a_server_a_header_of_the_clients(script in prop::collection::vec(any::<u8>(), 0..300)) {
+        lvs_testkit::conversation::play(&script);
+    }
 }

@@ -13,6 +13,7 @@
 //! );
 //! ```
 
+pub mod conversation;
 mod describe;
 pub mod desk;
 pub mod fuzz;

@@ -308,10 +308,10 @@ impl Director {
                 before.after_client_syn(segment.sequence, connection.state.is_half_open(), isn)
             }
             (Direction::Reply, Some(acknowledgment)) if flags.syn() => {
-                before.after_server_syn(segment.sequence, acknowledgment)
+                before.after_server_syn(now, segment.sequence, acknowledgment)
             }
-            (Direction::Reply, _) if !flags.syn() => before.after_server_segment(&segment),
-            (Direction::Request, _) if !flags.syn() => before.after_client_segment(&segment),
+            (Direction::Reply, _) if !flags.syn() => before.after_server_segment(now, &segment),
+            (Direction::Request, _) if !flags.syn() => before.after_client_segment(now, &segment),
             _ => before,
         }
     }

@@ -4,7 +4,10 @@
 //! nothing of numbers, which are all as the server sees them.
 //! RFC 4987 §3.6 (cookies); RFC 9293 §3.10.7 and RFC 5961 §3 (which RSTs are taken).
 
+use core::time::Duration;
+
 use crate::forward::full_nat::sequence::SegmentNumbers;
+use crate::time::Instant;
 
 /// What both sides have said of the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,7 +19,10 @@ pub(crate) struct Ending {
     client_end: Option<u32>,
     /// The server has acknowledged it.
     client_end_arrived: bool,
-    server_end: bool,
+    /// When the server's FIN came.
+    server_end: Option<Instant>,
+    /// That is so long ago that the server may have forgotten the connection.
+    may_be_forgotten: bool,
 }
 
 /// Where a connection's numbers begin: behind both SYNs.
@@ -36,12 +42,14 @@ impl Ending {
     }
 
     /// After any other segment of the client.
-    pub fn after_client_segment(self, segment: &SegmentNumbers) -> Self {
+    pub fn after_client_segment(self, now: Instant, segment: &SegmentNumbers) -> Self {
+        let may_be_forgotten = self.server_end.is_some_and(|end| now >= end + FIN_WAIT_MIN);
         if !segment.fin {
-            return self;
+            return Self { may_be_forgotten, ..self };
         }
         let end = segment.sequence.wrapping_add(segment.len).wrapping_add(1);
         Self {
+            may_be_forgotten,
             client_end: Some(end),
             client_end_arrived: self.client_end_arrived && self.client_end == Some(end),
             ..self
@@ -49,13 +57,13 @@ impl Ending {
     }
 
     /// After any other segment of the server, the one with its SYN included.
-    pub fn after_server_segment(self, segment: &SegmentNumbers) -> Self {
+    pub fn after_server_segment(self, now: Instant, segment: &SegmentNumbers) -> Self {
         let Some(acknowledgment) = segment.acknowledgment else { return self };
         let arrived = |end: u32| acknowledgment.wrapping_sub(end) as i32 >= 0;
         Self {
             client_reset: self.client_reset.filter(|reset| may_have_been_taken(*reset, acknowledgment)),
             client_end_arrived: self.client_end_arrived || self.client_end.is_some_and(arrived),
-            server_end: self.server_end || segment.fin,
+            server_end: if segment.fin { Some(now) } else { self.server_end },
             ..self
         }
     }
@@ -65,15 +73,16 @@ impl Ending {
         if self.server_reset || self.client_reset.is_some() {
             return true;
         }
-        // The server may have forgotten the connection once both ends have arrived, and at the latest some time after
-        // its own. Until then the client may have more to say: all but what has the numbers of an answer to the SYN|ACK.
-        let is_over = self.client_end_arrived && self.server_end;
-        has_data && (is_over || self.server_end && answers_syn(segment, beginning))
+        // The server may have forgotten the connection once both ends have arrived: what is empty may then open one, over
+        // which nothing will come. Or some time after its own end: the client may have more to say, all but what has the
+        // numbers of an answer to the SYN|ACK.
+        let is_over = self.client_end_arrived && self.server_end.is_some();
+        (is_over && has_data) || (self.may_be_forgotten && answers_syn(segment, beginning))
     }
 
     /// Whether segments of the client need looking at.
     pub const fn has_begun(&self) -> bool {
-        self.server_reset || self.client_reset.is_some() || self.server_end
+        self.server_reset || self.client_reset.is_some() || self.server_end.is_some()
     }
 
     /// Whether a segment of the server may change this, be it no FIN and no RST.
@@ -96,6 +105,9 @@ fn answers_syn(segment: &SegmentNumbers, beginning: Beginning) -> bool {
     let received = segment.acknowledgment.map(|number| number.wrapping_sub(beginning.server));
     received.is_some_and(|received| (received.wrapping_sub(sent) as i32).unsigned_abs() < 4)
 }
+
+/// Servers remember for longer that they have ended, if their client has not: Linux for 60 s (`tcp_fin_timeout`).
+const FIN_WAIT_MIN: Duration = Duration::from_secs(10);
 
 /// RFC 7323 §2.3: no window is larger.
 const WINDOW_MAX: i32 = 1 << 30;

@@ -101,7 +101,7 @@ impl Translation {
     }
 
     /// After a SYN|ACK of the server: what was offered stands if this is the answer to it.
-    pub fn after_server_syn(self, sequence: u32, acknowledgment: u32) -> Self {
+    pub fn after_server_syn(self, now: Instant, sequence: u32, acknowledgment: u32) -> Self {
         let is_answered = |opening: &Opening| opening.isn_at_server().wrapping_add(1) == acknowledgment;
         let server_data = sequence.wrapping_add(1);
         let anew = Self {
@@ -119,7 +119,7 @@ impl Translation {
             return anew;
         }
         let segment = SegmentNumbers { sequence, acknowledgment: Some(acknowledgment), ..SegmentNumbers::default() };
-        self.with_ending(|ending| ending.after_server_segment(&segment))
+        self.with_ending(|ending| ending.after_server_segment(now, &segment))
     }
 
     /// After a RST of the client.
@@ -134,9 +134,9 @@ impl Translation {
     }
 
     /// After a segment of the client that is neither SYN nor RST.
-    pub fn after_client_segment(self, segment: &SegmentNumbers) -> Self {
+    pub fn after_client_segment(self, now: Instant, segment: &SegmentNumbers) -> Self {
         let segment = self.at_server(segment);
-        self.with_ending(|ending| ending.after_client_segment(&segment))
+        self.with_ending(|ending| ending.after_client_segment(now, &segment))
     }
 
     fn with_ending(self, change: impl FnOnce(Ending) -> Ending) -> Self {
@@ -148,8 +148,8 @@ impl Translation {
     }
 
     /// After a segment of the server that is neither SYN nor RST.
-    pub fn after_server_segment(self, segment: &SegmentNumbers) -> Self {
-        self.after_server_data(segment).with_ending(|ending| ending.after_server_segment(segment))
+    pub fn after_server_segment(self, now: Instant, segment: &SegmentNumbers) -> Self {
+        self.after_server_data(segment).with_ending(|ending| ending.after_server_segment(now, segment))
     }
 
     fn after_server_data(self, segment: &SegmentNumbers) -> Self {
@@ -302,12 +302,19 @@ mod tests {
 
     /// ISN 99 becomes 1099; a preamble of 28 bytes lies before the first byte. The server's first byte is 501.
     fn translation() -> Translation {
-        Translation::new(FullNatOptions::default(), 28).after_client_syn(99, true, 1099).after_server_syn(500, 1100)
+        Translation::new(FullNatOptions::default(), 28).after_client_syn(99, true, 1099).after_server_syn(
+            Instant::ZERO,
+            500,
+            1100,
+        )
     }
 
     fn acknowledging(translation: Translation, acknowledgment: u32) -> Translation {
         let acknowledgment = Some(acknowledgment);
-        translation.after_server_segment(&SegmentNumbers { sequence: 501, acknowledgment, ..Default::default() })
+        translation.after_server_segment(
+            Instant::ZERO,
+            &SegmentNumbers { sequence: 501, acknowledgment, ..Default::default() },
+        )
     }
 
     #[test]
@@ -340,7 +347,7 @@ mod tests {
     #[test]
     fn what_another_connection_of_the_server_acknowledges_says_nothing_of_the_preamble() {
         let other = SegmentNumbers { sequence: 500, acknowledgment: Some(1128), ..Default::default() };
-        assert!(translation().after_server_segment(&other).needs_preamble(100));
+        assert!(translation().after_server_segment(Instant::ZERO, &other).needs_preamble(100));
     }
 
     #[test]
@@ -352,8 +359,8 @@ mod tests {
         assert_eq!(offered.to_server(70, true), 5000);
         assert_eq!(offered.to_server(100, false), 1100, "the connection goes on");
         assert_eq!(offered.to_client(5001), 71);
-        assert_eq!(offered.after_server_syn(800, 4999), offered, "an answer to neither");
-        let answered = offered.after_server_syn(800, 5001);
+        assert_eq!(offered.after_server_syn(Instant::ZERO, 800, 4999), offered, "an answer to neither");
+        let answered = offered.after_server_syn(Instant::ZERO, 800, 5001);
         assert_eq!(answered.to_server(71, false), 5001);
         assert!(answered.is_before_server_data(801));
     }
@@ -361,8 +368,8 @@ mod tests {
     #[test]
     fn a_connection_that_begins_again_with_the_same_numbers_needs_its_preamble_again() {
         let used = acknowledging(translation(), 1128);
-        assert!(used.after_server_syn(900, 1100).needs_preamble(100));
-        assert_eq!(used.after_server_syn(500, 1100), used, "a SYN|ACK seen twice");
+        assert!(used.after_server_syn(Instant::ZERO, 900, 1100).needs_preamble(100));
+        assert_eq!(used.after_server_syn(Instant::ZERO, 500, 1100), used, "a SYN|ACK seen twice");
         assert_eq!(used.after_client_syn(99, true, 5000).to_server(99, true), 5000);
     }
 }
