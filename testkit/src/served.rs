@@ -3,7 +3,8 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lvs_core::{Director, DirectorConfig, Instant, Seed};
 use lvs_genl::server::{Access, Master, Session, SyncDaemons};
@@ -18,7 +19,14 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 #[derive(Debug)]
 pub struct Served {
     folder: PathBuf,
-    state: Arc<Mutex<State>>,
+    state: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// A request was answered.
+    answered: Condvar,
 }
 
 struct State {
@@ -45,7 +53,7 @@ impl Served {
         std::fs::create_dir_all(&folder).expect("a folder for the socket");
         let state =
             State { director: Director::new(config, Seed::new(1)), daemons: SyncDaemons::default(), requests: vec![] };
-        let served = Self { folder, state: Arc::new(Mutex::new(state)) };
+        let served = Self { folder, state: Arc::new(Shared { state: Mutex::new(state), answered: Condvar::new() }) };
         let listener = listen(&served.path());
         let state = Arc::clone(&served.state);
         std::thread::spawn(move || {
@@ -65,6 +73,13 @@ impl Served {
     /// The datagrams it was sent since this was last asked, in order.
     pub fn requests(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut lock(&self.state).requests)
+    }
+
+    /// Waits until what programs ask has made `is_so` true, for `limit` at most; says whether it is.
+    pub fn wait_until(&self, limit: Duration, mut is_so: impl FnMut(&mut Director) -> bool) -> bool {
+        let state = lock(&self.state);
+        let outcome = self.state.answered.wait_timeout_while(state, limit, |state| !is_so(&mut state.director));
+        !outcome.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Does something with the director.
@@ -88,7 +103,7 @@ fn listen(path: &Path) -> OwnedFd {
     socket
 }
 
-fn converse(client: &OwnedFd, state: &Mutex<State>) {
+fn converse(client: &OwnedFd, state: &Shared) {
     let mut session = Session::new(Access::Full);
     let (mut buffer, mut answer) = (vec![0; 1 << 16], Vec::new());
     while let Ok((len @ 1.., _)) = rustix::net::recv(client, &mut buffer[..], RecvFlags::empty()) {
@@ -105,6 +120,7 @@ fn converse(client: &OwnedFd, state: &Mutex<State>) {
             if !is_answer {
                 break;
             }
+            state.answered.notify_all();
             if rustix::net::send(client, &answer, SendFlags::NOSIGNAL).is_err() {
                 return;
             }
@@ -112,6 +128,6 @@ fn converse(client: &OwnedFd, state: &Mutex<State>) {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Shared) -> MutexGuard<'_, State> {
+    state.state.lock().unwrap_or_else(PoisonError::into_inner)
 }
