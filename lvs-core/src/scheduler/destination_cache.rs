@@ -60,6 +60,8 @@ struct Sweep {
     /// How many are wanted; a full check wants all.
     goal: Option<usize>,
     buckets_left: usize,
+    /// What is still to be looked at of the bucket that was begun.
+    rest: u32,
 }
 
 impl Sweep {
@@ -145,26 +147,39 @@ impl<T> DestinationCache<T> {
     /// Goes on with the pass under way, for so many buckets.
     fn sweep(&mut self, buckets_max: usize, forget: &mut impl FnMut(T)) {
         let Some(mut sweep) = self.ageing.sweep else { return };
+        let mut entries_left = if buckets_max > BUCKETS_A_CALL { usize::MAX } else { ENTRIES_A_CALL };
         for _ in 0..buckets_max {
-            if sweep.buckets_left == 0 || sweep.goal == Some(0) {
-                self.ageing.sweep = None;
-                return;
+            if sweep.rest == END {
+                if sweep.buckets_left == 0 || sweep.goal == Some(0) {
+                    self.ageing.sweep = None;
+                    return;
+                }
+                self.ageing.rover = (self.ageing.rover + 1) % (1 << BUCKET_BITS);
+                sweep.buckets_left -= 1;
+                let begun = self.chains.get_mut(self.ageing.rover);
+                sweep.rest = begun.map_or(END, |chain| core::mem::replace(chain, END));
             }
-            self.ageing.rover = (self.ageing.rover + 1) % (1 << BUCKET_BITS);
-            sweep.buckets_left -= 1;
-            let dropped = self.clear_bucket(self.ageing.rover, &sweep, forget);
+            let dropped = self.clear_bucket(self.ageing.rover, &mut sweep, &mut entries_left, forget);
             sweep.goal = sweep.goal.map(|goal| goal.saturating_sub(dropped));
+            if entries_left == 0 {
+                break;
+            }
         }
         self.ageing.sweep = Some(sweep);
     }
 
-    /// Drops what the sweep drops of one bucket; how many.
-    fn clear_bucket(&mut self, bucket: usize, sweep: &Sweep, forget: &mut impl FnMut(T)) -> usize {
-        let Some(chain) = self.chains.get_mut(bucket) else { return 0 };
-        let mut slot = core::mem::replace(chain, END);
-        let mut kept = END;
+    /// Drops what the sweep drops of the rest of a bucket, looking at so many entries; how many.
+    fn clear_bucket(
+        &mut self,
+        bucket: usize,
+        sweep: &mut Sweep,
+        entries_left: &mut usize,
+        forget: &mut impl FnMut(T),
+    ) -> usize {
+        let mut slot = sweep.rest;
         let mut dropped = 0;
-        while slot != END {
+        while slot != END && *entries_left > 0 {
+            *entries_left -= 1;
             let entry = self.slots[slot as usize].as_mut().expect("chained slots are filled");
             let next = entry.next;
             if sweep.drops(entry.last_use) {
@@ -174,12 +189,12 @@ impl<T> DestinationCache<T> {
                 self.free.push(slot);
                 dropped += 1;
             } else {
-                entry.next = kept;
-                kept = slot;
+                entry.next = self.chains[bucket];
+                self.chains[bucket] = slot;
             }
             slot = next;
         }
-        self.chains[bucket] = kept;
+        sweep.rest = slot;
         dropped
     }
 }
@@ -205,13 +220,13 @@ impl Ageing {
         let buckets_left = 1 << BUCKET_BITS;
         if self.tick == FULL_CHECK_TICKS {
             self.tick = 1;
-            self.sweep = Some(Sweep { started, idle: expiration, goal: None, buckets_left });
+            self.sweep = Some(Sweep { started, idle: expiration, goal: None, buckets_left, rest: END });
         } else if entries <= ENTRIES_MAX {
             self.tick += 1;
         } else if !self.is_tick_due() {
             // Of several ticks that are due, thinning at the last is enough.
             let goal = ((entries - ENTRIES_MAX) * 4 / 3).min(ENTRIES_MAX / 2);
-            self.sweep = Some(Sweep { started, idle: PRESSED_IDLE, goal: Some(goal), buckets_left });
+            self.sweep = Some(Sweep { started, idle: PRESSED_IDLE, goal: Some(goal), buckets_left, rest: END });
         }
     }
 }
@@ -236,6 +251,8 @@ const FULL_CHECK_TICKS: u64 = 30;
 const PRESSED_IDLE: Duration = Duration::from_secs(360);
 /// Buckets cleared in one call: a pass takes 32 calls, some 500 entries each in a full cache.
 const BUCKETS_A_CALL: usize = 32;
+/// Entries looked at in one call: strangers may aim all of theirs at one bucket.
+const ENTRIES_A_CALL: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -335,5 +352,24 @@ mod tests {
         // 400 were wanted; the pass ends with the bucket (of some 16) in which they were reached.
         assert!((400..420).contains(&dropped), "{dropped}");
         assert_eq!(cache.index.len(), 16_684 - dropped);
+    }
+
+    #[test]
+    fn a_bucket_that_all_addresses_are_aimed_at_is_cleared_a_part_at_a_time() {
+        let mut cache = cache();
+        at(&mut cache, 0, DAY);
+        let aimed = (0..).filter(|number| bucket(address(*number)) == 5).take(10_000);
+        aimed.for_each(|number| assert_eq!(cache.store(address(number), number), None));
+        let dropped: Vec<_> = (0..200)
+            .map(|call| {
+                let dropped = at(&mut cache, 88_200 + call / 100, DAY);
+                // What comes meanwhile stays.
+                cache.store(address(u32::MAX), 1);
+                dropped
+            })
+            .collect();
+        assert_eq!(dropped.iter().max(), Some(&ENTRIES_A_CALL), "the most in one call");
+        assert_eq!((dropped.iter().sum::<usize>(), cache.index.len()), (10_000, 1));
+        assert!(cache.touch(address(u32::MAX)).is_some());
     }
 }
