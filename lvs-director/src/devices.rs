@@ -11,6 +11,7 @@ use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use crate::claim::{Claim, claim};
 use crate::denied::Denied;
 use crate::say;
+use crate::warnings::tun;
 
 /// The clients' device and the servers', or one for both.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,6 +79,9 @@ impl Devices {
     ) -> Result<Opened, Denied> {
         let claims = self.names().iter().map(|name| claim(&format!("forwarding on {name}")));
         let claims = claims.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
+        if !self.have_a_host() {
+            tun::refuse_owned(virtual_addresses.iter().chain(local_addresses).copied())?;
+        }
         let mut counters = Vec::new();
         let mut one = |name, answers_for: &[IpAddr], direction| {
             self.open_one(name, answers_for, steering, direction, &mut counters)

@@ -88,6 +88,10 @@ fn forward(options: &args::Run) -> Result<String, String> {
     let Opened { arms, counters, claims: _claims } =
         devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
     warnings::about_devices(director, devices).iter().for_each(say::warning);
+    let ways = match devices {
+        Devices::Tun(names) => warnings::tun::findings(&director.services(Instant::ZERO), names),
+        Devices::AfPacket(..) => Vec::new(),
+    };
     let clock = MonotonicClock::new();
     let mut workers = directors
         .into_iter()
@@ -107,6 +111,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
 
     say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
+    ways.iter().for_each(say::warning);
     say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
     let handles = workers.iter().map(Worker::handle).collect();
     let _control = start_control(options, master, handles, clock)?;

@@ -1,5 +1,7 @@
 //! What `lvsd run` says before it starts, about rules that can be carried out and still not do what was meant.
 
+pub(crate) mod tun;
+
 use std::net::{IpAddr, SocketAddr};
 
 use lvs_core::service::effect;
@@ -56,8 +58,7 @@ pub fn about_devices(director: &Director, devices: &Devices) -> Vec<String> {
     let direct =
         services.iter().filter(|service| service.servers.iter().any(|server| is_direct(server.config.forward)));
     let goes_astray = |address: &IpAddr| {
-        let anybody = if address.is_ipv4() { ANY_CLIENT[0] } else { ANY_CLIENT[1] };
-        let way = netdev::way_on(device, anybody.parse().expect("a constant"), *address);
+        let way = netdev::way_on(device, tun::anybody(*address), *address);
         way.is_ok_and(|way| way.is_none_or(|device| names.contains(&device)))
     };
     let mut addresses: Vec<IpAddr> = direct.filter_map(|service| address(&service.key)).filter(goes_astray).collect();
@@ -72,9 +73,6 @@ pub fn about_devices(director: &Director, devices: &Devices) -> Vec<String> {
     };
     addresses.into_iter().map(warn).collect()
 }
-
-/// Documentation addresses (RFC 5737, RFC 3849) for a client anywhere.
-const ANY_CLIENT: [&str; 2] = ["203.0.113.1", "2001:db8:ffff::1"];
 
 fn address(key: &ServiceKey) -> Option<IpAddr> {
     match key {

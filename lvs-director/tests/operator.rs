@@ -13,13 +13,15 @@ use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
 use cases::Case;
 use lvs_director::demo::namespaces;
 use lvs_director::denied::Denied;
-use lvs_io_tun::netdev;
+use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What a case does.
 type Run = fn() -> Result<(), Denied>;
 
-const CASES: [(&str, Run); 4] = [
+const CASES: [(&str, Run); 6] = [
+    ("tun_refuses_an_address_the_host_owns", tun_refuses_an_address_the_host_owns),
+    ("tun_says_what_leads_past_it", tun_says_what_leads_past_it),
     ("a_second_lvsd_on_a_device_is_refused_until_the_first_has_ended", a_second_lvsd_on_a_device_is_refused),
     ("a_terminal_that_hangs_up_ends_it_with_its_tables", a_terminal_that_hangs_up_ends_it_with_its_tables),
     ("nohup_is_respected", nohup_is_respected),
@@ -56,6 +58,50 @@ fn a_second_lvsd_on_a_device_is_refused() -> Result<(), Denied> {
     assert!(other.line().starts_with("lvsd: forwarding on far0"));
     first.child.kill().and_then(|()| first.child.wait()).expect("it runs");
     assert!(Lvsd::spawn(&words).line().starts_with("lvsd: forwarding on eth0"));
+    Ok(())
+}
+
+fn tun_refuses_an_address_the_host_owns() -> Result<(), Denied> {
+    lonely_device()?;
+    let rules = Scratch::file("owned", "-A -t 10.9.0.1:80 -s rr\n");
+    let mut lvsd = Lvsd::spawn(&["run", rules.path(), "--tun", "lvs0"]);
+    let said = lvsd.line();
+    assert!(said.contains("this host owns the virtual or local address 10.9.0.1"), "{said}");
+    assert_eq!(lvsd.child.wait().expect("it ended").code(), Some(1));
+    Ok(())
+}
+
+fn tun_says_what_leads_past_it() -> Result<(), Denied> {
+    lonely_device()?;
+    let rules = Scratch::file("past", RULES);
+    // Another queue of the device keeps it, and its routes, while lvsd comes and goes.
+    let options = TunOptions { queues: 3, ..TunOptions::default() };
+    let _kept = TunQueue::open_all("lvs0", &options)?.split_off(2);
+    netdev::set_up("lvs0").expect("the device is there");
+    let warnings = || {
+        let mut lvsd = Lvsd::spawn(&["run", rules.path(), "--tun", "lvs0", "--workers", "2"]);
+        let is_said = |line: &String| !line.is_empty() && !line.starts_with("lvsd: each worker has ");
+        let lines = std::iter::from_fn(|| Some(lvsd.line()).filter(is_said));
+        lines.filter(|line| !line.starts_with("lvsd: forwarding on ")).collect::<String>()
+    };
+    fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("it is this namespace's");
+    let said = warnings();
+    assert!(said.contains("this host does not forward") && said.contains("'sysctl net.ipv4.ip_forward=1'"), "{said}");
+    assert!(
+        said.contains("nothing leads to the director yet for 192.0.2.80: 'ip route add ADDRESS dev lvs0'"),
+        "{said}"
+    );
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("it is this namespace's");
+    netdev::add_route([192, 0, 2, 80].into(), 32, "lvs0").expect("the device is there");
+    assert_eq!(warnings(), "", "replies find no way at all");
+    netdev::add_route([0, 0, 0, 0].into(), 0, "eth0").expect("the device is there");
+    let said = warnings();
+    assert!(
+        said.contains("replies of the server 10.9.0.11 come by eth0, and the host sends them on by eth0"),
+        "{said}"
+    );
+    netdev::divert("eth0", "lvs0", 101).expect("the devices are there");
+    assert_eq!(warnings(), "");
     Ok(())
 }
 

@@ -139,7 +139,25 @@ pub fn way_on(name: &str, source: IpAddr, destination: IpAddr) -> io::Result<Opt
     message.put(&[family(destination), address_len, address_len, 0, 0, 0, 0, 0]).put(&[0; 4]);
     message.attribute(libc::RTA_DST, &octets(destination)).attribute(libc::RTA_SRC, &octets(source));
     message.attribute(libc::RTA_IIF, &index_bytes(index));
-    let answer = message.ask(&socket)?;
+    way_in(&socket, &message.ask(&socket)?)
+}
+
+/// By which device the host would send a packet of its own to `destination`. `None` if it has no route, or keeps it for
+/// itself.
+///
+/// # Errors
+/// If the kernel answers no questions.
+pub fn way_out(destination: IpAddr) -> io::Result<Option<String>> {
+    let socket = netlink::socket()?;
+    let mut message = Message::query(libc::RTM_GETROUTE);
+    let address_len = if destination.is_ipv4() { 32 } else { 128 };
+    message.put(&[family(destination), address_len, 0, 0, 0, 0, 0, 0]).put(&[0; 4]);
+    message.attribute(libc::RTA_DST, &octets(destination));
+    way_in(&socket, &message.ask(&socket)?)
+}
+
+/// The device in the kernel's answer to a question about a route.
+fn way_in(socket: &OwnedFd, answer: &[u8]) -> io::Result<Option<String>> {
     let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
     let is_route = kind == Some(libc::RTM_NEWROUTE) && answer.get(HEADER_LEN + 7) == Some(&libc::RTN_UNICAST);
     let Some(rest) = answer.get(HEADER_LEN + 12..).filter(|_| is_route) else { return Ok(None) };
