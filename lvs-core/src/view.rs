@@ -75,6 +75,7 @@ pub struct ConnectionView {
 }
 
 /// How full the tables are, at the cost of reading some numbers. What has ended counts until it is cleared away.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Gauges {
     /// Connections; at most `connections_max`.
@@ -120,6 +121,7 @@ impl Gauges {
 }
 
 /// What the defences have done to entries that were already there. Refused packets are counted by their drop reason.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DefenceCounters {
     /// Connections and templates `drop_entry` removed.

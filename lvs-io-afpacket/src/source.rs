@@ -27,6 +27,7 @@ const LONG_LEN: usize = FRAME_HEADROOM + LINK_HEADER_MAX + u16::MAX as usize;
 const BATCHES_PER_CALL: usize = 8;
 
 /// What the receiving half has counted.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SourceCounters {
     /// Frames the kernel handed over. Each was lent as a packet, taken in as a message, unreadable, or ignored.

@@ -4,6 +4,7 @@
 use crate::host::HostCounters;
 
 /// What a device has seen.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ArmCounters {
     /// Packets received.
@@ -38,6 +39,7 @@ pub struct ArmCounters {
 ///                           passed + local  =  to_host + pass_dropped + host.{answered, routed, fragments_kept, dropped}
 ///    forwarded + replied + host_sent + cut  =  sent + queue_full + send_failed (client, server)
 /// ```
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
     /// The client-side device, or the only one.

@@ -52,6 +52,7 @@ pub struct HostConfig {
 }
 
 /// What the host has done with packets.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HostCounters {
     /// Packets answered: resets, ICMP errors, echo replies.

@@ -33,6 +33,7 @@ pub enum Ending {
 }
 
 /// What an end of tunnels has counted. Parts are counted as packets are: one by one.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EndCounters {
     /// Inner packets taken out.

@@ -81,18 +81,17 @@ impl State {
             templates_unproven,
             local_ports,
         ] = gauges;
-        state.gauges = Gauges {
-            connections,
-            half_open,
-            templates,
-            fragments,
-            transmits,
-            deleted_servers,
-            unproven,
-            expected,
-            templates_unproven,
-            local_ports,
-        };
+        let into = &mut state.gauges;
+        into.connections = connections;
+        into.half_open = half_open;
+        into.templates = templates;
+        into.fragments = fragments;
+        into.transmits = transmits;
+        into.deleted_servers = deleted_servers;
+        into.unproven = unproven;
+        into.expected = expected;
+        into.templates_unproven = templates_unproven;
+        into.local_ports = local_ports;
         Ok(state)
     }
 }
