@@ -37,6 +37,7 @@ pub(crate) struct Defence {
     pub templates_evicted: u64,
     pub expectations_evicted: u64,
     pub ports_taken_back: u64,
+    pub datagrams_given_up: u64,
 }
 
 /// Places for connections that are free, in the table that has the fewest for its size.
@@ -59,6 +60,7 @@ impl Defence {
             templates_evicted: 0,
             expectations_evicted: 0,
             ports_taken_back: 0,
+            datagrams_given_up: 0,
         }
     }
 

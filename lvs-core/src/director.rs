@@ -38,7 +38,7 @@ pub use self::config::{DirectorConfig, HalfOpenPolicy, Side};
 use self::fragments::FragmentTable;
 use self::full_nat::FullNat;
 use self::look::Outcome;
-use self::outbox::Outbox;
+use self::outbox::{Outbox, Owed};
 use self::probe::Probing;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
@@ -292,7 +292,11 @@ impl Director {
     /// The next packet the director itself owes the wire (a fragment that waited for its datagram's first one),
     /// written into `into`, with the verdict it would have had. Call until `None` after each packet, batch and timeout.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
-        let verdict = self.outbox.pop(into)?;
+        let packet = match self.outbox.pop()? {
+            Owed::Packet(packet) => packet,
+            Owed::Part(part, decision) => self.release(part, decision),
+        };
+        let verdict = packet.write(into);
         if let Verdict::Drop(reason) = verdict {
             self.count_drop(reason);
         }
@@ -332,6 +336,7 @@ impl Director {
             templates_evicted: self.defence.templates_evicted,
             expectations_evicted: self.defence.expectations_evicted,
             ports_taken_back: self.defence.ports_taken_back,
+            datagrams_given_up: self.defence.datagrams_given_up,
         }
     }
 

@@ -64,10 +64,11 @@ drop_reasons! {
     ClientEndpointFull => "client_endpoint_full", "one client address and port opened too many connections";
     /// Too many half-open TCP and SCTP connections.
     HalfOpenFull => "half_open_full", "too many half-open connections; raise half_open_max, or let the oldest make room";
-    /// The memory for fragments is full.
-    FragmentTableFull => "fragment_table_full", "the fragment memory is full; raise fragments_max";
-    /// Fragments overlap (RFC 5722, RFC 8200 §4.5: the datagram is abandoned).
-    OverlappingFragment => "overlapping_fragment", "fragments overlap; the datagram is abandoned";
+    /// The memory for fragments is full: this one found no room, or had to make room for others. Or too many parts of one
+    /// datagram wait for its first.
+    FragmentTableFull => "fragment_table_full", "the fragment memory is full; raise fragments_max or fragment_bytes_max";
+    /// Fragments overlap, or have come already (RFC 5722, RFC 8200 §4.5).
+    OverlappingFragment => "overlapping_fragment", "fragments of one datagram overlap";
     /// A fragment whose first part did not come in time.
     FragmentTimeout => "fragment_timeout", "the rest of a fragmented datagram did not arrive in time";
     /// The first fragment of this datagram was answered or refused, so the rest is of no use.

@@ -67,6 +67,7 @@
 //! | [`connection`] | protocol states and timeouts |
 //! | [`persistence`], [`helper`] | engines and helpers that read payloads: SIP, FTP; bring your own helper |
 //! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
+//! | [`fragment`] | putting fragmented datagrams together, within bounds |
 //! | [`tunnel`] | IPIP, GRE and GUE, both ends: a real server without kernel tunnels can use it |
 //! | [`wire`] | parsing, rewriting and checksums, useful by themselves |
 //! | [`time`], [`rng`], [`flow`], [`hash`] | the words they all share |
@@ -87,7 +88,7 @@ pub mod event;
 pub mod explanation;
 pub mod flow;
 mod forward;
-mod fragment;
+pub mod fragment;
 pub mod hash;
 pub mod helper;
 pub mod local_address;

@@ -138,6 +138,9 @@ pub struct DefenceCounters {
     pub expectations_evicted: u64,
     /// FullNAT connections that had proved nothing, ended for their local port.
     pub ports_taken_back: u64,
+    /// Fragmented datagrams forgotten before their time to make room for others. Those of their parts that had waited
+    /// count as [`crate::DropReason::FragmentTableFull`].
+    pub datagrams_given_up: u64,
 }
 
 /// The timeouts `ipvsadm -L --timeout` shows.

@@ -105,19 +105,34 @@ fn a_full_template_table_refuses_new_clients_only() {
 }
 
 #[test]
-fn full_fragment_memory_refuses_new_datagrams_and_nothing_else() {
+fn in_full_fragment_memory_the_oldest_datagram_gives_way_and_nothing_else() {
     let mut desk = desk(DirectorConfig { fragments_max: 2, ..DirectorConfig::default() });
     establish(&mut desk, 0);
     let part = |id: u32| udp(client(1), WEB).payload_len(64).identification(id).fragments(40).remove(0);
     let rest = |id: u32| udp(client(1), WEB).payload_len(64).identification(id).fragments(40).remove(1);
     assert!(is_forwarded(desk.send(&part(1)).verdict));
     assert_eq!(desk.send(&rest(2)).verdict, Verdict::Held);
-    check_full(&mut desk, &part(3), DropReason::FragmentTableFull, Table::Fragments);
+    let _ = desk.events();
+    assert!(is_forwarded(desk.send(&part(3)).verdict));
+    assert_eq!(desk.events(), [Event::TableFull { table: Table::Fragments }]);
+    assert_eq!(desk.director.defence_counters().datagrams_given_up, 1);
     check_alive(&mut desk, 1);
-    // Both datagrams in progress complete.
-    assert!(is_forwarded(desk.send(&rest(1)).verdict));
+    // Both datagrams in progress complete, the rest of the oldest waits for a first part.
+    assert!(is_forwarded(desk.send(&rest(3)).verdict));
     assert!(is_forwarded(desk.send(&part(2)).verdict));
     assert!(desk.transmit().is_some_and(|sent| is_forwarded(sent.verdict)));
+    assert_eq!(desk.send(&rest(1)).verdict, Verdict::Held);
+    assert_eq!(desk.director.drops(DropReason::FragmentTableFull), 0);
+}
+
+#[test]
+fn without_fragment_memory_datagrams_in_parts_are_refused_and_nothing_else() {
+    let mut desk = desk(DirectorConfig { fragments_max: 0, ..DirectorConfig::default() });
+    establish(&mut desk, 0);
+    let parts = udp(client(1), WEB).payload_len(64).fragments(40);
+    check_full(&mut desk, &parts[0], DropReason::FragmentTableFull, Table::Fragments);
+    assert_eq!(desk.send(&parts[1]).verdict, Verdict::Drop(DropReason::FragmentTableFull));
+    check_alive(&mut desk, 1);
 }
 
 #[test]

@@ -106,24 +106,27 @@ fn parts_whose_others_do_not_come_are_given_up_after_half_a_minute() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_the_rest_is_refused_and_counted() {
-    let lone = |id: u32, len: usize| {
+fn what_waits_is_bounded_and_the_oldest_gives_way_and_is_counted() {
+    let lone = |id: u32, len: usize, is_one_source: bool| {
         let inner = udp(INSIDE[0][0], INSIDE[0][1]).payload_len(len).build();
-        parts_of(&inner, TunnelKind::Ipip, OUTSIDE[0], 1500.min(len as u16), id).swap_remove(0)
+        let from = format!("10.16.{}.{}", id / 256, id % 256);
+        let from = if is_one_source { OUTSIDE[0][0] } else { &from };
+        parts_of(&inner, TunnelKind::Ipip, [from, OUTSIDE[0][1]], 8_000.min(len as u16), id).swap_remove(0)
     };
-    // By number: short parts. By bytes: long ones.
-    for (len, held_max) in [(100, 1_024), (3_000, (4 << 20) / 1_500)] {
+    // By number: short parts. By bytes: long ones. And what one source may have of it.
+    let cases = [(100, false, 1_024), (10_000, false, (4 << 20) / 8_000), (100, true, 1_024 / 8)];
+    for (len, is_one_source, kept_max) in cases {
         let mut end = end();
-        let endings: Vec<_> = (0..4_000).map(|id| offer(&mut end, Instant::ZERO, &lone(id, len))).collect();
-        let held = endings.iter().filter(|ending| **ending == Ending::Held).count();
-        assert!((1_000..=held_max + 1).contains(&held), "{held} parts of {len}");
-        assert_eq!(*endings.last().expect("many"), Ending::Refused(DropReason::FragmentTableFull));
-        assert_eq!(end.counters().parts_full, (endings.len() - held) as u64);
-        // When their time is over there is room again.
+        for id in 0..4_000 {
+            assert_eq!(offer(&mut end, Instant::ZERO, &lone(id, len, is_one_source)), Ending::Held);
+        }
+        // When their time is over there is nothing left of those that stayed.
         let late = Instant::from_secs(31);
         (0..100).for_each(|_| end.handle_timeout(late));
-        assert_eq!(end.counters().parts_timed_out, held as u64);
-        assert_eq!(offer(&mut end, late, &lone(9_999, len)), Ending::Held);
+        let (gone, kept) = (end.counters().parts_full, end.counters().parts_timed_out);
+        assert_eq!(gone + kept, 4_000);
+        assert!((kept_max / 2..=kept_max).contains(&kept), "{kept} parts of {len}");
+        assert_eq!(offer(&mut end, late, &lone(9_999, len, is_one_source)), Ending::Held);
     }
 }
 

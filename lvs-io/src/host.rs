@@ -2,16 +2,17 @@
 //! answers packets for the host's own addresses, on which nothing listens, and routes the rest.
 //! Sans I/O: packets and the time go in, at most one packet comes out, in the same buffer.
 //!
-//! It decides local, routed or dropped; how answers look is in `answer.rs`, fragments are in `reassembly.rs`.
+//! It decides local, routed or dropped; how answers look is in `answer.rs`.
 //! RFC 1122 §3.2.2, RFC 1812 §4.3 and §5.2, RFC 4443, RFC 9293 §3.10.7.1; details as recorded from Linux 6.1.
 
 use std::net::IpAddr;
 
+use lvs_core::fragment::{Collected, Reassembler};
 use lvs_core::rng::Rng;
 use lvs_core::wire::checksum::{fold, pseudo_header_sum, sum};
 use lvs_core::wire::icmp::{ICMP, ICMPV6, IcmpError, checksum_is_valid, make_error, may_answer};
 use lvs_core::wire::ipv4::fill_record_route;
-use lvs_core::wire::ipv6::{AUTHENTICATION, ROUTING, extension_len};
+use lvs_core::wire::ipv6::{AUTHENTICATION, FRAGMENT_HEADER_LEN, ROUTING, extension_len, remove_fragment_header};
 use lvs_core::wire::parse::{Headers, parse};
 use lvs_core::wire::rewrite::decrement_hop_limit;
 use lvs_core::{ChecksumOffload, Direction, HEADROOM, Instant, Offload, PacketBuf, Seed, Side};
@@ -20,9 +21,6 @@ use crate::networks::Networks;
 use crate::prefix::Prefix;
 
 mod answer;
-mod reassembly;
-
-use reassembly::{Collected, Fragment, Key, Reassembly};
 
 /// Where a packet leaves the host.
 #[must_use = "the packet in the buffer waits to be sent"]
@@ -97,7 +95,7 @@ pub struct Host {
     servers: Networks,
     /// Identification of the next IPv4 packet the host makes (RFC 791 §3.2).
     identification: u16,
-    reassembly: Reassembly,
+    reassembler: Reassembler,
     counters: HostCounters,
 }
 
@@ -126,7 +124,7 @@ impl Host {
             own,
             servers,
             identification: Rng::new(seed).next_u64() as u16,
-            reassembly: Reassembly::default(),
+            reassembler: Reassembler::new(DATAGRAMS_MAX, FRAGMENT_BYTES_MAX, seed.derive(1)),
             counters: HostCounters::default(),
         }
     }
@@ -181,13 +179,18 @@ impl Host {
         if headers.fragment.is_none() {
             return self.answer(packet, &headers);
         }
-        match self.collect(now, packet.bytes(), &headers) {
-            Collected::Complete(storage) => on_reassembled(packet, storage, |datagram| match parse(datagram.bytes()) {
-                Ok(headers) => self.answer(datagram, &headers),
-                Err(_) => Outcome::Drop,
-            }),
-            Collected::Kept => Outcome::Kept,
-            Collected::Refused => Outcome::Drop,
+        let collected = match headers.is_later_fragment() || headers.fragment.is_some_and(|part| part.more) {
+            true => self.reassembler.collect(now, packet, &headers),
+            // RFC 6946: an atomic fragment is a whole datagram and waits for nobody.
+            false => Ok(Collected::Whole([&[0; HEADROOM], packet.bytes()].concat())),
+        };
+        self.reassembler.handle_timeout(now);
+        match collected {
+            Ok(Collected::Whole(storage)) => {
+                on_reassembled(packet, storage, |datagram, headers| self.answer(datagram, headers))
+            }
+            Ok(Collected::Kept) => Outcome::Kept,
+            Ok(Collected::Declined) | Err(_) => Outcome::Drop,
         }
     }
 
@@ -264,34 +267,6 @@ impl Host {
         make_error(packet, headers, error, own, identification).ok()
     }
 
-    /// Keeps a fragment, or puts the datagram together if it was the last one missing.
-    fn collect(&mut self, now: Instant, packet: &[u8], headers: &Headers) -> Collected {
-        let Some(part) = headers.fragment else { return Collected::Refused };
-        let is_ipv4 = headers.source.is_ipv4();
-        let key = Key {
-            source: headers.source,
-            target: headers.destination,
-            protocol: if is_ipv4 { headers.protocol } else { 0 },
-            identification: part.id,
-        };
-        let (before, payload) = if is_ipv4 {
-            let (before, payload) = packet.split_at(headers.transport);
-            (before.to_vec(), payload)
-        } else {
-            let (before, fragment) = packet.split_at(part.header);
-            let Some((fragment_header, payload)) = fragment.split_first_chunk::<8>() else { return Collected::Refused };
-            let mut before = before.to_vec();
-            before[naming_byte_of(packet, part.header)] = fragment_header[0];
-            (before, payload)
-        };
-        let fragment = Fragment { key, offset: part.offset.into(), more: part.more, payload, headers: &before };
-        if fragment.offset == 0 && !fragment.more {
-            // RFC 6946: an atomic fragment is a whole datagram and waits for nobody.
-            return Reassembly::default().collect(now, &fragment);
-        }
-        self.reassembly.collect(now, &fragment)
-    }
-
     fn leaving(&self, direction: Direction, next_hop: IpAddr) -> Transmit {
         Transmit { next_hop, direction, mtu: self.side_towards(direction).mtu }
     }
@@ -325,11 +300,18 @@ impl Host {
 fn on_reassembled(
     last: &mut PacketBuf<'_>,
     mut storage: Vec<u8>,
-    handle: impl FnOnce(&mut PacketBuf<'_>) -> Outcome,
+    handle: impl FnOnce(&mut PacketBuf<'_>, &Headers) -> Outcome,
 ) -> Outcome {
     let len = storage.len() - HEADROOM;
     let mut datagram = PacketBuf::new(&mut storage, HEADROOM, len);
-    let outcome = handle(&mut datagram);
+    let Ok(mut headers) = parse(datagram.bytes()) else { return Outcome::Drop };
+    if let Some(part) = headers.fragment.filter(|_| headers.source.is_ipv6()) {
+        remove_fragment_header(datagram.bytes_mut(), part.header);
+        datagram.shrink_front(FRAGMENT_HEADER_LEN);
+        let Ok(without) = parse(datagram.bytes()) else { return Outcome::Drop };
+        headers = without;
+    }
+    let outcome = handle(&mut datagram, &headers);
     if last.set_len(datagram.len()).is_none() {
         return Outcome::Drop;
     }
@@ -437,3 +419,6 @@ const ECHO_REQUEST_V4: u8 = 8;
 const ECHO_REPLY_V4: u8 = 0;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
+/// Fragmented datagrams in progress, and bytes of memory for them: Linux's `ipfrag_high_thresh`.
+const DATAGRAMS_MAX: u32 = 1_024;
+const FRAGMENT_BYTES_MAX: u32 = 4 << 20;

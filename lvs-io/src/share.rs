@@ -19,7 +19,7 @@ use lvs_core::{Direction, PacketBuf};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use crate::device::{Arm, BATCH, DeviceState, PacketSource};
-use crate::share::fragments::{Datagram, Fragments};
+use crate::share::fragments::Fragments;
 use crate::share::parcel::{Depot, Parcel};
 use crate::steer::{Steering, Way};
 
@@ -121,8 +121,8 @@ impl Door {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 
-    fn count_lost(&self) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
+    fn count_lost(&self, packets: u64) {
+        self.lost.fetch_add(packets, Ordering::Relaxed);
     }
 }
 
@@ -137,12 +137,12 @@ struct Post {
 
 impl Post {
     fn send(&mut self, packet: &PacketBuf<'_>, is_unsorted: bool) {
-        let Some(parcel) = self.depot.pack(packet, is_unsorted) else { return self.door.count_lost() };
+        let Some(parcel) = self.depot.pack(packet, is_unsorted) else { return self.door.count_lost(1) };
         match self.slot.try_send(parcel) {
             Ok(()) => self.is_rung = true,
             Err(TrySendError::Full(parcel) | TrySendError::Disconnected(parcel)) => {
                 parcel.give_back();
-                self.door.count_lost();
+                self.door.count_lost(1);
             }
         }
     }
@@ -193,19 +193,20 @@ impl Office {
     /// first one, behind which it will be sent.
     fn sorts(&mut self, packet: &PacketBuf<'_>) -> bool {
         let Ok(headers) = parse(packet.bytes()) else { return true };
-        let Some(datagram) = Datagram::of(&headers) else { return true };
+        if headers.fragment.is_none() {
+            return true;
+        }
         if headers.is_later_fragment() {
-            if let Some(owner) = self.fragments.owner(&datagram) {
+            if let Some(owner) = self.fragments.owner(&headers) {
                 return self.delivers(owner, packet);
             }
-            if self.fragments.wait(datagram, packet) {
-                self.posts[self.shard].door.count_lost();
-            }
+            let lost = self.fragments.wait(packet, &headers);
+            self.posts[self.shard].door.count_lost(lost);
             return false;
         }
         // One without ports is nobody's; some director has to say so.
         let owner = self.steering.shard_by_port(packet.bytes(), &headers).unwrap_or(self.shard);
-        let waited = self.fragments.learn(datagram, owner);
+        let waited = self.fragments.learn(&headers, owner);
         let is_own = self.delivers(owner, packet);
         for mut fragment in waited {
             self.posts[owner].send(&fragment.packet(), false);

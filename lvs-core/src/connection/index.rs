@@ -41,10 +41,11 @@ impl HashIndex {
         Ok(Self { heads: filled(Head::EMPTY, chains)?, links: room(nodes)?, nodes })
     }
 
-    /// The same where nobody can act on an error.
+    /// The same for tests.
     ///
     /// # Panics
     /// If there is no memory for it.
+    #[cfg(test)]
     pub(crate) fn new(nodes: u32, expected: u32) -> Self {
         Self::try_new(nodes, expected).unwrap_or_else(|Refused| panic!("there is no memory for a table"))
     }

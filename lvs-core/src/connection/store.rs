@@ -79,14 +79,6 @@ impl<T: Timed> Store<T> {
         Ok(Self { slots: room(capacity)?, free: None, len: 0, capacity, wheel: Wheel::try_new(capacity)? })
     }
 
-    /// The same where nobody can act on an error.
-    ///
-    /// # Panics
-    /// If there is no memory for it.
-    pub(crate) fn new(capacity: u32) -> Self {
-        Self::try_new(capacity).unwrap_or_else(|Refused| panic!("there is no memory for a table"))
-    }
-
     /// How many bytes such a store takes.
     pub(crate) fn bytes(capacity: u32) -> u64 {
         bytes_of::<Slot<T>>(capacity.into()) + Wheel::bytes(capacity)

@@ -61,7 +61,12 @@ impl Count {
 
 impl Director {
     pub(super) fn count_drop(&mut self, reason: DropReason) {
-        self.drops[reason as usize] += 1;
+        self.count_drops(reason, 1);
+    }
+
+    /// Counts so many packets refused for one reason.
+    pub(super) fn count_drops(&mut self, reason: DropReason, count: u32) {
+        self.drops[reason as usize] += u64::from(count);
     }
 
     /// Counts up for a server, listed or in the trash.

@@ -72,7 +72,7 @@ impl Director {
 
     fn try_packet(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return self.try_whole(now, trial, headers) };
-        match self.fragment_fate(now, headers, &part, trial.packet.mark) {
+        match self.fragment_fate(now, &trial.packet, headers, &part) {
             Fate::Pass | Fate::PassedOn(_) => {
                 trial.steps.push(Step::Passed(PassReason::UnknownFragment));
                 Verdict::Pass

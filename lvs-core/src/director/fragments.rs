@@ -4,10 +4,11 @@
 
 use super::Director;
 use super::look::FlowEnd;
+use super::outbox::Packet;
 use crate::drop_reason::DropReason;
 use crate::event::Table;
 use crate::flow::{AddressFamily, Protocol};
-use crate::fragment::{DatagramId, DatagramKey, Decision, FragmentMemory, Part};
+use crate::fragment::{DatagramId, DatagramKey, Decision, Fit, FragmentMemory, GivenUp, Part};
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::reserve::Refused;
 use crate::rng::Seed;
@@ -16,7 +17,7 @@ use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::ipv6;
 use crate::wire::parse::{self, FragmentPart, Headers};
-use crate::wire::reassembly::join;
+use crate::wire::reassembly::Assembly;
 
 /// Datagrams in progress.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl Director {
     /// A packet with a fragment header.
     pub(super) fn fragment(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return Verdict::Pass };
-        match self.fragment_fate(now, headers, &part, packet.mark) {
+        match self.fragment_fate(now, packet, headers, &part) {
             Fate::Pass => Verdict::Pass,
             Fate::Drop(reason) => {
                 if reason == DropReason::FragmentTableFull {
@@ -89,7 +90,13 @@ impl Director {
     }
 
     /// What becomes of a fragment. Changes nothing.
-    pub(super) fn fragment_fate(&self, now: Instant, headers: &Headers, part: &FragmentPart, mark: u32) -> Fate {
+    pub(super) fn fragment_fate(
+        &self,
+        now: Instant,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        part: &FragmentPart,
+    ) -> Fate {
         let is_whole = part.offset == 0 && !part.more;
         if is_whole {
             return Fate::First;
@@ -105,28 +112,42 @@ impl Director {
             return Fate::Drop(DropReason::MalformedIp);
         }
         let memory = &self.fragments.memory;
-        let full = Fate::Drop(DropReason::FragmentTableFull);
-        let wait = if memory.has_room_for(headers.packet_len) { Fate::Wait } else { full };
-        let Some(id) = memory.find(now, &DatagramKey::of(headers, part)) else {
-            let is_maybe_ours = self.is_maybe_ours(headers, mark);
+        let key = DatagramKey::of(headers, part);
+        let is_maybe_ours = self.is_maybe_ours(headers, packet.mark);
+        let is_needed_whole = || is_maybe_ours && self.is_needed_whole(headers, part, packet.mark);
+        let wait = |id, is_collected| match memory.has_room_for((id, &key), packet.bytes(), headers, is_collected) {
+            true => Fate::Wait,
+            false => Fate::Drop(DropReason::FragmentTableFull),
+        };
+        let Some(id) = memory.find(now, &key) else {
             return match part.offset {
-                _ if !is_maybe_ours && part.offset != 0 => Fate::Pass,
                 // What is not ours goes its way, followed or not.
-                _ if !is_maybe_ours && !memory.has_place() => Fate::First,
-                _ if !memory.has_place() => Fate::Drop(DropReason::FragmentTableFull),
-                _ if is_maybe_ours && self.is_needed_whole(headers, part, mark) => wait,
-                0 => Fate::First,
-                _ => wait,
+                0 if !is_maybe_ours => Fate::First,
+                _ if !is_maybe_ours => Fate::Pass,
+                _ if is_needed_whole() => wait(None, true),
+                0 if memory.has_place() => Fate::First,
+                0 => Fate::Drop(DropReason::FragmentTableFull),
+                _ => wait(None, false),
             };
         };
-        if let Err(reason) = memory.check(id, headers, part) {
-            return Fate::Drop(reason);
-        }
+        let fit = || memory.fit(id, packet.bytes(), headers, part);
         match memory.decision(id) {
-            Decision::Open if part.offset == 0 => Fate::First,
-            Decision::Open | Decision::Collecting => wait,
+            Decision::Collecting => match fit() {
+                Fit::Fits => wait(Some(id), true),
+                Fit::Contradicts => wait(None, true),
+                Fit::Repeats | Fit::TooManyPieces => Fate::Drop(DropReason::OverlappingFragment),
+            },
+            // The first part of a datagram whose first part was seen is another datagram's.
+            _ if part.offset == 0 && is_needed_whole() => wait(None, true),
+            _ if part.offset == 0 => Fate::First,
+            Decision::Open => match fit() {
+                Fit::Fits => wait(Some(id), false),
+                Fit::Contradicts => wait(None, is_needed_whole()),
+                Fit::Repeats | Fit::TooManyPieces => Fate::Drop(DropReason::OverlappingFragment),
+            },
             Decision::Pass => Fate::PassedOn(id),
             Decision::Drop(reason) => Fate::Drop(reason),
+            Decision::Follow(_) if fit() != Fit::Fits => Fate::Drop(DropReason::OverlappingFragment),
             Decision::Follow(end) => Fate::Follow(id, end),
         }
     }
@@ -157,14 +178,7 @@ impl Director {
         if !is_tracked(headers, part) {
             return self.whole_packet(now, packet, headers).0;
         }
-        let key = DatagramKey::of(headers, part);
-        let id = match self.fragments.memory.find(now, &key) {
-            Some(id) => id,
-            None => match self.fragments.memory.remember(now, key, Decision::Open) {
-                Ok(id) => id,
-                Err(_) => return self.whole_packet(now, packet, headers).0,
-            },
-        };
+        let id = self.place_for_first(now, packet, headers, part);
         let (verdict, flow) = self.whole_packet(now, packet, headers);
         let decision = match (verdict, flow) {
             (Verdict::Forward { .. }, Some(end)) => Decision::Follow(end),
@@ -172,20 +186,50 @@ impl Director {
             (Verdict::Drop(reason), _) => Decision::Drop(reason),
             _ => Decision::Drop(DropReason::FirstFragmentRefused),
         };
-        self.fragments.memory.decide(id, decision);
+        let id = match (id, decision) {
+            // Nobody waits for what is not ours: without a memory of it, its other parts go the same way.
+            (None, Decision::Pass) => return verdict,
+            (None, _) => self.fragments.memory.remember(now, DatagramKey::of(headers, part), decision),
+            (id, _) => id,
+        };
+        let Some(id) = id else { return verdict };
+        let is_proved = flow.is_some_and(|end| end.direction == Direction::Reply);
+        self.fragments.memory.decide(id, decision, is_proved);
         let is_complete = self.fragments.memory.note(id, headers, part);
-        let (waiting, _) = self.fragments.memory.take_waiting(id);
-        for part in waiting {
-            self.release(part, decision);
+        let waiting = self.fragments.memory.take_waiting(id);
+        if let Err((reason, count)) = self.outbox.push_parts(waiting, decision) {
+            self.count_drops(reason, count);
         }
         if is_complete {
             self.forget_datagram(id);
         }
+        self.count_given_up();
         verdict
     }
 
+    /// The place of a first part's datagram, if it may be ours: the one of parts that wait for it, or a new one.
+    fn place_for_first(
+        &mut self,
+        now: Instant,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        part: &FragmentPart,
+    ) -> Option<DatagramId> {
+        let memory = &self.fragments.memory;
+        let key = DatagramKey::of(headers, part);
+        if let Some(id) = memory.find(now, &key) {
+            let is_open = matches!(memory.decision(id), Decision::Open);
+            if is_open && memory.fit(id, packet.bytes(), headers, part) == Fit::Fits {
+                return Some(id);
+            }
+            self.abandon(id);
+        }
+        let is_maybe_ours = self.is_maybe_ours(headers, packet.mark);
+        is_maybe_ours.then(|| self.fragments.memory.remember(now, key, Decision::Open)).flatten()
+    }
+
     /// A part that waited goes the way of its datagram's first fragment.
-    fn release(&mut self, part: Part, decision: Decision<FlowEnd>) {
+    pub(super) fn release(&mut self, part: Part, decision: Decision<FlowEnd>) -> Packet {
         let Part { mut storage, mark, .. } = part;
         let len = storage.len() - HEADROOM;
         let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
@@ -197,7 +241,7 @@ impl Director {
             _ => Verdict::Drop(DropReason::FirstFragmentRefused),
         };
         let (start, len) = (packet.start(), packet.len());
-        self.transmit_later(storage, (start, len), mark, verdict);
+        Packet { storage, start, len, mark, verdict }
     }
 
     /// A later fragment of a datagram whose first one was forwarded.
@@ -219,7 +263,7 @@ impl Director {
         }
     }
 
-    /// Keeps a fragment; puts the datagram together once all of a collected one are there.
+    /// Keeps a fragment; handles the datagram once all parts of one that is collected are there.
     fn wait(
         &mut self,
         now: Instant,
@@ -228,33 +272,46 @@ impl Director {
         part: &FragmentPart,
     ) -> Result<(), DropReason> {
         let key = DatagramKey::of(headers, part);
-        let id = match self.fragments.memory.find(now, &key) {
+        let known = self.fragments.memory.find(now, &key).filter(|id| self.is_joined_by(*id, packet, headers, part));
+        let id = match known {
             Some(id) => id,
             None => {
                 let is_collected = self.is_needed_whole(headers, part, packet.mark);
                 let decision = if is_collected { Decision::Collecting } else { Decision::Open };
-                self.fragments.memory.remember(now, key, decision)?
+                self.fragments.memory.remember(now, key, decision).ok_or(DropReason::FragmentTableFull)?
             }
         };
-        self.fragments.memory.wait(id, packet, headers, part.offset)?;
-        let is_complete = self.fragments.memory.note(id, headers, part);
-        if is_complete && matches!(self.fragments.memory.decision(id), Decision::Collecting) {
-            let (mut parts, longest) = self.fragments.memory.take_waiting(id);
+        let memory = &mut self.fragments.memory;
+        if !matches!(memory.decision(id), Decision::Collecting) {
+            memory.wait(id, packet, headers, part)?;
+            memory.note(id, headers, part);
+        } else if memory.collect(id, packet, headers)? {
+            let (assembly, mark) = memory.take_assembly(id);
             self.forget_datagram(id);
-            parts.sort_by_key(|part| part.offset);
-            self.handle_joined(now, &parts, longest);
+            self.handle_joined(now, &assembly, mark);
         }
+        self.count_given_up();
         Ok(())
     }
 
+    /// Whether a part that is to wait belongs to this datagram; one that it contradicts is abandoned.
+    fn is_joined_by(&mut self, id: DatagramId, packet: &PacketBuf<'_>, headers: &Headers, part: &FragmentPart) -> bool {
+        let memory = &self.fragments.memory;
+        let is_waiting = matches!(memory.decision(id), Decision::Open | Decision::Collecting);
+        let is_joined = is_waiting && memory.fit(id, packet.bytes(), headers, part) == Fit::Fits;
+        if !is_joined {
+            self.abandon(id);
+        }
+        is_joined
+    }
+
     /// Handles a datagram put together, and sends it in pieces no longer than those it came in.
-    fn handle_joined(&mut self, now: Instant, parts: &[Part], longest: usize) {
-        let mark = parts.first().map_or(0, |part| part.mark);
-        let packets = parts.iter().map(|part| &part.storage[HEADROOM..]);
+    fn handle_joined(&mut self, now: Instant, assembly: &Assembly, mark: u32) {
         let mut storage = alloc::vec![0; HEADROOM];
-        if let Err(reason) = join(packets, &mut storage) {
+        if let Err(reason) = assembly.join(&mut storage) {
             return self.count_drop(reason);
         }
+        let longest = assembly.longest();
         let len = storage.len() - HEADROOM;
         let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
         packet.mark = mark;
@@ -275,17 +332,36 @@ impl Director {
     }
 
     /// Forgets a datagram; how many of its parts were waiting.
-    fn forget_datagram(&mut self, id: DatagramId) -> usize {
-        self.told_full[Table::Fragments as usize] = false;
-        self.fragments.memory.forget(id)
+    fn forget_datagram(&mut self, id: DatagramId) -> u32 {
+        let parts = self.fragments.memory.forget(id);
+        if self.fragments.memory.is_relaxed() {
+            self.told_full[Table::Fragments as usize] = false;
+        }
+        parts
+    }
+
+    /// Forgets a datagram of whose number there is another one.
+    fn abandon(&mut self, id: DatagramId) {
+        let parts = self.forget_datagram(id);
+        self.count_drops(DropReason::OverlappingFragment, parts);
+    }
+
+    /// Counts what gave way to others.
+    fn count_given_up(&mut self) {
+        let GivenUp { datagrams, parts } = self.fragments.memory.take_given_up();
+        self.defence.datagrams_given_up += u64::from(datagrams);
+        self.count_drops(DropReason::FragmentTableFull, parts);
+        if datagrams > 0 {
+            self.tell_full(Table::Fragments);
+        }
     }
 
     /// Forgets datagrams whose parts did not come in time.
     pub(super) fn expire_fragments(&mut self, now: Instant, budget: &mut u32) {
         while let Some(id) = self.fragments.memory.pop_expired(now, budget) {
-            for _ in 0..self.forget_datagram(id) {
-                self.count_drop(DropReason::FragmentTimeout);
-            }
+            let parts = self.forget_datagram(id);
+            *budget = budget.saturating_sub(parts);
+            self.count_drops(DropReason::FragmentTimeout, parts);
         }
     }
 }

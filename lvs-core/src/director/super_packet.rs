@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::Director;
 use super::look::FlowEnd;
-use super::outbox::with_headroom;
+use super::outbox::{PACKET_COST, with_headroom};
 use crate::drop_reason::DropReason;
 use crate::forward;
 use crate::packet::{HEADROOM, PacketBuf};
@@ -71,8 +71,8 @@ impl Director {
     }
 }
 
-/// What each further segment adds at most: IPv6, TCP with options, and the tunnel.
-const HEADERS_LEN_MAX: usize = 40 + 60 + HEADROOM;
+/// What each further segment adds at most: IPv6, TCP with options, the tunnel, and what it costs to keep it.
+const HEADERS_LEN_MAX: usize = 40 + 60 + HEADROOM + PACKET_COST;
 
 fn is_to_be_cut(packet: &PacketBuf<'_>, end: &FlowEnd) -> bool {
     let enters_tunnel = end.path.method == ForwardMethod::Tunnel && !end.path.is_local;

@@ -9,13 +9,12 @@ use core::net::IpAddr;
 use super::gre;
 use super::{Accepts, IPV4_IN_IP, IPV6_IN_IP, UDP, decapsulate};
 use crate::drop_reason::DropReason;
-use crate::fragment::{DatagramId, DatagramKey, Decision, FragmentMemory};
+use crate::fragment::{Collected, Reassembler};
 use crate::packet::{HEADROOM, Offload, PacketBuf};
 use crate::rng::Seed;
 use crate::time::Instant;
-use crate::wire::parse::{FragmentPart, Headers, parse};
+use crate::wire::parse::{Headers, parse};
 use crate::wire::read_u16;
-use crate::wire::reassembly::join;
 
 /// What became of a packet at the end of a tunnel.
 #[must_use]
@@ -42,9 +41,9 @@ pub struct EndCounters {
     pub joined: u64,
     /// Outer packets refused: malformed, with a wrong checksum, or with a congestion mark that cannot be handed on.
     pub refused: u64,
-    /// Parts refused because too many datagrams or bytes waited for their other parts.
+    /// Parts refused or given up because too many datagrams or bytes waited for their other parts.
     pub parts_full: u64,
-    /// Parts refused because they overlap others.
+    /// Parts refused because they had come already.
     pub parts_overlapping: u64,
     /// Parts given up because the others did not come in time (30 s).
     pub parts_timed_out: u64,
@@ -77,7 +76,7 @@ pub struct EndCounters {
 pub struct TunnelEnd {
     accepts: Accepts,
     addresses: Vec<IpAddr>,
-    parts: FragmentMemory<()>,
+    parts: Reassembler,
     ready: VecDeque<Joined>,
     counters: EndCounters,
 }
@@ -103,7 +102,7 @@ impl Joined {
 impl TunnelEnd {
     /// An end of the tunnels `accepts` names, for inner packets to one of `addresses`.
     pub fn new(accepts: Accepts, addresses: Vec<IpAddr>, seed: Seed) -> Self {
-        let parts = FragmentMemory::new(DATAGRAMS_MAX, BYTES_MAX, seed);
+        let parts = Reassembler::new(DATAGRAMS_MAX, BYTES_MAX, seed);
         Self { accepts, addresses, parts, ready: VecDeque::new(), counters: EndCounters::default() }
     }
 
@@ -117,7 +116,7 @@ impl TunnelEnd {
         match headers.fragment.filter(|part| part.more || part.offset != 0) {
             None => self.take_out(packet),
             Some(_) if !self.may_be_tunnel(&headers) => Ending::NotOurs,
-            Some(part) => match self.keep(now, packet, &headers, &part) {
+            Some(_) => match self.keep(now, packet, &headers) {
                 Ok(ending) => ending,
                 Err(reason) => self.refuse(reason),
             },
@@ -131,10 +130,7 @@ impl TunnelEnd {
 
     /// Gives up parts whose others did not come in time: a bounded number at each call, the rest at the next.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let mut budget = EXPIRED_AT_ONCE;
-        while let Some(id) = self.parts.pop_expired(now, &mut budget) {
-            self.counters.parts_timed_out += self.parts.forget(id) as u64;
-        }
+        self.counters.parts_timed_out += u64::from(self.parts.handle_timeout(now));
     }
 
     /// What has been counted so far.
@@ -168,56 +164,26 @@ impl TunnelEnd {
         }
     }
 
-    /// Keeps a part; puts the outer packet together once all of it is there.
-    fn keep(
-        &mut self,
-        now: Instant,
-        packet: &PacketBuf<'_>,
-        headers: &Headers,
-        part: &FragmentPart,
-    ) -> Result<Ending, DropReason> {
-        let payload = headers.payload(packet.bytes());
-        if part.more && payload.len() % 8 != 0 {
-            return Err(DropReason::MalformedIp);
-        }
-        let key = DatagramKey::of(headers, part);
-        let id = match self.parts.find(now, &key) {
-            Some(id) => {
-                self.parts.check(id, headers, part)?;
-                id
-            }
-            None if self.parts.has_room_for(headers.packet_len) => {
-                self.parts.remember(now, key, Decision::Collecting)?
-            }
-            None => return Err(DropReason::FragmentTableFull),
-        };
+    /// Keeps a part; takes the inner packet out once all of the outer one is there.
+    fn keep(&mut self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Result<Ending, DropReason> {
         // Only the first part of a UDP datagram says whose it is.
-        if headers.protocol == UDP && part.offset == 0 && read_u16(payload, 2) != self.accepts.gue_port {
-            self.parts.decide(id, Decision::Pass);
-            self.parts.take_waiting(id);
+        let is_first = !headers.is_later_fragment();
+        let port = || read_u16(headers.payload(packet.bytes()), 2);
+        if headers.protocol == UDP && is_first && port() != self.accepts.gue_port {
+            self.parts.decline(now, headers);
+            return Ok(Ending::NotOurs);
         }
-        let is_collected = matches!(self.parts.decision(id), Decision::Collecting);
-        if is_collected {
-            self.parts.wait(id, packet, headers, part.offset)?;
+        let collected = self.parts.collect(now, packet, headers);
+        self.counters.parts_full += u64::from(self.parts.take_given_up());
+        match collected? {
+            Collected::Whole(storage) => self.complete(storage),
+            Collected::Kept => {}
+            Collected::Declined => return Ok(Ending::NotOurs),
         }
-        if self.parts.note(id, headers, part) {
-            self.complete(id);
-        }
-        Ok(if is_collected { Ending::Held } else { Ending::NotOurs })
+        Ok(Ending::Held)
     }
 
-    fn complete(&mut self, id: DatagramId) {
-        let (mut parts, _) = self.parts.take_waiting(id);
-        self.parts.forget(id);
-        if parts.is_empty() {
-            return;
-        }
-        parts.sort_by_key(|part| part.offset);
-        let mut storage = alloc::vec![0; HEADROOM];
-        if let Err(reason) = join(parts.iter().map(|part| &part.storage[HEADROOM..]), &mut storage) {
-            let _ = self.refuse(reason);
-            return;
-        }
+    fn complete(&mut self, mut storage: Vec<u8>) {
         let len = storage.len() - HEADROOM;
         let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
         if self.take_out(&mut packet) == Ending::TakenOut {
@@ -240,6 +206,3 @@ impl TunnelEnd {
 /// Outer packets in parts at once, and bytes of them: the director's own measures for fragments.
 const DATAGRAMS_MAX: u32 = 1_024;
 const BYTES_MAX: u32 = 4 << 20;
-
-/// Steps of one call that gives up late datagrams.
-const EXPIRED_AT_ONCE: u32 = 64;

@@ -1,138 +1,114 @@
 //! Which shard the fragments of a datagram belong to, where only the first one tells: those to FullNAT's local
 //! addresses. What comes before the first waits for it, as a copy, so that it holds nothing others need.
-//! Bounded, without a clock: the oldest gives way to the newest.
+//! Bounded, without a clock: the oldest gives way to the newest, and no source has more than a share
+//! ([`lvs_core::fragment::Follower`]).
 
-use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
-use lvs_core::PacketBuf;
+use lvs_core::fragment::{Follower, Waited};
 use lvs_core::wire::parse::Headers;
+use lvs_core::{Instant, PacketBuf, Seed};
 
-use crate::share::parcel::Kept;
-
-/// Datagrams whose shard is remembered.
-const DATAGRAMS_MAX: usize = 1024;
-/// Fragments that wait for their datagram's first. None is longer than an IP packet: 4 MiB in all at the worst.
-const WAITING_MAX: usize = 64;
-
-/// What the fragments of a datagram have in common (RFC 791 §3.2, RFC 8200 §4.5).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Datagram {
-    source: IpAddr,
-    destination: IpAddr,
-    /// Not in IPv6, where later fragments may name an extension header.
-    protocol: u8,
-    id: u32,
-}
-
-impl Datagram {
-    /// `None` for a packet that is no fragment.
-    pub fn of(headers: &Headers) -> Option<Self> {
-        let part = headers.fragment?;
-        let protocol = if headers.source.is_ipv4() { headers.protocol } else { 0 };
-        Some(Self { source: headers.source, destination: headers.destination, protocol, id: part.id })
-    }
-}
+/// Datagrams whose shard is remembered, or whose fragments wait.
+const DATAGRAMS_MAX: u32 = 1_024;
+/// Memory for fragments that wait for their datagram's first.
+const BYTES_MAX: u32 = 4 << 20;
+/// Time stands still here: what is old gives way only to what is new.
+const NOW: Instant = Instant::ZERO;
 
 /// The memory of one shard.
 pub(super) struct Fragments {
-    owners: HashMap<Datagram, usize>,
-    /// The same datagrams, oldest first.
-    order: VecDeque<Datagram>,
-    waiting: VecDeque<(Datagram, Kept)>,
+    owners: Follower<usize>,
 }
 
 impl Fragments {
     pub fn new() -> Self {
-        Self { owners: HashMap::new(), order: VecDeque::new(), waiting: VecDeque::new() }
+        // Nobody outside may guess where a datagram is filed.
+        let seed = Seed::new(RandomState::new().build_hasher().finish());
+        Self { owners: Follower::new(DATAGRAMS_MAX, BYTES_MAX, seed) }
     }
 
-    /// The shard the datagram's first fragment named.
-    pub fn owner(&self, datagram: &Datagram) -> Option<usize> {
-        self.owners.get(datagram).copied()
+    /// The shard that a later fragment's first one named.
+    pub fn owner(&mut self, headers: &Headers) -> Option<usize> {
+        self.owners.follow(NOW, headers)
     }
 
     /// Notes what a first fragment says. Returns those that waited for it, in the order they came.
-    pub fn learn(&mut self, datagram: Datagram, owner: usize) -> Vec<Kept> {
-        if self.owners.insert(datagram, owner).is_none() {
-            self.order.push_back(datagram);
-            if self.order.len() > DATAGRAMS_MAX {
-                self.order.pop_front().inspect(|oldest| _ = self.owners.remove(oldest));
-            }
-        }
-        if self.waiting.is_empty() {
-            return Vec::new();
-        }
-        let all = std::mem::take(&mut self.waiting);
-        let (own, others): (VecDeque<_>, _) = all.into_iter().partition(|(of, _)| *of == datagram);
-        self.waiting = others;
-        own.into_iter().map(|(_, fragment)| fragment).collect()
+    pub fn learn(&mut self, headers: &Headers, owner: usize) -> Vec<Waited> {
+        self.owners.learn(NOW, headers, owner)
     }
 
-    /// Lets a copy of a fragment wait. Returns whether the oldest gave way to it.
+    /// Lets a copy of a fragment wait. Returns how many are lost by that: older ones that made room, or itself.
     #[must_use]
-    pub fn wait(&mut self, datagram: Datagram, fragment: &PacketBuf<'_>) -> bool {
-        let oldest = if self.waiting.len() < WAITING_MAX { None } else { self.waiting.pop_front() };
-        let gave_way = oldest.is_some();
-        let mut kept = oldest.map_or_else(Kept::default, |(_, kept)| kept);
-        kept.fill(fragment);
-        self.waiting.push_back((datagram, kept));
-        gave_way
+    pub fn wait(&mut self, fragment: &PacketBuf<'_>, headers: &Headers) -> u64 {
+        let is_lost = self.owners.wait(NOW, fragment, headers).is_err();
+        u64::from(self.owners.take_given_up()) + u64::from(is_lost)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use lvs_core::wire::parse::parse;
-    use lvs_testkit::udp;
+    use lvs_testkit::{Storage, udp};
 
     use super::*;
 
-    /// The datagram `id`.
-    fn datagram(id: u32) -> Datagram {
-        let parts = udp("10.0.0.2:53", "10.0.0.200:2000").identification(id).payload_len(100).fragments(56);
-        Datagram::of(&parse(&parts[0]).unwrap()).unwrap()
+    /// The parts of datagram `id` from 10.0.`source`.2.
+    fn parts(source: u32, id: u32) -> Vec<Vec<u8>> {
+        let from = format!("10.{}.{}.2:53", source / 256, source % 256);
+        udp(from.as_str(), "10.0.0.200:2000").identification(id).payload_len(150).fragments(56)
     }
 
-    /// Has a fragment of the datagram `id` wait, told apart by its number.
-    fn wait(fragments: &mut Fragments, id: u32, number: u8) -> bool {
-        fragments.wait(datagram(id), &PacketBuf::new(&mut [number], 0, 1))
+    fn wait(fragments: &mut Fragments, part: &[u8]) -> u64 {
+        fragments.wait(&Storage::new(part).packet(), &parse(part).unwrap())
     }
 
-    /// The numbers of those that waited.
-    fn learn(fragments: &mut Fragments, id: u32, owner: usize) -> Vec<u8> {
-        fragments.learn(datagram(id), owner).iter_mut().map(|kept| kept.packet().bytes()[0]).collect()
+    fn learn(fragments: &mut Fragments, first: &[u8], owner: usize) -> Vec<Vec<u8>> {
+        let mut waited = fragments.learn(&parse(first).unwrap(), owner);
+        waited.iter_mut().map(|fragment| fragment.packet().bytes().to_vec()).collect()
+    }
+
+    fn owner(fragments: &mut Fragments, part: &[u8]) -> Option<usize> {
+        fragments.owner(&parse(part).unwrap())
     }
 
     #[test]
     fn what_waits_comes_back_in_order_with_the_first() {
         let mut fragments = Fragments::new();
-        for number in 0..4 {
-            assert!(!wait(&mut fragments, u32::from(number % 2), number));
+        let (one, two) = (parts(0, 1), parts(0, 2));
+        for part in [&one[2], &two[1], &one[1]] {
+            assert_eq!(wait(&mut fragments, part), 0);
         }
-        assert_eq!(learn(&mut fragments, 1, 5), [1, 3]);
-        assert_eq!((fragments.owner(&datagram(1)), fragments.owner(&datagram(0))), (Some(5), None));
-        assert_eq!(learn(&mut fragments, 1, 5), []);
-        assert_eq!(learn(&mut fragments, 0, 6), [0, 2]);
+        assert_eq!(learn(&mut fragments, &one[0], 5), [one[2].clone(), one[1].clone()]);
+        assert_eq!((owner(&mut fragments, &two[2]), owner(&mut fragments, &one[1])), (None, None));
+        assert_eq!(learn(&mut fragments, &two[0], 6), [two[1].clone()]);
+        assert_eq!(owner(&mut fragments, &two[2]), Some(6));
+        // All of it has come: there is nothing to be remembered.
+        assert_eq!(owner(&mut fragments, &two[2]), None);
     }
 
     #[test]
-    fn the_oldest_gives_way() {
+    fn the_oldest_gives_way_and_of_a_greedy_source_its_own() {
         let mut fragments = Fragments::new();
-        for number in 0..=WAITING_MAX as u8 {
-            assert_eq!(wait(&mut fragments, u32::from(number), number), usize::from(number) == WAITING_MAX);
+        assert_eq!(wait(&mut fragments, &parts(1, 7)[1]), 0);
+        let lost: u64 = (0..5_000).map(|id| wait(&mut fragments, &parts(2, id)[1])).sum();
+        assert_eq!(lost, 5_000 - u64::from(DATAGRAMS_MAX / 8));
+        assert_eq!(learn(&mut fragments, &parts(1, 7)[0], 1).len(), 1);
+        assert_eq!(wait(&mut fragments, &parts(1, 8)[1]), 0);
+        for source in 1_000..3_000 {
+            let _ = learn(&mut fragments, &parts(source, 7)[0], 3);
         }
-        assert_eq!((learn(&mut fragments, 0, 1), learn(&mut fragments, 1, 1)), (vec![], vec![1]));
-        assert_eq!(learn(&mut fragments, WAITING_MAX as u32, 1), [WAITING_MAX as u8]);
-        for number in 0..=DATAGRAMS_MAX as u32 {
-            let _ = fragments.learn(datagram(number), 1);
-        }
-        assert_eq!(
-            (fragments.owner(&datagram(DATAGRAMS_MAX as u32)), fragments.owners.len()),
-            (Some(1), DATAGRAMS_MAX)
-        );
-        assert_eq!(fragments.order.len(), DATAGRAMS_MAX);
-        assert_eq!(fragments.owner(&datagram(0)), None);
-        assert!(fragments.waiting.is_empty());
+        assert!(learn(&mut fragments, &parts(1, 8)[0], 1).is_empty(), "it was the oldest");
+        assert_eq!(owner(&mut fragments, &parts(1_000, 7)[1]), None);
+        assert_eq!(owner(&mut fragments, &parts(2_999, 7)[1]), Some(3));
+    }
+
+    #[test]
+    fn the_first_of_another_datagram_of_the_same_number_tells_anew() {
+        let mut fragments = Fragments::new();
+        assert!(learn(&mut fragments, &parts(1, 7)[0], 1).is_empty());
+        assert_eq!(owner(&mut fragments, &parts(1, 7)[1]), Some(1));
+        assert!(learn(&mut fragments, &parts(1, 7)[0], 2).is_empty());
+        assert_eq!(owner(&mut fragments, &parts(1, 7)[1]), Some(2));
     }
 }
