@@ -96,6 +96,8 @@ drop_reasons! {
     MalformedTunnel => "malformed_tunnel", "the GRE or GUE header of a tunnel packet is malformed";
     /// The GRE checksum or the UDP checksum around GUE is wrong.
     BadTunnelChecksum => "bad_tunnel_checksum", "the checksum of a tunnel packet is wrong: it was damaged on its way";
+    /// A packet of a tunnel that ends here comes from an address that is not one of its peers.
+    UnknownTunnelPeer => "unknown_tunnel_peer", "a tunnel packet came from an address that is not one of the peers; name it with --peer, or find out who sends";
     /// Congestion was marked on the outside of a tunnel packet whose inside cannot carry the mark (RFC 6040 §4.2).
     CongestionLost => "congestion_lost", "a router marked congestion on a tunnel packet whose sender does not know ECN";
     /// A router told the path MTU of a tunnel: it was remembered, and the client, whose packets may be fragmented, is

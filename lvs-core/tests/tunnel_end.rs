@@ -165,3 +165,37 @@ fn what_is_no_tunnel_of_ours_is_left_to_the_host() {
     assert!(end.poll_joined().is_none());
     assert_eq!(end.counters().taken_out, 0);
 }
+
+#[test]
+fn only_peers_may_send_where_they_are_named() {
+    let inner = udp(INSIDE[0][0], INSIDE[0][1]).payload_len(3_000).build();
+    let short = udp(INSIDE[0][0], INSIDE[0][1]).payload_len(30).build();
+    let peers = || vec![(address("10.0.0.254"), 32), (address("fd00::"), 64)];
+    let strangers = [["10.0.0.253", "10.0.0.2"], ["fd00:0:0:1::fe", "fd00::2"]];
+    for kind in KINDS {
+        for (peer, stranger) in OUTSIDE.iter().zip(strangers) {
+            let mut end = end().with_peers(peers());
+            let whole = |from| parts_of(&short, kind, from, 1_500, 7).swap_remove(0);
+            assert_eq!(
+                offer(&mut end, Instant::ZERO, &whole(stranger)),
+                Ending::Refused(DropReason::UnknownTunnelPeer)
+            );
+            // Later parts of UDP do not tell whose they are.
+            for part in parts_of(&inner, kind, stranger, 1_500, 7) {
+                assert_ne!(offer(&mut end, Instant::ZERO, &part), Ending::Held);
+            }
+            assert!(end.poll_joined().is_none());
+            assert!(end.counters().strangers >= 2);
+            assert_eq!(offer(&mut end, Instant::ZERO, &whole(*peer)), Ending::TakenOut);
+            for part in parts_of(&inner, kind, *peer, 1_500, 7) {
+                assert_eq!(offer(&mut end, Instant::ZERO, &part), Ending::Held);
+            }
+            assert!(end.poll_joined().is_some());
+        }
+    }
+    // What is no tunnel is the host's, whoever sends it.
+    let mut end = end().with_peers(peers());
+    let dns = udp("10.0.0.253:53", "10.0.0.2:53").payload_len(40).build();
+    assert_eq!(offer(&mut end, Instant::ZERO, &dns), Ending::NotOurs);
+    assert_eq!(end.counters().strangers, 0);
+}

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use lvs_core::DirectorConfig;
 use lvs_core::settings::NamedValue;
+use lvs_io::Prefix;
 use lvs_io_afpacket::Delivery;
 
 use crate::capacity::{self, Assignment};
@@ -193,12 +194,15 @@ pub struct TunnelOptions {
     /// And out of GUE on this UDP port
     #[arg(long, value_name = "PORT", requires = "device", value_parser = clap::value_parser!(u16).range(1..))]
     gue_port: Option<u16>,
+    /// Take tunnels from this director, or this network, only; may be given again. Without it, from anybody
+    #[arg(long = "peer", value_name = "ADDRESS[/PREFIX]", requires = "device", value_parser = network)]
+    peers: Vec<Prefix>,
 }
 
 impl TunnelOptions {
     /// The tunnel end, if one is asked for.
     pub fn end(&self) -> Option<TunnelEnd> {
-        Some(TunnelEnd { device: self.device.clone()?, gue_port: self.gue_port })
+        Some(TunnelEnd { device: self.device.clone()?, gue_port: self.gue_port, peers: self.peers.clone() })
     }
 }
 
@@ -256,6 +260,10 @@ fn device_name(name: &str) -> Result<String, String> {
 
 fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is no IP address"))
+}
+
+fn network(text: &str) -> Result<Prefix, String> {
+    text.parse().map_err(|_| format!("{text:?} is no network"))
 }
 
 fn requests(text: &str) -> Result<usize, String> {
@@ -334,8 +342,10 @@ mod tests {
         let vips = ["192.0.2.80", "2001:db8::80"].map(|vip| vip.parse().unwrap()).to_vec();
         let line = "realserver start --vip 192.0.2.80,2001:db8::80";
         assert_eq!(real_server(line), (Action::Start, vips.clone(), None, None));
-        let end = TunnelEnd { device: "eth0".to_owned(), gue_port: Some(6080) };
-        let with_tunnel = real_server(&format!("{line} --tunnel eth0 --gue-port 6080"));
+        let peers = ["10.0.0.254/32", "fd00::/64"].map(|peer| peer.parse().unwrap()).to_vec();
+        let end = TunnelEnd { device: "eth0".to_owned(), gue_port: Some(6080), peers };
+        let peers = "--peer 10.0.0.254 --peer fd00::/64";
+        let with_tunnel = real_server(&format!("{line} --tunnel eth0 --gue-port 6080 {peers}"));
         assert_eq!(with_tunnel, (Action::Start, vips, Some(end), None));
         assert_eq!(real_server("realserver stop"), (Action::Stop, Vec::new(), None, None));
         let memory = Some("a.txt".into());
@@ -372,6 +382,8 @@ mod tests {
             ("realserver stop --tunnel eth0", "unexpected argument '--tunnel' found"),
             ("realserver start --vip ::1 --gue-port 0", "0 is not in 1..=65535"),
             ("realserver start --vip ::1 --gue-port 6080", "--tunnel <NAME>"),
+            ("realserver start --vip ::1 --peer 10.0.0.1", "--tunnel <NAME>"),
+            ("realserver start --vip ::1 --tunnel eth0 --peer 10.0.0.1/33", "is no network"),
             ("realserver start --vip ::1 stop", "unexpected argument 'stop' found"),
             ("realserver status --vip ::1", "unexpected argument '--vip' found"),
             ("run r.txt s.txt --tun a", "unexpected argument 's.txt' found"),

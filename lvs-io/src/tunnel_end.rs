@@ -31,8 +31,8 @@ impl Arm {
     ///
     /// The host receives the outer packets as well and, where nothing of its own takes them, tells their sender that
     /// the protocol or port is unreachable, which the director passes on to the client. Raw sockets of those protocols
-    /// and a UDP socket on GUE's port that nobody reads keep it quiet. Who sent the outer packet is not looked at: let
-    /// a packet filter do that.
+    /// and a UDP socket on GUE's port that nobody reads keep it quiet. Anybody may send: for an end that names its peers
+    /// see [`Self::behind_tunnel_end`].
     ///
     /// ```
     /// use lvs_core::tunnel::Accepts;
@@ -68,13 +68,13 @@ impl Arm {
     ) -> (Self, EndCountersHandle) {
         // Nobody outside may guess where a part is filed.
         let seed = Seed::new(RandomState::new().build_hasher().finish());
+        self.behind_tunnel_end(TunnelEnd::new(accepts, addresses, seed), clock)
+    }
+
+    /// As [`Self::with_counted_tunnel_end`], with an end made for the purpose ([`TunnelEnd::with_peers`]).
+    pub fn behind_tunnel_end(self, end: TunnelEnd, clock: impl Clock + 'static) -> (Self, EndCountersHandle) {
         let counters = EndCountersHandle::default();
-        let source = Unwrapping {
-            inner: self.source,
-            end: TunnelEnd::new(accepts, addresses, seed),
-            clock: Box::new(clock),
-            counters: counters.clone(),
-        };
+        let source = Unwrapping { inner: self.source, end, clock: Box::new(clock), counters: counters.clone() };
         (Self { source: Box::new(source), sink: self.sink }, counters)
     }
 }

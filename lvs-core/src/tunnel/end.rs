@@ -39,6 +39,8 @@ pub struct EndCounters {
     pub taken_out: u64,
     /// Of those, how many came in parts.
     pub joined: u64,
+    /// Outer packets refused because their source is not one of the peers.
+    pub strangers: u64,
     /// Outer packets refused: malformed, with a wrong checksum, or with a congestion mark that cannot be handed on.
     pub refused: u64,
     /// Parts refused or given up because too many datagrams or bytes waited for their other parts.
@@ -76,6 +78,8 @@ pub struct EndCounters {
 pub struct TunnelEnd {
     accepts: Accepts,
     addresses: Vec<IpAddr>,
+    /// Who may send; `None`: anybody.
+    peers: Option<Vec<(IpAddr, u8)>>,
     parts: Reassembler,
     ready: VecDeque<Joined>,
     counters: EndCounters,
@@ -103,7 +107,16 @@ impl TunnelEnd {
     /// An end of the tunnels `accepts` names, for inner packets to one of `addresses`.
     pub fn new(accepts: Accepts, addresses: Vec<IpAddr>, seed: Seed) -> Self {
         let parts = Reassembler::new(DATAGRAMS_MAX, BYTES_MAX, seed);
-        Self { accepts, addresses, parts, ready: VecDeque::new(), counters: EndCounters::default() }
+        Self { accepts, addresses, peers: None, parts, ready: VecDeque::new(), counters: EndCounters::default() }
+    }
+
+    /// Takes packets from these sources only: addresses with prefix lengths. A tunnel carries no proof of who sends; and
+    /// whoever may send reaches this machine's own address from any source he likes. From others:
+    /// [`DropReason::UnknownTunnelPeer`].
+    #[must_use]
+    pub fn with_peers(mut self, peers: Vec<(IpAddr, u8)>) -> Self {
+        self.peers = Some(peers);
+        self
     }
 
     /// Takes the packet out of its tunnel, if it came by one that ends here. The last part of an outer packet makes
@@ -113,6 +126,10 @@ impl TunnelEnd {
             Ok(headers) => headers,
             Err(reason) => return self.refuse(reason),
         };
+        if !self.is_peer(headers.source) {
+            let is_tunnel = self.is_tunnel(packet.bytes(), &headers);
+            return if is_tunnel { self.refuse(DropReason::UnknownTunnelPeer) } else { Ending::NotOurs };
+        }
         match headers.fragment.filter(|part| part.more || part.offset != 0) {
             None => self.take_out(packet),
             Some(_) if !self.may_be_tunnel(&headers) => Ending::NotOurs,
@@ -155,6 +172,17 @@ impl TunnelEnd {
         parse(packet.bytes()).is_ok_and(|inner| self.addresses.contains(&inner.destination))
     }
 
+    fn is_peer(&self, source: IpAddr) -> bool {
+        let Some(peers) = &self.peers else { return true };
+        peers.iter().any(|(network, len)| is_in_network(source, *network, *len))
+    }
+
+    /// Whether this is a packet of a tunnel that ends here, or a part of one as far as it tells.
+    fn is_tunnel(&self, bytes: &[u8], headers: &Headers) -> bool {
+        let has_port = || !headers.is_later_fragment() && read_u16(headers.payload(bytes), 2) == self.accepts.gue_port;
+        self.may_be_tunnel(headers) && (headers.protocol != UDP || has_port())
+    }
+
     fn may_be_tunnel(&self, headers: &Headers) -> bool {
         match headers.protocol {
             IPV4_IN_IP | IPV6_IN_IP => self.accepts.ipip,
@@ -195,11 +223,24 @@ impl TunnelEnd {
 
     fn refuse(&mut self, reason: DropReason) -> Ending {
         *match reason {
+            DropReason::UnknownTunnelPeer => &mut self.counters.strangers,
             DropReason::FragmentTableFull => &mut self.counters.parts_full,
             DropReason::OverlappingFragment => &mut self.counters.parts_overlapping,
             _ => &mut self.counters.refused,
         } += 1;
         Ending::Refused(reason)
+    }
+}
+
+fn is_in_network(address: IpAddr, network: IpAddr, len: u8) -> bool {
+    match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            (address.to_bits() ^ network.to_bits()).leading_zeros() >= u32::from(len.min(32))
+        }
+        (IpAddr::V6(address), IpAddr::V6(network)) => {
+            (address.to_bits() ^ network.to_bits()).leading_zeros() >= u32::from(len.min(128))
+        }
+        _ => false,
     }
 }
 

@@ -142,7 +142,8 @@ const PASSED: [PassReason; 12] = [
 
 /// Reasons of what happens without a packet to explain, or to packets that no director is asked about: ends of tunnels,
 /// the worker loop, fragments that waited in vain, the queue of what the director owes, cutting a packet.
-const ELSEWHERE: [DropReason; 7] = [
+const ELSEWHERE: [DropReason; 8] = [
+    DropReason::UnknownTunnelPeer,
     DropReason::FragmentTimeout,
     DropReason::TransmitQueueFull,
     DropReason::NoTailroom,

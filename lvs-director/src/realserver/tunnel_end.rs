@@ -2,13 +2,14 @@
 //! handed to the kernel by a TUN device. Runs in the foreground; what it made vanishes with it.
 
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
-use lvs_core::tunnel::{Accepts, EndCounters};
+use lvs_core::tunnel::{self, Accepts, EndCounters};
 use lvs_core::{Director, DirectorConfig, Seed};
-use lvs_io::{MonotonicClock, OnPass, Worker};
+use lvs_io::{MonotonicClock, OnPass, Prefix, Worker};
 use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, receive_nothing};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
@@ -24,6 +25,8 @@ pub struct TunnelEnd {
     pub device: String,
     /// The UDP port of GUE; `None` leaves it out.
     pub gue_port: Option<u16>,
+    /// Whose tunnels they are; anybody's if there is none.
+    pub peers: Vec<Prefix>,
 }
 
 /// The TUN device that inner packets come out of.
@@ -41,7 +44,17 @@ pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result
     let accepts = Accepts { ipip: true, gre: true, gue_port: end.gue_port };
     let arm = AfPacketDevice::open(&end.device, &options)?.into_arm();
     let clock = MonotonicClock::new();
-    let (arm, counters) = arm.with_counted_tunnel_end(accepts, vips.to_vec(), clock);
+    // Nobody outside may guess where a part of a packet is filed.
+    let seed = Seed::new(RandomState::new().build_hasher().finish());
+    let tunnels = tunnel::TunnelEnd::new(accepts, vips.to_vec(), seed);
+    let tunnels = match end.peers.is_empty() {
+        true => {
+            say::warning(format_args!("anybody may send through these tunnels; name the directors with --peer"));
+            tunnels
+        }
+        false => tunnels.with_peers(end.peers.iter().map(|peer| (peer.address(), peer.bits())).collect()),
+    };
+    let (arm, counters) = arm.behind_tunnel_end(tunnels, clock);
     let _silent =
         silence(end.gue_port).map_err(|cause| Denied::new("open raw sockets", cause).remedy("run as root"))?;
     let nobody = Director::new(DirectorConfig::default(), Seed::new(0));
@@ -66,8 +79,9 @@ fn account(counters: &EndCounters) -> String {
     for (count, what) in [
         (counters.joined, "of them in parts"),
         (counters.refused, "refused: malformed, a wrong checksum, or congestion that cannot be handed on"),
-        (counters.parts_full, "parts refused: too many wait for others"),
-        (counters.parts_overlapping, "parts refused: they overlap others"),
+        (counters.strangers, "refused: not from one of the peers"),
+        (counters.parts_full, "parts refused or given up: too many wait for others"),
+        (counters.parts_overlapping, "parts refused: they had come already"),
         (counters.parts_timed_out, "parts given up: the others did not come in time"),
     ] {
         if count > 0 {
