@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lvs_core::answer_limit::AnswerRates;
 use lvs_core::{
     Direction, Director, DirectorConfig, HEADROOM, Instant, PacketBuf, SchedulerRegistry, Seed, Settings, Verdict,
 };
@@ -115,7 +116,9 @@ impl Lab {
 
     /// Changes sysctls. The error names one with a value it does not take.
     pub fn set_sysctls(&mut self, sysctls: &[(String, String)]) -> Result<(), String> {
-        self.administrator.set_sysctls(&mut self.director, self.now, sysctls)
+        self.administrator.set_sysctls(&mut self.director, self.now, sysctls)?;
+        self.surroundings.exits.set_answer_rates(self.director.settings().answer_rates());
+        Ok(())
     }
 
     /// Rules the director broke since this was last asked.
@@ -175,9 +178,24 @@ fn director_config(net: &Net) -> DirectorConfig {
         host_addresses: net.vips.iter().copied().collect(),
         connections_max: 8_192, // more than any recording has
         schedulers: recorded_schedulers(),
-        // So the recorder's hosts were set up, but where a recording says otherwise.
-        settings: Settings { accept_local: true, ..Settings::default() },
+        settings: recorded_settings(),
         ..DirectorConfig::default()
+    }
+}
+
+/// The recorder turned the kernel's limits on ICMP errors off.
+fn recorded_settings() -> Settings {
+    let AnswerRates { icmp_ratelimit, icmp_ratemask, icmp_msgs_per_sec, icmp_msgs_burst, icmpv6_ratelimit, .. } =
+        AnswerRates::UNLIMITED;
+    Settings {
+        icmp_ratelimit,
+        icmp_ratemask,
+        icmp_msgs_per_sec,
+        icmp_msgs_burst,
+        icmpv6_ratelimit,
+        // So the recorder's hosts were set up, but where a recording says otherwise.
+        accept_local: true,
+        ..Settings::default()
     }
 }
 
@@ -199,6 +217,7 @@ fn host_config(net: &Net) -> HostConfig {
         server_side: core_side(&net.server_side),
         local_addresses: net.vips.clone(),
         servers: net.servers.iter().map(host_route).collect(),
+        answer_rates: AnswerRates::UNLIMITED,
         answers_only: false,
     }
 }

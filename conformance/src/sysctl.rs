@@ -36,7 +36,9 @@ impl Remembered {
 fn setting_of(name: &str) -> &str {
     match name {
         "ipv4/conf/all/accept_local" | "ipv4/conf/c0/accept_local" => "accept_local",
-        name => name,
+        "ipv6/icmp/ratelimit" => "icmpv6_ratelimit",
+        // Those of ICMP are settings too.
+        name => name.strip_prefix("ipv4/").unwrap_or(name),
     }
 }
 
@@ -62,8 +64,14 @@ mod tests {
     #[test]
     fn a_sysctl_is_read_as_it_was_written() {
         let (mut settings, mut remembered) = (Settings::default(), Remembered::default());
-        for (name, value) in [("sloppy_tcp", "1"), ("secure_tcp", "3"), ("lblc_expiration", "60"), ("sync_ports", "2")]
-        {
+        for (name, value) in [
+            ("sloppy_tcp", "1"),
+            ("secure_tcp", "3"),
+            ("lblc_expiration", "60"),
+            ("sync_ports", "2"),
+            ("ipv4/icmp_ratelimit", "250"),
+            ("ipv6/icmp/ratelimit", "0"),
+        ] {
             remembered.set(&mut settings, name, value).expect("it takes the value");
             assert_eq!(remembered.get(&settings, name).as_deref(), Some(value));
         }

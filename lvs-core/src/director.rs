@@ -2,6 +2,7 @@
 //! out.
 
 mod accounting;
+mod answers;
 mod choose;
 mod closing;
 mod config;
@@ -43,6 +44,7 @@ use self::probe::Probing;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
 use self::timeout::{Estimation, Sweep};
+use crate::answer_limit::AnswerLimit;
 use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
 use crate::connection::newcomer::Newcomer;
@@ -96,6 +98,7 @@ pub struct Director {
     /// Packets on their way to `poll_transmit`.
     outbox: Outbox,
     defence: Defence,
+    answer_limit: AnswerLimit,
     timeouts: Timeouts,
     totals: Meter,
     drops: [u64; DropReason::ALL.len()],
@@ -173,6 +176,7 @@ impl Director {
             full_nat: FullNat::new(config.local_ports, groups, seed.derive(8)),
             outbox: Outbox::new(config.fragment_bytes_max),
             defence: Defence::new(seed.derive(7)),
+            answer_limit: AnswerLimit::new(seed.derive(10)),
             timeouts: config.timeouts.clone(),
             totals: Meter::default(),
             drops: [0; DropReason::ALL.len()],
@@ -208,8 +212,10 @@ impl Director {
             Ok(headers) => self.dispatch(now, packet, headers),
             Err(reason) => Verdict::Drop(*reason),
         };
-        if let Verdict::Drop(reason) = verdict {
-            self.count_drop(reason);
+        match verdict {
+            Verdict::Drop(reason) => self.count_drop(reason),
+            Verdict::Reply { .. } => self.spend_answer(packet.bytes()),
+            _ => {}
         }
         verdict
     }

@@ -113,6 +113,9 @@ drop_reasons! {
     MalformedExtensionHeader => "malformed_extension_header", "the IPv6 extension headers are malformed";
     /// A protocol helper needed to change the payload and could not: too little room in the packet's buffer.
     HelperFailed => "helper_failed", "the protocol helper had no room to rewrite the segment";
+    /// The packet would be answered by an ICMP error or a RST, and enough of them have been sent for now
+    /// (`icmp_ratelimit`, `icmp_msgs_per_sec`, `icmpv6_ratelimit`, `resets_per_sec`).
+    AnswerLimited => "answer_limited", "too many packets were answered by ICMP errors or RSTs; see icmp_ratelimit and icmp_msgs_per_sec";
     /// A segment that a protocol helper would read has a wrong TCP checksum, or a packet that would open a connection or
     /// bring one about has a wrong one (`drop_damaged_openings`), or an SCTP packet that would leave with a
     /// right CRC32c came with a wrong one (FullNAT; NAT with `drop_damaged_sctp`).

@@ -10,6 +10,7 @@ pub(crate) mod tunnel;
 
 use core::net::IpAddr;
 
+use crate::answer_limit::Refused;
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint};
 use crate::forward::full_nat::FullNatPath;
@@ -43,6 +44,8 @@ pub(crate) struct Path {
     pub care: Care,
     /// Source of ICMP errors about packets on this path; `None` where the director has no address to speak from.
     pub error_source: Option<IpAddr>,
+    /// What may not be answered now to whoever sends packets on this path.
+    pub refused: Refused,
     /// Identification for a packet the director makes itself; ICMP errors take the lower half.
     pub identification: u32,
 }
@@ -100,10 +103,10 @@ pub(crate) fn check_way_out(
         return Err(answer(packet, headers, IcmpError::TimeExceeded, path, DropReason::TtlExceeded));
     }
     if is_too_big(packet, headers, path.mtu) {
-        if direction == Direction::Request && can_answer(packet, headers, path) {
+        let error = IcmpError::TooBig { mtu: u32::from(path.mtu) };
+        if direction == Direction::Request && can_answer(packet, headers, error, path) {
             decrement_hop_limit(packet.bytes_mut(), headers.family);
         }
-        let error = IcmpError::TooBig { mtu: u32::from(path.mtu) };
         return Err(answer(packet, headers, error, path, DropReason::TooBig));
     }
     Ok(())
@@ -118,6 +121,9 @@ pub(crate) fn answer(
     otherwise: DropReason,
 ) -> Verdict {
     match path.error_source {
+        Some(_) if may_answer(packet, headers, path) && is_limited(headers, error, path) => {
+            Verdict::Drop(DropReason::AnswerLimited)
+        }
         Some(source) if may_answer(packet, headers, path) => {
             match icmp::make_error(packet, headers, error, source, path.identification as u16) {
                 Ok(()) => Verdict::Reply { next_hop: headers.source },
@@ -133,12 +139,18 @@ pub(crate) fn may_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path)
 }
 
 /// The same, and there is room for the answer: from here on the packet may be changed.
-pub(crate) fn can_answer(packet: &PacketBuf<'_>, headers: &Headers, path: &Path) -> bool {
+pub(crate) fn can_answer(packet: &PacketBuf<'_>, headers: &Headers, error: IcmpError, path: &Path) -> bool {
     let headers_len = match headers.family {
         AddressFamily::Ipv4 => ipv4::HEADER_LEN + icmp::HEADER_LEN,
         AddressFamily::Ipv6 => ipv6::HEADER_LEN + icmp::HEADER_LEN,
     };
-    packet.headroom() >= headers_len && may_answer(packet, headers, path)
+    packet.headroom() >= headers_len && may_answer(packet, headers, path) && !is_limited(headers, error, path)
+}
+
+/// Whether enough errors like this one have been sent for now.
+fn is_limited(headers: &Headers, error: IcmpError, path: &Path) -> bool {
+    let (error_type, code, _) = error.header(headers.family);
+    path.refused.is_error(headers.family == AddressFamily::Ipv4, error_type, code)
 }
 
 /// What every method does to a packet that goes on. Writes the virtual address into a record-route option that has room

@@ -67,6 +67,7 @@
 //! | [`connection`] | protocol states and timeouts |
 //! | [`persistence`], [`helper`] | engines and helpers that read payloads: SIP, FTP; bring your own helper |
 //! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
+//! | [`answer_limit`] | how many ICMP errors and RSTs may be sent |
 //! | [`fragment`] | putting fragmented datagrams together, within bounds |
 //! | [`tunnel`] | IPIP, GRE and GUE, both ends: a real server without kernel tunnels can use it |
 //! | [`wire`] | parsing, rewriting and checksums, useful by themselves |
@@ -77,6 +78,7 @@
 
 extern crate alloc;
 
+pub mod answer_limit;
 mod client_group;
 pub mod command;
 pub mod connection;

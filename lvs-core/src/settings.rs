@@ -6,6 +6,8 @@ mod names;
 
 use core::time::Duration;
 
+use crate::answer_limit::AnswerRates;
+
 pub use self::named::{Format, NamedValue, SetError};
 
 /// Run-time behaviour switches. Every field has the name, meaning and default of the sysctl
@@ -73,6 +75,35 @@ pub struct Settings {
     pub lblc_expiration: Duration,
     /// Age at which an unused `lblcr` entry is dropped and its server set shrinks. Default one day.
     pub lblcr_expiration: Duration,
+    /// `net.ipv4.icmp_ratelimit`: least time between ICMP errors to one receiver, after six in a row; zero: no limit.
+    /// Default 1 s.
+    pub icmp_ratelimit: Duration,
+    /// `net.ipv4.icmp_ratemask`: which types of ICMP errors are limited, bit n for type n; fragmentation needed never is.
+    /// Default 6168: destination unreachable, source quench, time exceeded, parameter problem.
+    pub icmp_ratemask: u32,
+    /// `net.ipv4.icmp_msgs_per_sec`: most limited ICMP errors in a second; zero: no limit. Default 1000.
+    pub icmp_msgs_per_sec: u32,
+    /// `net.ipv4.icmp_msgs_burst`: how many of them may come at once. Default 50.
+    pub icmp_msgs_burst: u32,
+    /// `net.ipv6.icmp.ratelimit`: least time between ICMPv6 errors to one receiver, after six in a row; packet too big is
+    /// not limited; zero: no limit. Default 1 s.
+    pub icmpv6_ratelimit: Duration,
+    /// Most RSTs in a second that answer segments; zero: no limit. Default 0, as in Linux.
+    pub resets_per_sec: u32,
+}
+
+impl Settings {
+    /// How many packets may be answered.
+    pub const fn answer_rates(&self) -> AnswerRates {
+        AnswerRates {
+            icmp_ratelimit: self.icmp_ratelimit,
+            icmp_ratemask: self.icmp_ratemask,
+            icmp_msgs_per_sec: self.icmp_msgs_per_sec,
+            icmp_msgs_burst: self.icmp_msgs_burst,
+            icmpv6_ratelimit: self.icmpv6_ratelimit,
+            resets_per_sec: self.resets_per_sec,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -98,6 +129,12 @@ impl Default for Settings {
             run_estimation: true,
             lblc_expiration: Duration::from_secs(86_400),
             lblcr_expiration: Duration::from_secs(86_400),
+            icmp_ratelimit: AnswerRates::LINUX.icmp_ratelimit,
+            icmp_ratemask: AnswerRates::LINUX.icmp_ratemask,
+            icmp_msgs_per_sec: AnswerRates::LINUX.icmp_msgs_per_sec,
+            icmp_msgs_burst: AnswerRates::LINUX.icmp_msgs_burst,
+            icmpv6_ratelimit: AnswerRates::LINUX.icmpv6_ratelimit,
+            resets_per_sec: AnswerRates::LINUX.resets_per_sec,
         }
     }
 }

@@ -77,7 +77,12 @@ fn forward(options: &args::Run) -> Result<String, String> {
     warnings::about_rules(director).iter().for_each(say::warning);
     let host = if devices.have_a_host() {
         // The host answers for its own addresses and routes; what it does not own is answered here.
-        HostConfig { local_addresses: virtual_addresses.clone(), answers_only: true, ..HostConfig::default() }
+        HostConfig {
+            local_addresses: virtual_addresses.clone(),
+            answer_rates: director.settings().answer_rates(),
+            answers_only: true,
+            ..HostConfig::default()
+        }
     } else {
         host_stand_in(director, sides, virtual_addresses.clone())
     };
@@ -211,7 +216,8 @@ fn host_stand_in(
         .into_iter()
         .map(|address| (address, if address.is_ipv4() { 32 } else { 128 }))
         .collect();
-    HostConfig { client_side, server_side, local_addresses, servers, answers_only: false }
+    let answer_rates = director.settings().answer_rates();
+    HostConfig { client_side, server_side, local_addresses, servers, answer_rates, answers_only: false }
 }
 
 /// The tables, and what was refused.

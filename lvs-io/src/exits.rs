@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use lvs_core::answer_limit::AnswerRates;
 use lvs_core::{Direction, Director, HEADROOM, Instant, PacketBuf, Verdict};
 
 use crate::counters::{ArmCounters, Counters};
@@ -83,6 +84,13 @@ impl Exits {
     /// Counts a packet that the director itself owes the wire, before it is carried out.
     pub(crate) fn count_owed(&mut self) {
         self.counters.owed += 1;
+    }
+
+    /// Changes how many ICMP errors and RSTs the host stand-in may send, if there is one.
+    pub fn set_answer_rates(&mut self, rates: AnswerRates) {
+        if let OnPass::Route(host) = &mut self.on_pass {
+            host.set_answer_rates(rates);
+        }
     }
 
     /// Does what the verdict says with a packet that came in by side `arm`: 0 is the client side. After it, the host may

@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use lvs_core::answer_limit::{AnswerLimit, AnswerRates, Refused};
 use lvs_core::fragment::{Collected, Reassembler};
 use lvs_core::rng::Rng;
 use lvs_core::wire::checksum::{fold, pseudo_header_sum, sum};
@@ -45,6 +46,8 @@ pub struct HostConfig {
     pub local_addresses: Vec<IpAddr>,
     /// What lies behind the server side: addresses with prefix lengths.
     pub servers: Vec<(IpAddr, u8)>,
+    /// How many ICMP errors and RSTs it may send. Default: Linux's limits.
+    pub answer_rates: AnswerRates,
     /// Only answers for its own addresses and routes nothing: another host receives the same packets and does that.
     pub answers_only: bool,
 }
@@ -59,7 +62,9 @@ pub struct HostCounters {
     pub routed: u64,
     /// Fragments kept for a datagram that is not complete.
     pub fragments_kept: u64,
-    /// Packets dropped: malformed, with a wrong checksum, or of a kind nobody answers.
+    /// Packets that would have been answered, had not enough been answered already ([`HostConfig::answer_rates`]).
+    pub answers_limited: u64,
+    /// Packets dropped, those included: malformed, with a wrong checksum, or of a kind nobody answers.
     pub dropped: u64,
 }
 
@@ -96,6 +101,7 @@ pub struct Host {
     /// Identification of the next IPv4 packet the host makes (RFC 791 §3.2).
     identification: u16,
     reassembler: Reassembler,
+    answer_limit: AnswerLimit,
     counters: HostCounters,
 }
 
@@ -124,6 +130,7 @@ impl Host {
             own,
             servers,
             identification: Rng::new(seed).next_u64() as u16,
+            answer_limit: AnswerLimit::new(seed.derive(2)),
             reassembler: Reassembler::new(DATAGRAMS_MAX, FRAGMENT_BYTES_MAX, seed.derive(1)),
             counters: HostCounters::default(),
         }
@@ -138,6 +145,9 @@ impl Host {
         match self.decide(now, came, packet) {
             Outcome::Answer(next_hop) => {
                 self.counters.answered += 1;
+                if let Ok(headers) = parse(packet.bytes()) {
+                    self.answer_limit.spend(now, &self.config.answer_rates, &headers, packet.bytes());
+                }
                 packet.offload = Offload::default();
                 packet.mark = 0;
                 Some(self.leaving(opposite(came), next_hop))
@@ -157,6 +167,11 @@ impl Host {
         }
     }
 
+    /// Changes how many ICMP errors and RSTs it may send.
+    pub fn set_answer_rates(&mut self, rates: AnswerRates) {
+        self.config.answer_rates = rates;
+    }
+
     /// What the host has done so far.
     pub fn counters(&self) -> &HostCounters {
         &self.counters
@@ -174,10 +189,10 @@ impl Host {
             if self.config.answers_only {
                 return Outcome::Drop;
             }
-            return self.route(came, packet, &headers);
+            return self.route(now, came, packet, &headers);
         }
         if headers.fragment.is_none() {
-            return self.answer(packet, &headers);
+            return self.answer(now, packet, &headers);
         }
         let collected = match headers.is_later_fragment() || headers.fragment.is_some_and(|part| part.more) {
             true => self.reassembler.collect(now, packet, &headers),
@@ -187,7 +202,7 @@ impl Host {
         self.reassembler.handle_timeout(now);
         match collected {
             Ok(Collected::Whole(storage)) => {
-                on_reassembled(packet, storage, |datagram, headers| self.answer(datagram, headers))
+                on_reassembled(packet, storage, |datagram, headers| self.answer(now, datagram, headers))
             }
             Ok(Collected::Kept) => Outcome::Kept,
             Ok(Collected::Declined) | Err(_) => Outcome::Drop,
@@ -195,19 +210,26 @@ impl Host {
     }
 
     /// A whole datagram for one of the host's own addresses.
-    fn answer(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Outcome {
+    fn answer(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Outcome {
+        let refused = self.refused(now, headers.source);
         let verify = packet.offload.checksum == ChecksumOffload::Full;
         let payload = headers.payload(packet.bytes());
         let is_ipv4 = headers.source.is_ipv4();
         if let Some(error) = refused_extension(packet.bytes(), headers) {
-            let answered = self.refuse(packet, headers, error, headers.destination);
+            let answered = self.refuse(refused, packet, headers, error, headers.destination);
             return answered.map_or(Outcome::Drop, |()| Outcome::Answer(headers.source));
         }
         let echo_request = if is_ipv4 { ECHO_REQUEST_V4 } else { ECHO_REQUEST_V6 };
         let answered = match headers.protocol {
-            TCP if is_acceptable_tcp(headers, payload, verify) => answer::reset(packet, headers),
+            TCP if is_acceptable_tcp(headers, payload, verify) => {
+                if self.may_send(refused.is_reset()) {
+                    answer::reset(packet, headers)
+                } else {
+                    None
+                }
+            }
             UDP if is_acceptable_udp(headers, payload, verify) => {
-                self.refuse(packet, headers, IcmpError::PortUnreachable, headers.destination)
+                self.refuse(refused, packet, headers, IcmpError::PortUnreachable, headers.destination)
             }
             TCP | UDP => None,
             ICMP | ICMPV6 if is_ipv4 == (headers.protocol == ICMP) => {
@@ -226,7 +248,7 @@ impl Host {
                     // RFC 4443 §3.4: unrecognised next header, and the offset of the byte that names it.
                     IcmpError::Other { error_type: 4, code: 1, rest: naming_byte(packet.bytes(), headers) }
                 };
-                self.refuse(packet, headers, error, headers.destination)
+                self.refuse(refused, packet, headers, error, headers.destination)
             }
         };
         answered.map_or(Outcome::Drop, |()| Outcome::Answer(headers.source))
@@ -234,7 +256,7 @@ impl Host {
 
     /// A packet for somewhere else (RFC 1812 §5.2, RFC 8200 §3): the hop limit is checked, then the MTU of the way out,
     /// then the hop limit is lowered.
-    fn route(&mut self, came: Direction, packet: &mut PacketBuf<'_>, headers: &Headers) -> Outcome {
+    fn route(&mut self, now: Instant, came: Direction, packet: &mut PacketBuf<'_>, headers: &Headers) -> Outcome {
         if is_link_local(headers.destination) || is_link_local(headers.source) {
             return Outcome::Drop;
         }
@@ -254,17 +276,39 @@ impl Host {
         };
         let side = self.side_towards(opposite(came));
         let own = if headers.source.is_ipv4() { side.ipv4.map(IpAddr::V4) } else { side.ipv6.map(IpAddr::V6) };
-        own.and_then(|own| self.refuse(packet, headers, error, own))
+        let refused = self.refused(now, headers.source);
+        own.and_then(|own| self.refuse(refused, packet, headers, error, own))
             .map_or(Outcome::Drop, |()| Outcome::Answer(headers.source))
     }
 
     /// Answers with an ICMP error where one may be sent.
-    fn refuse(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, error: IcmpError, own: IpAddr) -> Option<()> {
-        if !may_answer(headers, packet.bytes()) {
+    fn refuse(
+        &mut self,
+        refused: Refused,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+        error: IcmpError,
+        own: IpAddr,
+    ) -> Option<()> {
+        let (error_type, code, _) = error.header(headers.family);
+        if !may_answer(headers, packet.bytes())
+            || !self.may_send(refused.is_error(headers.source.is_ipv4(), error_type, code))
+        {
             return None;
         }
         let identification = self.next_identification();
         make_error(packet, headers, error, own, identification).ok()
+    }
+
+    /// What this receiver may not be answered now.
+    fn refused(&self, now: Instant, receiver: IpAddr) -> Refused {
+        self.answer_limit.refused(now, || self.config.answer_rates, receiver)
+    }
+
+    /// Whether an answer may be sent; counts it if not.
+    fn may_send(&mut self, is_refused: bool) -> bool {
+        self.counters.answers_limited += u64::from(is_refused);
+        !is_refused
     }
 
     fn leaving(&self, direction: Direction, next_hop: IpAddr) -> Transmit {

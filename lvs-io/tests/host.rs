@@ -1,5 +1,6 @@
 //! The host stand-in beyond what was recorded: routing, its refusals, fragments, and bytes of strangers.
 
+use lvs_core::answer_limit::AnswerRates;
 use lvs_core::{ChecksumOffload, Direction, Gso, GsoKind, Instant, Offload, Seed, Side};
 use lvs_io::{Host, HostConfig, Transmit};
 use lvs_testkit::{Storage, describe, icmp, icmp_error, oracle, raw, strategy, tcp, udp};
@@ -14,6 +15,7 @@ const SERVER_V6: &str = "[fd00::2]:8080";
 fn host() -> Host {
     let side = |mtu, ipv4: &str, ipv6: &str| Side { mtu, ipv4: ipv4.parse().ok(), ipv6: ipv6.parse().ok() };
     let config = HostConfig {
+        answer_rates: AnswerRates::UNLIMITED,
         client_side: side(1300, "192.0.2.1", "2001:db8:c::1"),
         server_side: side(1500, "10.255.255.254", "fd00::ff"),
         local_addresses: vec!["192.0.2.80".parse().unwrap(), "2001:db8:80::1".parse().unwrap()],
@@ -211,5 +213,21 @@ proptest! {
                 prop_assert!(oracle::parse(buffer.bytes()).is_some(), "{}", describe(buffer.bytes()));
             }
         }
+    }
+}
+
+#[test]
+fn no_more_is_answered_than_the_limits_allow() {
+    for (source, to) in [("198.51.100.7:1024", "192.0.2.80:53"), ("[2001:db8::7]:1024", "[2001:db8:80::1]:53")] {
+        let mut host = host();
+        host.set_answer_rates(AnswerRates { resets_per_sec: 3, ..AnswerRates::LINUX });
+        let mut answered =
+            |packet: &[u8]| (0..20).filter(|_| sent(&mut host, Direction::Request, packet).is_some()).count();
+        assert_eq!(answered(&udp(source, to).payload(b"?").build()), 6);
+        assert_eq!(answered(&tcp(source, to).syn().build()), 3);
+        assert_eq!(host.counters().answers_limited, 14 + 17);
+        host.set_answer_rates(AnswerRates::UNLIMITED);
+        let all = (0..20).filter(|_| sent(&mut host, Direction::Request, &udp(source, to).build()).is_some());
+        assert_eq!(all.count(), 20);
     }
 }

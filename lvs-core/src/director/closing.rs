@@ -3,6 +3,7 @@
 
 use super::Director;
 use super::look::{Fate, FlowEnd};
+use crate::answer_limit::Refused;
 use crate::command::AfterDrain;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
@@ -88,7 +89,7 @@ impl Director {
             let timeout = self.connections.get(id).expect("nothing removed it").timeout;
             self.connections.rearm(id, now, timeout);
         }
-        answer_with_reset(packet, headers)
+        answer_with_reset(packet, headers, self.refused_answers(now, headers.source))
     }
 
     /// Queues a RST that goes where this segment would have gone.
@@ -114,13 +115,16 @@ impl Director {
 
     /// Tells the client by ICMP that its server is gone. The connection goes on towards its end.
     pub(super) fn refuse_orphan(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let path = self.answer_path(Direction::Request, headers);
+        let path = self.answer_path(self.now, Direction::Request, headers);
         self.answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::ServerGone)
     }
 }
 
-/// Answers a segment with a RST.
-pub(super) fn answer_with_reset(packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+/// Answers a segment with a RST, unless enough of them have been sent for now.
+pub(super) fn answer_with_reset(packet: &mut PacketBuf<'_>, headers: &Headers, refused: Refused) -> Verdict {
+    if refused.is_reset() {
+        return Verdict::Drop(DropReason::AnswerLimited);
+    }
     match reset::answer(packet, headers) {
         Ok(()) => Verdict::Reply { next_hop: headers.source },
         Err(reason) => Verdict::Drop(reason),

@@ -131,18 +131,18 @@ impl Director {
                 if connection.state != closed {
                     trial.steps.push(self.tell_state(connection, closed));
                 }
-                answer_with_reset(&mut trial.packet, headers)
+                answer_with_reset(&mut trial.packet, headers, self.refused_answers(now, headers.source))
             }
             Outcome::Unreachable(id) => {
                 let connection = self.connections.get(id).expect("it was just found");
                 let view = connection_view(connection, now);
                 trial.steps.push(Step::KnownFlow { direction: Direction::Request, connection: view });
                 trial.steps.push(Step::ServerGone);
-                let path = self.answer_path(Direction::Request, headers);
+                let path = self.answer_path(now, Direction::Request, headers);
                 let error = IcmpError::PortUnreachable;
                 forward::answer(&mut trial.packet, headers, error, &path, DropReason::ServerGone)
             }
-            Outcome::UnknownReply => self.try_refuse_unknown_reply(trial, headers),
+            Outcome::UnknownReply => self.try_refuse_unknown_reply(now, trial, headers),
             Outcome::First(first) => self.try_first(now, trial, headers, &first),
             Outcome::ServerFirst(opened) => self.try_server_first(now, trial, headers, &opened),
         }
@@ -273,9 +273,9 @@ impl Director {
         verdict
     }
 
-    fn try_refuse_unknown_reply(&self, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
+    fn try_refuse_unknown_reply(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers) -> Verdict {
         trial.steps.push(Step::UnknownReply);
-        let verdict = self.refuse_reply_on(&mut trial.packet, headers);
+        let verdict = self.refuse_reply_on(now, &mut trial.packet, headers);
         if verdict == Verdict::Pass {
             trial.steps.push(Step::Passed(PassReason::LastHop));
         }
@@ -301,7 +301,7 @@ impl Director {
             }
             Decision::Drop(reason) => return Verdict::Drop(reason),
             Decision::Refuse => {
-                let path = self.answer_path(Direction::Request, headers);
+                let path = self.answer_path(now, Direction::Request, headers);
                 let error = IcmpError::PortUnreachable;
                 return forward::answer(&mut trial.packet, headers, error, &path, DropReason::NoServer);
             }
@@ -320,7 +320,7 @@ impl Director {
             }
             Err(Refusal::Full(reason)) => return Verdict::Drop(reason),
             Err(Refusal::NoPort(reason)) => {
-                let path = self.answer_path(Direction::Request, headers);
+                let path = self.answer_path(now, Direction::Request, headers);
                 let error = IcmpError::PortUnreachable;
                 return forward::answer(&mut trial.packet, headers, error, &path, reason);
             }

@@ -69,7 +69,7 @@ impl Director {
             Decision::Refuse => {
                 let key = self.services.get(first.service).expect("look found it").key;
                 self.tell_unavailable(&key);
-                let path = self.answer_path(Direction::Request, headers);
+                let path = self.answer_path(now, Direction::Request, headers);
                 (self.answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::NoServer), None)
             }
             Decision::Bypass => {

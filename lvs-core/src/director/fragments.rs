@@ -241,6 +241,9 @@ impl Director {
             _ => Verdict::Drop(DropReason::FirstFragmentRefused),
         };
         let (start, len) = (packet.start(), packet.len());
+        if matches!(verdict, Verdict::Reply { .. }) {
+            self.spend_answer(&storage[start..start + len]);
+        }
         Packet { storage, start, len, mark, verdict }
     }
 

@@ -169,7 +169,7 @@ impl Director {
         if record.is_some_and(|record| !core::mem::replace(&mut record.told_ports_exhausted, true)) {
             self.events.push(Event::LocalPortsExhausted { service: key, server: connection.real });
         }
-        let path = self.answer_path(Direction::Request, headers);
+        let path = self.answer_path(self.now, Direction::Request, headers);
         let verdict = self.answer(packet, headers, IcmpError::PortUnreachable, &path, reason);
         if matches!(verdict, Verdict::Reply { .. }) {
             // Answered or not, it is a connection that could not be opened.

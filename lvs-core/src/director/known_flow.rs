@@ -189,6 +189,7 @@ impl Director {
             mss_clamp: self.mss_clamp(record),
             care: if self.config.settings.drop_damaged_sctp { Care::ChecksSctp } else { Care::AsLinux },
             error_source: self.error_source(direction, headers),
+            refused: self.refused_answers(now, headers.source),
             identification: self.identification(),
         };
         FlowEnd { path, direction, server: connection.server }
@@ -326,7 +327,7 @@ impl Director {
 
     /// A packet from a NAT server that belongs to no connection: port unreachable (`nat_icmp_send`).
     pub(super) fn refuse_unknown_reply(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let verdict = self.refuse_reply_on(packet, headers);
+        let verdict = self.refuse_reply_on(self.now, packet, headers);
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
         }
@@ -334,8 +335,8 @@ impl Director {
     }
 
     /// The same on a packet that may be a copy.
-    pub(super) fn refuse_reply_on(&self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let path = self.answer_path(Direction::Reply, headers);
+    pub(super) fn refuse_reply_on(&self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+        let (path, error) = (self.answer_path(now, Direction::Reply, headers), IcmpError::PortUnreachable);
         // On its way through, the packet has already been routed: its hop limit counts down before it is quoted.
         if !self.services.is_virtual(headers.destination) {
             if headers.hop_limit <= 1 {
@@ -344,11 +345,11 @@ impl Director {
             if !forward::may_answer(packet, headers, &path) {
                 return Verdict::Drop(DropReason::NoServer);
             }
-            if forward::can_answer(packet, headers, &path) {
+            if forward::can_answer(packet, headers, error, &path) {
                 decrement_hop_limit(packet.bytes_mut(), headers.family);
             }
         }
-        forward::answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::NoServer)
+        forward::answer(packet, headers, error, &path, DropReason::NoServer)
     }
 
     /// Answers a packet with an ICMP error, or refuses it.
@@ -368,7 +369,7 @@ impl Director {
     }
 
     /// A path that leads nowhere: only good for answers.
-    pub(super) fn answer_path(&self, direction: Direction, headers: &Headers) -> Path {
+    pub(super) fn answer_path(&self, now: Instant, direction: Direction, headers: &Headers) -> Path {
         Path {
             method: ForwardMethod::Local,
             is_local: false,
@@ -381,6 +382,7 @@ impl Director {
             mss_clamp: None,
             care: Care::AsLinux,
             error_source: self.error_source(direction, headers),
+            refused: self.refused_answers(now, headers.source),
             identification: self.identification(),
         }
     }

@@ -61,6 +61,9 @@ impl Director {
 
     /// Leaves a packet for `poll_transmit`; counts one that is not to be sent.
     pub(super) fn transmit_later(&mut self, storage: Vec<u8>, place: (usize, usize), mark: u32, verdict: Verdict) {
+        if matches!(verdict, Verdict::Reply { .. }) {
+            self.spend_answer(&storage[place.0..place.0 + place.1]);
+        }
         let outcome = match verdict {
             Verdict::Drop(reason) => Err(reason),
             verdict => self.outbox.push(storage, place, mark, verdict),

@@ -158,6 +158,10 @@ impl Director {
         if !icmp::may_answer(&error.inner, quoted) {
             return Verdict::Drop(DropReason::NotForwardable);
         }
+        let refused = self.refused_answers(now, error.inner.source);
+        if refused.is_error(true, error.error_type, error.code) {
+            return Verdict::Drop(DropReason::AnswerLimited);
+        }
         let told = IcmpError::Other { error_type: error.error_type, code: error.code, rest };
         packet.shrink_front(error.inner_start);
         let (source, identification) = (error.inner.destination, self.identification() as u16);

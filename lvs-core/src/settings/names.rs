@@ -41,6 +41,7 @@ fn find(name: &str) -> Option<&'static Entry<Settings>> {
 
 const ANY: Format = Format::Number(0, u32::MAX);
 const ANY_SECONDS: Format = Format::Seconds(0, u32::MAX);
+const ANY_MILLISECONDS: Format = Format::Milliseconds(0, u32::MAX);
 /// 0 off, 1 and 2 automatic, 3 always.
 const MODE: Format = Format::Number(0, 3);
 
@@ -56,10 +57,16 @@ const TABLE: &[Entry<Settings>] = &[
     entry!(drop_packet: MODE, "Refuse new connections: 0 never, 1 when places are scarce, 3 one in am_droprate."),
     entry!(expire_nodest_conn: Format::Switch, "Connections of deleted servers end at once."),
     entry!(expire_quiescent_template: Format::Switch, "Persistence leaves servers of weight 0."),
+    entry!(icmp_msgs_burst: ANY, "Limited ICMP errors that may be sent at once."),
+    entry!(icmp_msgs_per_sec: ANY, "Limited ICMP errors that may be sent in a second; 0 for no limit."),
+    entry!(icmp_ratelimit: ANY_MILLISECONDS, "Least time between ICMP errors to one receiver; 0 for no limit."),
+    entry!(icmp_ratemask: ANY, "Which types of ICMP errors are limited: bit n for type n."),
+    entry!(icmpv6_ratelimit: ANY_MILLISECONDS, "Least time between ICMPv6 errors to one receiver; 0 for no limit."),
     entry!(lblc_expiration: ANY_SECONDS, "How long lblc remembers an unused destination."),
     entry!(lblcr_expiration: ANY_SECONDS, "How long lblcr remembers an unused destination."),
     entry!(nat_icmp_send: Format::Switch, "A NAT server's reply without a connection is answered by ICMP."),
     entry!(pmtu_disc: Format::Switch, "Path-MTU discovery for tunnels."),
+    entry!(resets_per_sec: ANY, "RSTs that may answer segments in a second; 0 for no limit."),
     entry!(run_estimation: Format::Switch, "Publish counters and rates every 2 s."),
     entry!(schedule_icmp: Format::Switch, "ICMP errors about unknown flows may open connections."),
     entry!(secure_tcp: MODE, "The stricter TCP table: 0 never, 1 when places are scarce, 3 always."),

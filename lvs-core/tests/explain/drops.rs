@@ -28,6 +28,14 @@ pub(super) fn tell(page: &mut Page) {
     defence(page);
     helper(page);
     super_packets(page);
+    answered_enough(page);
+}
+
+fn answered_enough(page: &mut Page) {
+    let mut desk = Desk::new(RULES);
+    let unserved = tcp(CLIENT, "192.0.2.1:81").syn().build();
+    (0..6).for_each(|_| desk.feed(&unserved));
+    page.tell("a client that was answered enough", &mut desk, &unserved);
 }
 
 fn damaged(page: &mut Page) {

@@ -17,6 +17,7 @@ pub fn play(data: &[u8]) {
     let Some((&choice, mut script)) = data.split_first() else { return };
     let side = |ipv4: &str, mtu| Side { ipv4: ipv4.parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok(), mtu };
     let config = HostConfig {
+        answer_rates: Default::default(),
         client_side: side(OWN[2], 1500),
         server_side: side(OWN[3], if choice & 2 == 0 { 1500 } else { 576 }),
         local_addresses: OWN[..2].iter().map(|text| address(text)).collect(),
