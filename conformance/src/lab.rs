@@ -183,7 +183,7 @@ fn director_config(net: &Net) -> DirectorConfig {
     }
 }
 
-/// The recorder turned the kernel's limits on ICMP errors off.
+/// As Linux does where we would not by ourselves; and the recorder turned the kernel's limits on ICMP errors off.
 fn recorded_settings() -> Settings {
     let AnswerRates { icmp_ratelimit, icmp_ratemask, icmp_msgs_per_sec, icmp_msgs_burst, icmpv6_ratelimit, .. } =
         AnswerRates::UNLIMITED;
@@ -193,6 +193,7 @@ fn recorded_settings() -> Settings {
         icmp_msgs_per_sec,
         icmp_msgs_burst,
         icmpv6_ratelimit,
+        tunnel_mtu_proof: false,
         // So the recorder's hosts were set up, but where a recording says otherwise.
         accept_local: true,
         ..Settings::default()

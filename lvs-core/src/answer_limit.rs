@@ -160,7 +160,7 @@ impl AnswerLimit {
 
 /// A bucket of tokens, kept as the time until which all of them that were taken are paid for.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     paid_until: Instant,
 }
 

@@ -44,7 +44,8 @@ use self::probe::Probing;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
 use self::timeout::{Estimation, Sweep};
-use crate::answer_limit::AnswerLimit;
+use self::tunnel_error::{GUESS_PERIOD, GUESSES_AT_ONCE};
+use crate::answer_limit::{AnswerLimit, Bucket};
 use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
 use crate::connection::newcomer::Newcomer;
@@ -99,6 +100,8 @@ pub struct Director {
     outbox: Outbox,
     defence: Defence,
     answer_limit: AnswerLimit,
+    /// ICMP errors about a tunnel's path MTU that guessed its proof.
+    path_mtu_guesses: Bucket,
     timeouts: Timeouts,
     totals: Meter,
     drops: [u64; DropReason::ALL.len()],
@@ -177,6 +180,7 @@ impl Director {
             outbox: Outbox::new(config.fragment_bytes_max),
             defence: Defence::new(seed.derive(7)),
             answer_limit: AnswerLimit::new(seed.derive(10)),
+            path_mtu_guesses: Bucket::FULL,
             timeouts: config.timeouts.clone(),
             totals: Meter::default(),
             drops: [0; DropReason::ALL.len()],
@@ -395,6 +399,10 @@ impl Director {
             Outcome::PathMtu { address, mtu } => {
                 self.servers.learn_path_mtu(now, address, mtu);
                 (Verdict::Drop(DropReason::PathMtuLearned), None)
+            }
+            Outcome::UnprovenPathMtu => {
+                self.path_mtu_guesses.pay(now, GUESS_PERIOD, GUESSES_AT_ONCE);
+                (Verdict::Drop(DropReason::UnprovenPathMtu), None)
             }
             Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
             Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),

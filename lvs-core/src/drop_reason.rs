@@ -103,6 +103,9 @@ drop_reasons! {
     /// A router told the path MTU of a tunnel: it was remembered, and the client, whose packets may be fragmented, is
     /// told nothing.
     PathMtuLearned => "path_mtu_learned", "an ICMP error told the path MTU of a tunnel, which is remembered for 10 minutes";
+    /// An ICMP error tells the path MTU of a tunnel and quotes nothing that only the path knows, or too many such errors
+    /// came in a second (`tunnel_mtu_proof`).
+    UnprovenPathMtu => "unproven_path_mtu", "an ICMP error about a tunnel's path MTU that may come from anybody; see tunnel_mtu_proof";
     /// Too many bytes wait for [`crate::Director::poll_transmit`].
     TransmitQueueFull => "transmit_queue_full", "packets wait for poll_transmit; poll it more often, or raise fragment_bytes_max";
     /// The forward method cannot carry this packet (for example a tunnel without a server).

@@ -60,6 +60,11 @@ pub struct Settings {
     pub nat_icmp_send: bool,
     /// Path-MTU discovery for tunnels: copy DF and answer with fragmentation needed. Default on.
     pub pmtu_disc: bool,
+    /// The path MTU of a tunnel is believed only if the ICMP error quotes what none but the path can know: outer packets
+    /// with DF have an identification made for this server, those over IPv6 a flow label; then it is learned of every
+    /// kind of tunnel over both families, however little is quoted. Off, as in Linux: of GUE from anybody, of IPIP and
+    /// GRE where the client's packet is quoted too, over IPv6 not at all. Default on.
+    pub tunnel_mtu_proof: bool,
     /// When a SYN on a finished connection is scheduled anew: 0 never, bit 0 after TIME_WAIT and CLOSE,
     /// bit 1 also in FIN_WAIT where replies bypass the director. Default 1.
     pub conn_reuse_mode: u8,
@@ -123,6 +128,7 @@ impl Default for Settings {
             drop_damaged_sctp: false,
             nat_icmp_send: false,
             pmtu_disc: true,
+            tunnel_mtu_proof: true,
             conn_reuse_mode: 1,
             schedule_icmp: false,
             accept_local: false,

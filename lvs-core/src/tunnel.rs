@@ -65,6 +65,10 @@ pub struct Tunnel {
     pub mtu: u16,
     /// Whether an inner IPv4 packet's DF is copied outside (path-MTU discovery through the tunnel).
     pub copies_dont_fragment: bool,
+    /// What only the path knows, so that an ICMP error that quotes it is known to come from there: the identification
+    /// of an outer IPv4 packet with DF (lower 16 bits), which means nothing else (RFC 6864 §4.1); the flow label of an
+    /// outer IPv6 packet (lower 20 bits). 0, as in Linux: none.
+    pub proof: u32,
 }
 
 impl Tunnel {
@@ -78,6 +82,7 @@ impl Tunnel {
             identification: 0,
             mtu: u16::MAX,
             copies_dont_fragment: true,
+            proof: 0,
         }
     }
 
@@ -155,5 +160,5 @@ const fn inner_protocol(family: AddressFamily) -> u8 {
 /// RFC 2003.
 pub(crate) const IPV4_IN_IP: u8 = 4;
 /// RFC 2473.
-const IPV6_IN_IP: u8 = 41;
+pub(crate) const IPV6_IN_IP: u8 = 41;
 const UDP: u8 = Protocol::Udp.number();

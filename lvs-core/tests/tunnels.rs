@@ -296,7 +296,7 @@ fn a_route_a_router_told_of_before_follows_at_once() {
 }
 
 #[test]
-fn the_path_mtu_of_a_gue_tunnel_is_learned_from_its_udp_header_alone() {
+fn as_in_linux_the_path_mtu_of_a_gue_tunnel_is_learned_from_its_udp_header_alone() {
     // Recordings tun_icmp_pmtu_gue, tun_6over4_icmp_pmtu_gue; the other tunnels' is not (tun_6over4_icmp_pmtu_gre).
     let rules = |options: &str| {
         let service = "-u [2001:db8::1]:80";
@@ -304,6 +304,7 @@ fn the_path_mtu_of_a_gue_tunnel_is_learned_from_its_udp_header_alone() {
     };
     for (options, learns) in [("--tun-type gue --tun-port 6080", true), ("--tun-type gre", false), ("", false)] {
         let mut desk = Desk::new(&rules(options));
+        desk.set(|settings| settings.tunnel_mtu_proof = false);
         let long = request(true, 1400).build();
         let sent = desk.send(&long).bytes;
         let error = |len: usize| icmp_error("10.0.0.9", 3, 4, 1300, &sent[..len]);
@@ -335,6 +336,8 @@ fn a_path_mtu_only_shrinks_and_not_below_552() {
 #[test]
 fn a_client_whose_packets_may_be_fragmented_is_not_told_of_the_path_mtu() {
     let mut desk = desk(SERVER, "");
+    // Without DF there is no proof.
+    desk.set(|settings| settings.tunnel_mtu_proof = false);
     let sent = desk.send(&request(false, 1400).build());
     let error = icmp_error("10.0.0.9", 3, 4, 1300, &sent.bytes).build();
     assert_eq!(desk.send(&error).verdict, Verdict::Drop(DropReason::PathMtuLearned));

@@ -180,6 +180,7 @@ impl Director {
                     factor: FACTOR_ONE,
                     told_ports_exhausted: false,
                     route: None,
+                    proof: 0,
                 });
                 RealServer::new(id, config.key, config.weight)
             }

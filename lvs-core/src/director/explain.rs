@@ -123,6 +123,7 @@ impl Director {
                 trial.steps.push(Step::IcmpAbout { icmp_type: 3, code: 4 });
                 Verdict::Drop(DropReason::PathMtuLearned)
             }
+            Outcome::UnprovenPathMtu => Verdict::Drop(DropReason::UnprovenPathMtu),
             Outcome::Close(id, direction) => {
                 let connection = self.connections.get(id).expect("it was just found");
                 trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });

@@ -425,6 +425,7 @@ pub(super) fn tunnel_path(
         config: record.config.tunnel,
         source: config.server_side.address(AddressFamily::of(real_address)),
         source_port,
+        proof: if config.settings.tunnel_mtu_proof { record.proof } else { 0 },
         discovers_mtu: config.settings.pmtu_disc,
     }
 }

@@ -51,6 +51,8 @@ pub(super) enum Outcome {
         address: IpAddr,
         mtu: u32,
     },
+    /// One that would, and may come from anybody.
+    UnprovenPathMtu,
     /// Its TCP connection is closed: RST to both sides.
     Close(ConnectionId, Direction),
     /// Its server is gone and the client is told by ICMP.

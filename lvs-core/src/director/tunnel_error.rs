@@ -1,6 +1,9 @@
 //! ICMP errors about tunnel packets of ours: what a server or a router says of the outside is told to the client about
-//! the inside, and the path MTU is learned. Linux does so for IPv4 in IPv4 only, and so do we.
+//! the inside, for IPv4 in IPv4 as in Linux. The path MTU is learned of every tunnel, from errors that quote what only
+//! the path knows (`tunnel_mtu_proof`), or as in Linux.
 //! Source: Linux IPVS, as recorded in `conformance/`; recording `tun_icmp`.
+
+use core::time::Duration;
 
 use super::Director;
 use super::look::{Outcome, flow_of};
@@ -11,7 +14,7 @@ use crate::packet::PacketBuf;
 use crate::service::TunnelKind;
 use crate::service::server_table::TunnelEnd;
 use crate::time::Instant;
-use crate::tunnel::{IPV4_IN_IP, gre, gue};
+use crate::tunnel::{IPV4_IN_IP, IPV6_IN_IP, gre, gue};
 use crate::verdict::Verdict;
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::parse::{Headers, parse_quoted};
@@ -47,11 +50,15 @@ impl Director {
         headers: &Headers,
         related: &Related,
     ) -> Option<Outcome> {
-        if headers.family != AddressFamily::Ipv4 || !self.is_host_address(headers.destination) {
+        if !self.is_host_address(headers.destination) {
             return None;
         }
         let bytes = packet.bytes().get(..headers.packet_len)?;
-        self.look_inside(now, bytes, headers, related).or_else(|| self.look_outside(bytes, headers, related))
+        let inside = match headers.family {
+            AddressFamily::Ipv4 => self.look_inside(now, bytes, headers, related),
+            AddressFamily::Ipv6 => None,
+        };
+        inside.or_else(|| self.look_outside(now, bytes, headers, related))
     }
 
     /// An error about a packet of a known connection inside a tunnel.
@@ -65,22 +72,55 @@ impl Director {
         if !icmp::checksum_is_valid(bytes, headers) {
             return Some(Outcome::Drop(DropReason::BadIcmpChecksum));
         }
+        if error.path_mtu().is_some() && !self.is_proved(now, bytes, related) {
+            return Some(Outcome::UnprovenPathMtu);
+        }
         Some(Outcome::TunnelError(id, error))
     }
 
-    /// The path MTU of a GUE tunnel, whatever is inside and however little of it is quoted. Linux learns it of no other
-    /// kind in this way.
-    fn look_outside(&self, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
+    /// The path MTU of a tunnel, whatever is inside and however little of it is quoted. Linux learns it of GUE over IPv4
+    /// alone in this way.
+    fn look_outside(&self, now: Instant, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
         let quoted = &related.quoted;
-        if (related.error_type, related.code) != FRAGMENTATION_NEEDED || quoted.protocol != UDP {
+        let mtu = reported_mtu(headers.family, related)?;
+        let (kind, port) = match quoted.protocol {
+            UDP => {
+                let &[_, _, high, low, ..] = quoted.transport_header::<{ udp::HEADER_LEN }>(bytes)?;
+                (TunnelKind::Gue, u16::from_be_bytes([high, low]))
+            }
+            IPV4_IN_IP | IPV6_IN_IP => (TunnelKind::Ipip, 0),
+            gre::PROTOCOL => (TunnelKind::Gre, 0),
+            _ => return None,
+        };
+        let as_in_linux = !self.config.settings.tunnel_mtu_proof;
+        if as_in_linux && (kind != TunnelKind::Gue || headers.family != AddressFamily::Ipv4) {
             return None;
         }
-        let &[_, _, high, low, ..] = quoted.transport_header::<{ udp::HEADER_LEN }>(bytes)?;
-        let end =
-            TunnelEnd { address: quoted.destination, kind: TunnelKind::Gue, port: u16::from_be_bytes([high, low]) };
+        let end = TunnelEnd { address: quoted.destination, kind, port };
         let is_ours = self.servers.is_tunnel_end(&end) && self.is_own_address(quoted.source);
-        let is_ours = is_ours && icmp::checksum_is_valid(bytes, headers);
-        is_ours.then_some(Outcome::PathMtu { address: end.address, mtu: related.rest & 0xffff })
+        if !is_ours || !icmp::checksum_is_valid(bytes, headers) {
+            return None;
+        }
+        Some(match self.is_proved(now, bytes, related) {
+            true => Outcome::PathMtu { address: end.address, mtu },
+            false => Outcome::UnprovenPathMtu,
+        })
+    }
+
+    /// Whether an error about a tunnel packet quotes what only the path knows, where that is asked for. While too many
+    /// guess at it, nobody is believed.
+    fn is_proved(&self, now: Instant, bytes: &[u8], related: &Related) -> bool {
+        if !self.config.settings.tunnel_mtu_proof {
+            return true;
+        }
+        let proof = self.servers.proof(related.quoted.destination);
+        let is_right = bytes.get(related.quoted_start..).is_some_and(|quoted| match related.quoted.family {
+            AddressFamily::Ipv4 => related.quoted.dont_fragment && read_u16(quoted, 4) == Some(proof as u16),
+            AddressFamily::Ipv6 => {
+                quoted.first_chunk().is_some_and(|first| u32::from_be_bytes(*first) & 0xf_ffff == proof)
+            }
+        });
+        is_right && self.path_mtu_guesses.has_place(now, GUESS_PERIOD, GUESSES_AT_ONCE)
     }
 
     /// Reads the quoted tunnel packet down to the client's.
@@ -172,6 +212,19 @@ impl Director {
     }
 }
 
+/// The path MTU that an error tells (RFC 1191 §4, RFC 4443 §3.2).
+fn reported_mtu(family: AddressFamily, related: &Related) -> Option<u32> {
+    match (family, related.error_type, related.code) {
+        (AddressFamily::Ipv4, 3, 4) => Some(related.rest & 0xffff),
+        (AddressFamily::Ipv6, 2, _) => Some(related.rest),
+        _ => None,
+    }
+}
+
+/// Wrong guesses at a proof of 16 bits: so many at once, then one in so long a time. Whoever makes more needs hours for
+/// a right one.
+pub(super) const GUESSES_AT_ONCE: u32 = 16;
+pub(super) const GUESS_PERIOD: Duration = Duration::from_millis(250);
 /// RFC 791: what every link must take.
 const LEAST_MTU: u32 = 68;
 /// ICMP type and code that tell a path MTU (RFC 1191 §4).

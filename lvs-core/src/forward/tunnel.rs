@@ -24,6 +24,8 @@ pub(crate) struct TunnelPath {
     pub source: Option<IpAddr>,
     /// UDP source port of this flow, for GUE.
     pub source_port: u16,
+    /// See [`Tunnel::proof`].
+    pub proof: u32,
     /// Whether DF is copied outside and longer packets are refused (`pmtu_disc`).
     pub discovers_mtu: bool,
 }
@@ -40,6 +42,7 @@ impl TunnelPath {
             identification,
             mtu,
             copies_dont_fragment: self.discovers_mtu,
+            proof: self.proof,
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::service::stats::Meter;
 use crate::service::table::ServiceIndex;
 use crate::service::{ForwardMethod, RealServer, ServerConfig, ServerId, ServiceKey, TunnelKind};
 use crate::time::Instant;
+use crate::wire::ipv6;
 
 /// How often the trash is looked through.
 pub(crate) const TRASH_PERIOD: Duration = Duration::from_secs(60);
@@ -64,6 +65,8 @@ pub(crate) struct ServerRecord {
     pub told_ports_exhausted: bool,
     /// The way to it as it was last used; tunnels only.
     pub route: Option<UsedRoute>,
+    /// What only the path to it knows ([`crate::tunnel::Tunnel::proof`]); the table fills it in.
+    pub proof: u32,
 }
 
 /// The way to a server when a packet last took it.
@@ -115,8 +118,8 @@ impl KnownAddress {
     }
 
     /// What is believed once a router has reported this.
-    fn told(&self, now: Instant, reported: u32) -> PathMtu {
-        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(PATH_MTU_MIN);
+    fn told(&self, now: Instant, reported: u32, least: u16) -> PathMtu {
+        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(least);
         let until = now + PATH_MTU_LIFETIME;
         match self.believed(now) {
             None => PathMtu { mtu, since: now, until },
@@ -152,6 +155,7 @@ pub(crate) struct ServerTable {
     addresses: HashMap<IpAddr, KnownAddress, RandomState>,
     /// Whether a path MTU was ever learned: until then nobody looks for one.
     has_learned_mtu: bool,
+    proofs: Seed,
 }
 
 impl ServerTable {
@@ -168,6 +172,7 @@ impl ServerTable {
             tunnel_ends: HashMap::with_hasher(state()),
             addresses: HashMap::with_hasher(state()),
             has_learned_mtu: false,
+            proofs: seed.derive(5),
         }
     }
 
@@ -176,8 +181,9 @@ impl ServerTable {
         ServerId(self.free.last().copied().unwrap_or(self.slots.len() as u32))
     }
 
-    pub fn insert(&mut self, record: ServerRecord) -> ServerId {
+    pub fn insert(&mut self, mut record: ServerRecord) -> ServerId {
         let id = self.next_id();
+        record.proof = self.proof(record.config.key.address);
         self.note(&record, 1);
         self.addresses.entry(record.config.key.address).or_default().servers += 1;
         if self.free.pop().is_some() {
@@ -345,10 +351,21 @@ impl ServerTable {
         self.addresses.contains_key(&address)
     }
 
+    /// What only the path to this address knows.
+    pub fn proof(&self, address: IpAddr) -> u32 {
+        let bits = match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let proof = self.proofs.derive(bits as u64).derive((bits >> 64) as u64).value() as u32 & 0xf_ffff;
+        // None is told by zero.
+        if proof & 0xffff == 0 { proof | 1 } else { proof }
+    }
+
     /// Remembers the path MTU a router reported, if it is not above the one known.
     pub fn learn_path_mtu(&mut self, now: Instant, address: IpAddr, reported: u32) {
         if let Some(known) = self.addresses.get_mut(&address) {
-            known.path_mtu = Some(known.told(now, reported));
+            known.path_mtu = Some(known.told(now, reported, least_mtu(address)));
             self.has_learned_mtu = true;
         }
     }
@@ -366,7 +383,7 @@ impl ServerTable {
     pub fn used_route_mtu(&self, now: Instant, address: IpAddr, route: UsedRoute, reported: u32) -> u16 {
         let known = self.addresses.get(&address).copied().unwrap_or_default();
         match known.believed(now) {
-            Some(path) if path.since < route.at => known.told(now, reported).mtu,
+            Some(path) if path.since < route.at => known.told(now, reported, least_mtu(address)).mtu,
             _ => route.mtu,
         }
     }
@@ -426,6 +443,11 @@ impl ServerTable {
             self.nat_servers.remove(&record.config.key);
         }
     }
+}
+
+/// Less than this is not believed of the way to an address.
+fn least_mtu(address: IpAddr) -> u16 {
+    if address.is_ipv4() { PATH_MTU_MIN } else { ipv6::LEAST_MTU }
 }
 
 /// Linux matches fwmark services in the trash by their mark alone, whatever the family.

@@ -14,7 +14,7 @@ use crate::wire::{ipv4, ipv6};
 ///
 /// The outer header takes DSCP, hop limit and DF (see [`Tunnel::copies_dont_fragment`]) from the packet as it stands,
 /// and its ECN by RFC 6040 except that CE becomes ECT(0), as in Linux (`tun_ipip`). Its identification is 0 where it
-/// has DF. The inner packet is not changed: whoever forwards it takes one from its hop limit first. Link padding is cut
+/// has DF, or the tunnel's proof. The inner packet is not changed: whoever forwards it takes one from its hop limit first. Link padding is cut
 /// off. A checksum left to the device stays so (`start` moves), or is left to the receiver
 /// ([`TunnelChecksum::Remote`]).
 ///
@@ -167,7 +167,7 @@ impl Plan {
                     traffic_class,
                     total_len: len as u16,
                     // RFC 6864 §4.1: the identification of an atomic datagram means nothing.
-                    identification: if dont_fragment { 0 } else { tunnel.identification as u16 },
+                    identification: if dont_fragment { tunnel.proof as u16 } else { tunnel.identification as u16 },
                     dont_fragment,
                     hop_limit,
                     protocol,
@@ -186,6 +186,9 @@ impl Plan {
                     destination,
                 };
                 bytes.first_chunk_mut().into_iter().for_each(|bytes| ipv6::write_header(bytes, &header));
+                let [_, high, middle, low] = (tunnel.proof & 0xf_ffff).to_be_bytes();
+                bytes[1] |= high;
+                (bytes[2], bytes[3]) = (middle, low);
                 if self.has_fragment_header {
                     let [a, b, c, d] = tunnel.identification.to_be_bytes();
                     bytes[ipv6::HEADER_LEN..self.ip_len].copy_from_slice(&[protocol, 0, 0, 0, a, b, c, d]);

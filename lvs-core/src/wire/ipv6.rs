@@ -19,6 +19,9 @@ pub const DESTINATION_OPTIONS: u8 = 60;
 /// Length of the fragment header, in bytes.
 pub const FRAGMENT_HEADER_LEN: usize = 8;
 
+/// Longest packet that every link takes, in bytes (RFC 8200 §5).
+pub const LEAST_MTU: u16 = 1280;
+
 /// Whether a next-header number names an extension header to step over on the way to the transport header.
 pub const fn is_extension(next_header: u8) -> bool {
     matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)

@@ -84,6 +84,10 @@ fn about_tunnels(page: &mut Page) {
     let outside = desk.send(&segment("192.0.2.1:81")).bytes;
     let told = icmp_error("10.0.0.1", 3, 4, 900, &outside[..28]).build();
     page.tell("the path MTU of a GUE tunnel", &mut desk, &told);
+    let mut made_up = outside[..28].to_vec();
+    made_up[4..6].fill(0);
+    let made_up = icmp_error("10.0.0.1", 3, 4, 600, &made_up).build();
+    page.tell("a path MTU from anybody", &mut desk, &made_up);
     page.tell("a segment that the path has no room for", &mut desk, &segment("192.0.2.1:81"));
 }
 
