@@ -194,6 +194,7 @@ fn recorded_settings() -> Settings {
         icmp_msgs_burst,
         icmpv6_ratelimit,
         tunnel_mtu_proof: false,
+        tunnel_least_mtu: false,
         // So the recorder's hosts were set up, but where a recording says otherwise.
         accept_local: true,
         ..Settings::default()

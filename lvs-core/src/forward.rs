@@ -51,6 +51,11 @@ pub(crate) struct Path {
 }
 
 impl Path {
+    /// Whether requests become IPv4 packets on this path (NAT64).
+    pub fn leaves_ipv6(&self) -> bool {
+        self.client.address.is_ipv6() && self.real.address.is_ipv4() && self.method == ForwardMethod::FullNat
+    }
+
     /// How much longer the IP header of such a packet becomes on this path (NAT64).
     pub fn header_growth(&self, headers: &Headers) -> isize {
         if self.client.address.is_ipv4() == self.real.address.is_ipv4() {

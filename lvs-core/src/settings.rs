@@ -65,6 +65,10 @@ pub struct Settings {
     /// kind of tunnel over both families, however little is quoted. Off, as in Linux: of GUE from anybody, of IPIP and
     /// GRE where the client's packet is quoted too, over IPv6 not at all. Default on.
     pub tunnel_mtu_proof: bool,
+    /// An IPv6 packet of 1280 bytes always goes into a tunnel, whose own packets are fragmented where the way takes less
+    /// (RFC 2473 §7.1, RFC 4213 §3.2); no client is asked for less, which none could do. Off, as in Linux: clients are
+    /// told less, and over IPv6 ways that take less than 1320 bytes nothing is sent. Default on.
+    pub tunnel_least_mtu: bool,
     /// When a SYN on a finished connection is scheduled anew: 0 never, bit 0 after TIME_WAIT and CLOSE,
     /// bit 1 also in FIN_WAIT where replies bypass the director. Default 1.
     pub conn_reuse_mode: u8,
@@ -129,6 +133,7 @@ impl Default for Settings {
             nat_icmp_send: false,
             pmtu_disc: true,
             tunnel_mtu_proof: true,
+            tunnel_least_mtu: true,
             conn_reuse_mode: 1,
             schedule_icmp: false,
             accept_local: false,

@@ -170,11 +170,18 @@ fn a_server_that_is_the_directors_own_host_gets_packets_as_they_came() {
 
 #[test]
 fn a_way_too_short_for_any_tunnel_carries_nothing() {
-    for (server, mtu, expected) in
-        [(SERVER, 87, false), (SERVER, 88, true), (SERVER_V6, 1319, false), (SERVER_V6, 1320, true)]
-    {
+    // Linux asks of a way over IPv6 that 1280 bytes fit into the tunnel.
+    for (server, mtu, is_linux, expected) in [
+        (SERVER, 87, false, false),
+        (SERVER, 88, false, true),
+        (SERVER_V6, 107, false, false),
+        (SERVER_V6, 108, false, true),
+        (SERVER_V6, 1_319, true, false),
+        (SERVER_V6, 1_320, true, true),
+    ] {
         let mut config = Desk::config();
         config.server_side.mtu = mtu;
+        config.settings.tunnel_least_mtu = !is_linux;
         let server = if server.contains(':') { format!("[{server}]:80") } else { format!("{server}:80") };
         let mut desk =
             Desk::with_config(config, &format!("-A -u 192.0.2.1:80 -s rr\n-a -u 192.0.2.1:80 -r {server} -i"));
@@ -304,7 +311,7 @@ fn as_in_linux_the_path_mtu_of_a_gue_tunnel_is_learned_from_its_udp_header_alone
     };
     for (options, learns) in [("--tun-type gue --tun-port 6080", true), ("--tun-type gre", false), ("", false)] {
         let mut desk = Desk::new(&rules(options));
-        desk.set(|settings| settings.tunnel_mtu_proof = false);
+        desk.set(|settings| (settings.tunnel_mtu_proof, settings.tunnel_least_mtu) = (false, false));
         let long = request(true, 1400).build();
         let sent = desk.send(&long).bytes;
         let error = |len: usize| icmp_error("10.0.0.9", 3, 4, 1300, &sent[..len]);

@@ -144,6 +144,10 @@ impl Director {
                 self.send_segments(segments, end);
             }
         }
+        if end.direction == Direction::Request && end.path.leaves_ipv6() {
+            // It may have been given an identification.
+            self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
+        }
         if matches!(verdict, Verdict::Reply { .. }) {
             self.answers += 1;
             // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
@@ -426,6 +430,7 @@ pub(super) fn tunnel_path(
         source: config.server_side.address(AddressFamily::of(real_address)),
         source_port,
         proof: if config.settings.tunnel_mtu_proof { record.proof } else { 0 },
+        lets_least_in: config.settings.tunnel_least_mtu,
         discovers_mtu: config.settings.pmtu_disc,
     }
 }

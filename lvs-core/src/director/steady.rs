@@ -11,7 +11,7 @@ use crate::connection::tcp::Segment;
 use crate::connection::{Connection, ConnectionId, Role, State, Talk};
 use crate::flow::{Endpoint, Protocol};
 use crate::forward::full_nat::sequence::Translation;
-use crate::forward::tunnel::inner_mtu;
+use crate::forward::tunnel::TunnelPath;
 use crate::packet::{Offload, PacketBuf};
 use crate::rng::Seed;
 use crate::service::server_table::{Place, ServerRecord, ServerTable, UsedRoute};
@@ -95,7 +95,7 @@ impl Director {
                 let path = tunnel_path(&self.config, source_port, real_address, server);
                 let number = identification(self.answers, self.identification_secret);
                 let tunnel = path.towards(real_address, mtu, number)?;
-                enter(packet, plain, &tunnel)?;
+                enter(packet, plain, &path, &tunnel)?;
                 self.answers += 1;
                 server.route = Some(UsedRoute { at: now, mtu });
             }
@@ -226,11 +226,11 @@ fn kept_source_port(seed: Seed, connection: &mut Connection) -> u16 {
 
 /// Sends a packet into a tunnel that it fits into as it is. On `None` it has not changed.
 #[inline(never)]
-fn enter<A: Address>(packet: &mut PacketBuf<'_>, plain: &Plain<A>, tunnel: &Tunnel) -> Option<()> {
+fn enter<A: Address>(packet: &mut PacketBuf<'_>, plain: &Plain<A>, path: &TunnelPath, tunnel: &Tunnel) -> Option<()> {
     let (traffic_class, dont_fragment) = plain.class(packet)?;
     let inner = Inner { family: A::FAMILY, traffic_class, dont_fragment, len: plain.len.into() };
     let plan = Plan::new(Offload::default(), &inner, tunnel).ok()?;
-    if packet.headroom() < plan.overhead() || plain.len > inner_mtu(Offload::default(), tunnel)? {
+    if packet.headroom() < plan.overhead() || plain.len > path.inner_mtu(Offload::default(), tunnel, A::FAMILY)? {
         return None;
     }
     plain.pass_on(packet, []);

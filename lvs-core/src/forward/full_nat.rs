@@ -20,7 +20,7 @@ use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::ipv4::fill_record_route;
 use crate::wire::parse::Headers;
 use crate::wire::rewrite::{Care, Rewrite, decrement_hop_limit, rewrite_with};
-use crate::wire::{family, read_u16, write_u16};
+use crate::wire::{family, ipv6, read_u16, write_u16};
 
 /// What FullNAT adds to [`Path`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,7 +68,7 @@ fn send(packet: &mut PacketBuf<'_>, headers: &Headers, direction: Direction, pat
     if let Err(verdict) = check(packet, headers, direction, path, preamble_len) {
         return verdict;
     }
-    let (new_family, transport) = match translate(packet, headers, ends) {
+    let (new_family, transport) = match translate(packet, headers, ends, path.identification as u16) {
         Ok(place) => place,
         Err(reason) => return Verdict::Drop(reason),
     };
@@ -99,7 +99,11 @@ fn check(
     preamble_len: usize,
 ) -> Result<(), Verdict> {
     let growth = path.header_growth(headers) + preamble_len as isize;
-    let mtu = usize::from(path.mtu).saturating_add_signed(growth.saturating_neg());
+    let mut mtu = usize::from(path.mtu).saturating_add_signed(growth.saturating_neg());
+    if path.header_growth(headers) < 0 {
+        // No sender makes IPv6 packets shorter; what they become may be fragmented (RFC 7915 §5.1).
+        mtu = mtu.max(usize::from(ipv6::LEAST_MTU));
+    }
     let path = Path { mtu: u16::try_from(mtu).unwrap_or(u16::MAX), ..*path };
     check_way_out(packet, headers, direction, &path)?;
     // What becomes IPv6 cannot be cut on its way any more, whatever its DF says (RFC 7915 §4). Errors are cut by us, to
@@ -115,14 +119,19 @@ fn check(
 
 /// Translates addresses, ports and, where the ends are of the other one, the family. Where the transport header is
 /// then.
-fn translate(packet: &mut PacketBuf<'_>, headers: &Headers, ends: Ends) -> Result<(AddressFamily, usize), DropReason> {
+fn translate(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    ends: Ends,
+    identification: u16,
+) -> Result<(AddressFamily, usize), DropReason> {
     let new_family = AddressFamily::of(ends.destination.address);
     if new_family == headers.family {
         let change = Rewrite { source: Some(ends.source), destination: Some(ends.destination) };
         rewrite_with(packet, headers, &change, Care::Strict)?;
         return Ok((new_family, headers.transport));
     }
-    let transport = family::translate(packet, headers, ends.source, ends.destination)?;
+    let transport = family::translate(packet, headers, (ends.source, ends.destination), identification)?;
     Ok((new_family, transport))
 }
 

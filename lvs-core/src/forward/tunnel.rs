@@ -26,6 +26,8 @@ pub(crate) struct TunnelPath {
     pub source_port: u16,
     /// See [`Tunnel::proof`].
     pub proof: u32,
+    /// Whether an IPv6 packet of 1280 bytes goes in over any way (`tunnel_least_mtu`).
+    pub lets_least_in: bool,
     /// Whether DF is copied outside and longer packets are refused (`pmtu_disc`).
     pub discovers_mtu: bool,
 }
@@ -45,6 +47,20 @@ impl TunnelPath {
             proof: self.proof,
         })
     }
+
+    /// Longest packet of this family that may go inside. An IPv6 packet of 1280 bytes always may: no sender makes it
+    /// shorter, so what is longer outside than the way takes is fragmented there (RFC 2473 §7.1, RFC 4213 §3.2). `None`
+    /// if there is no room for what every IPv4 link must take (68 bytes, RFC 791); in Linux, over IPv6, 1280.
+    #[inline]
+    pub fn inner_mtu(&self, offload: Offload, tunnel: &Tunnel, inner: AddressFamily) -> Option<u16> {
+        let room = tunnel.mtu.checked_sub(tunnel.overhead(offload.checksum) as u16)?;
+        if !self.lets_least_in {
+            let least = if tunnel.destination.is_ipv4() { 68 } else { ipv6::LEAST_MTU };
+            return (room >= least).then_some(room);
+        }
+        let mtu = if inner == AddressFamily::Ipv6 { room.max(ipv6::LEAST_MTU) } else { room };
+        (room >= 68).then_some(mtu)
+    }
 }
 
 /// Encapsulates the packet towards the path's real server.
@@ -60,7 +76,9 @@ pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path
             Err(reason) => return Verdict::Drop(reason),
         },
     };
-    let Some(mtu) = inner_mtu(offload, &tunnel) else { return Verdict::Drop(DropReason::NotForwardable) };
+    let Some(mtu) = path.tunnel.inner_mtu(offload, &tunnel, headers.family) else {
+        return Verdict::Drop(DropReason::NotForwardable);
+    };
     let is_any_length = headers.family == AddressFamily::Ipv4 && !path.tunnel.discovers_mtu;
     let inner_path = Path { mtu: if is_any_length { u16::MAX } else { mtu }, ..*path };
     if let Err(verdict) = check_way_out(packet, headers, Direction::Request, &inner_path) {
@@ -96,15 +114,6 @@ pub(crate) fn source_port(seed: Seed, (protocol, client, virtual_endpoint): (Pro
 /// Linux's default `ip_local_port_range`.
 const FIRST_PORT: u16 = 32_768;
 const LAST_PORT: u16 = 60_999;
-
-/// Longest packet that fits inside; `None` if that is less than every link must take (68 bytes for a way over IPv4,
-/// RFC 791; 1280 over IPv6, RFC 8200 §5).
-#[inline]
-pub(crate) fn inner_mtu(offload: Offload, tunnel: &Tunnel) -> Option<u16> {
-    let overhead = tunnel.overhead(offload.checksum) as u16;
-    let least = if tunnel.destination.is_ipv4() { 68 } else { 1280 };
-    tunnel.mtu.checked_sub(overhead).filter(|mtu| *mtu >= least)
-}
 
 /// A datagram that was put together travels without the fragment header it came with (`tun6_frag`).
 fn remove_fragment_header(packet: &mut PacketBuf<'_>, headers: &Headers) -> Headers {

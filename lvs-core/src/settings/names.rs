@@ -72,6 +72,7 @@ const TABLE: &[Entry<Settings>] = &[
     entry!(secure_tcp: MODE, "The stricter TCP table: 0 never, 1 when places are scarce, 3 always."),
     entry!(sloppy_sctp: Format::Switch, "SCTP packets other than INIT may open connections."),
     entry!(sloppy_tcp: Format::Switch, "TCP segments without SYN may open connections."),
+    entry!(tunnel_least_mtu: Format::Switch, "IPv6 packets of 1280 bytes always go into tunnels; 0: as in Linux."),
     entry!(tunnel_mtu_proof: Format::Switch, "A tunnel's path MTU is believed only from the path itself; 0: as in Linux."),
 ];
 

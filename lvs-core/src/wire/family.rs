@@ -16,9 +16,10 @@ use crate::{AddressFamily, DropReason, Endpoint, Protocol};
 const ICMPV6_LEN_MAX: usize = 1280;
 
 /// Gives the packet a header of the other family with these ends. IPv4 options are lost (RFC 7915 §4.1). Traffic class
-/// and hop limit stay; towards IPv4 the identification is 0 and DF is set; there is no flow label. A fragment stays
-/// one: towards IPv6 it has a fragment header, eight bytes more, and towards IPv4 the lower half of its identification
-/// and no DF. Returns the offset of the transport header, or of what is there in its place.
+/// and hop limit stay; there is no flow label. Towards IPv4, what was longer than every IPv6 link takes has DF and
+/// identification 0; what was not, and so cannot be asked to be shorter, has `identification` and may be fragmented (RFC
+/// 7915 §5.1). A fragment stays one: towards IPv6 it has a fragment header, eight bytes more, and towards IPv4 the lower
+/// half of its identification and no DF. Returns the offset of the transport header, or of what is there in its place.
 ///
 /// # Errors
 /// The packet is unchanged. [`DropReason::NotForwardable`]: other IPv6 extension headers, a source route, another
@@ -28,8 +29,8 @@ const ICMPV6_LEN_MAX: usize = 1280;
 pub(crate) fn translate(
     packet: &mut PacketBuf<'_>,
     headers: &Headers,
-    source: Endpoint,
-    destination: Endpoint,
+    (source, destination): (Endpoint, Endpoint),
+    identification: u16,
 ) -> Result<usize, DropReason> {
     let Some(bytes) = packet.bytes().get(..headers.packet_len) else { return Err(DropReason::MalformedIp) };
     if !is_plain(headers) || Protocol::from_number(headers.protocol).is_none() {
@@ -46,6 +47,7 @@ pub(crate) fn translate(
     if new_family == AddressFamily::Ipv4 && header_len + payload_len > usize::from(u16::MAX) {
         return Err(DropReason::TooBig);
     }
+    let may_be_fragmented = wire_len(packet, headers) <= usize::from(ipv6::LEAST_MTU);
     replace_front(packet, headers.transport, header_len, headers.packet_len)?;
 
     // The old header is gone as far as the new one is shorter; its fields are in `headers`.
@@ -57,6 +59,7 @@ pub(crate) fn translate(
         protocol: headers.protocol,
         payload_len: payload_len as u16,
         fragment: headers.fragment,
+        identification: may_be_fragmented.then_some(identification),
     };
     write_header(bytes, source.address, destination.address, &fields)?;
     if transport.computes_crc() {
@@ -127,6 +130,7 @@ pub(crate) fn translate_error(
         protocol: if new_family == AddressFamily::Ipv4 { ICMP } else { ICMPV6 },
         payload_len: message_len as u16,
         fragment: None,
+        identification: None,
     };
     write_header(bytes, outer.0, outer.1, &fields)?;
     let inner_fields = Fields {
@@ -135,6 +139,7 @@ pub(crate) fn translate_error(
         protocol: inner.protocol,
         payload_len,
         fragment: None,
+        identification: None,
     };
     let quoted_start = header_len + icmp::HEADER_LEN;
     write_header(&mut bytes[quoted_start..], quoted.0.address, quoted.1.address, &inner_fields)?;
@@ -154,15 +159,17 @@ struct Fields {
     protocol: u8,
     payload_len: u16,
     fragment: Option<FragmentPart>,
+    /// Of an IPv4 packet that may be fragmented on its way; others have DF.
+    identification: Option<u16>,
 }
 
 fn write_header(bytes: &mut [u8], source: IpAddr, destination: IpAddr, fields: &Fields) -> Result<(), DropReason> {
-    let Fields { traffic_class, hop_limit, protocol, payload_len, fragment } = *fields;
+    let Fields { traffic_class, hop_limit, protocol, payload_len, fragment, identification } = *fields;
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let total_len = payload_len.saturating_add(ipv4::HEADER_LEN as u16);
-            // RFC 7915 §5.1 lets short packets be fragmented later; with DF and no identification none ever is.
-            let (identification, dont_fragment) = fragment.map_or((0, true), |part| (part.id as u16, false));
+            let identification = fragment.map(|part| part.id as u16).or(identification);
+            let (identification, dont_fragment) = (identification.unwrap_or(0), identification.is_none());
             let header = ipv4::Header {
                 traffic_class,
                 total_len,
@@ -194,6 +201,16 @@ fn write_header(bytes: &mut [u8], source: IpAddr, destination: IpAddr, fields: &
         _ => return Err(DropReason::NotForwardable),
     }
     Ok(())
+}
+
+/// Length of the packet, or of the segments it becomes on the wire.
+fn wire_len(packet: &PacketBuf<'_>, headers: &Headers) -> usize {
+    let Some(gso) = packet.offload.gso else { return headers.packet_len };
+    let header_len = match headers.protocol == Protocol::Udp.number() {
+        true => udp::HEADER_LEN,
+        false => packet.bytes().get(headers.transport + 12).map_or(20, |offset| usize::from(offset >> 4) * 4),
+    };
+    (headers.transport + header_len + usize::from(gso.size)).min(headers.packet_len)
 }
 
 /// Replaces the first `old_len` bytes by `new_len` others, still to be written, and ends the packet at `end`.
