@@ -10,17 +10,18 @@ pub(crate) mod sequence;
 pub(crate) mod uoa;
 
 use crate::drop_reason::DropReason;
-use crate::flow::{AddressFamily, Endpoint};
+use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::forward::full_nat::segment::Edit;
 use crate::forward::full_nat::sequence::Translation;
 use crate::forward::{Path, answer, check_way_out, segment_len};
 use crate::packet::PacketBuf;
 use crate::verdict::{Direction, Verdict};
+use crate::wire::checksum::Delta;
 use crate::wire::icmp::{self, IcmpError, Related};
 use crate::wire::ipv4::fill_record_route;
 use crate::wire::parse::Headers;
 use crate::wire::rewrite::{Care, Rewrite, decrement_hop_limit, rewrite_with};
-use crate::wire::{family, ipv6, read_u16, write_u16};
+use crate::wire::{family, ipv6, read_u16, tcp, udp, write_u16};
 
 /// What FullNAT adds to [`Path`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -174,6 +175,11 @@ fn translate_related(
         return verdict;
     }
     let sequence = quoted_sequence(packet, related, direction, path);
+    let (source, destination) = related.quoted.ports(packet.bytes()).unwrap_or((0, 0));
+    let before = Ends {
+        source: Endpoint::new(related.quoted.source, source),
+        destination: Endpoint::new(related.quoted.destination, destination),
+    };
     let new_family = AddressFamily::of(ends.destination.address);
     let translated = if new_family == headers.family {
         let outer = Rewrite { source: Some(ends.source), destination: Some(ends.destination) };
@@ -191,6 +197,7 @@ fn translate_related(
     if let Some((old, new)) = sequence {
         patch_message(packet, &places, places.quoted_transport + 4, old, new);
     }
+    patch_quoted_checksum(packet, related, &before, &quoted, sequence, &places);
     lower_reported_mtu(packet, new_family, &places, direction, path);
     decrement_hop_limit(packet.bytes_mut(), new_family);
     Verdict::Forward { next_hop: ends.destination.address, direction, mtu: path.mtu }
@@ -199,7 +206,7 @@ fn translate_related(
 /// The sequence number a quoted segment of the client's has, and the one the client knows it by.
 fn quoted_sequence(packet: &PacketBuf<'_>, related: &Related, direction: Direction, path: &Path) -> Option<(u32, u32)> {
     let translation = path.full_nat.translation.filter(|_| direction == Direction::Reply)?;
-    if related.quoted.protocol != crate::flow::Protocol::Tcp.number() {
+    if related.quoted.protocol != Protocol::Tcp.number() {
         return None;
     }
     let &[_, _, _, _, a, b, c, d] = related.quoted.transport_header(packet.bytes())?;
@@ -234,10 +241,51 @@ fn lower_reported_mtu(
     }
 }
 
+/// Keeps the transport checksum of the quoted packet in step with its new ends (RFC 5508 REQ-4), as far as it is quoted.
+/// SCTP's cannot be: it covers what is not quoted.
+fn patch_quoted_checksum(
+    packet: &mut PacketBuf<'_>,
+    related: &Related,
+    before: &Ends,
+    after: &Ends,
+    sequence: Option<(u32, u32)>,
+    places: &family::ErrorPlaces,
+) {
+    let offset = match Protocol::from_number(related.quoted.protocol) {
+        Some(Protocol::Tcp) => tcp::CHECKSUM,
+        Some(Protocol::Udp) => udp::CHECKSUM,
+        _ => return,
+    };
+    let field = places.quoted_transport + offset;
+    let Some(old) = read_u16(packet.bytes(), field) else { return };
+    if old == 0 && offset == udp::CHECKSUM {
+        // RFC 768: there is none.
+        return;
+    }
+    let mut delta = Delta::new();
+    for (before, after) in [(before.source, after.source), (before.destination, after.destination)] {
+        delta.replace_address(before.address, after.address);
+        delta.replace_u16(before.port, after.port);
+    }
+    if let Some((before, after)) = sequence {
+        delta.replace_bytes(before.to_be_bytes(), after.to_be_bytes());
+    }
+    let new = match delta.apply(old) {
+        0 if offset == udp::CHECKSUM => 0xffff,
+        new => new,
+    };
+    let message = places.message + icmp::CHECKSUM;
+    let mut of_message = Delta::new();
+    of_message.replace_u16(old, new);
+    let sum = of_message.apply(read_u16(packet.bytes(), message).unwrap_or(0));
+    write_u16(packet.bytes_mut(), field, new);
+    write_u16(packet.bytes_mut(), message, sum);
+}
+
 /// Replaces four bytes of an ICMP message and updates its checksum.
 fn patch_message(packet: &mut PacketBuf<'_>, places: &family::ErrorPlaces, at: usize, old: u32, new: u32) {
     let bytes = packet.bytes_mut();
-    let mut delta = crate::wire::checksum::Delta::new();
+    let mut delta = Delta::new();
     delta.replace_u16((old >> 16) as u16, (new >> 16) as u16);
     delta.replace_u16(old as u16, new as u16);
     write_u16(bytes, at, (new >> 16) as u16);
