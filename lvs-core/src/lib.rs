@@ -55,6 +55,18 @@
 //! `reserved_bytes` with what the machine has, and make the director by [`Director::try_new`], which reports that the
 //! allocator does not give as much; [`Director::new`] panics. A hundred connections fit into 64 KiB.
 //!
+//! # Limits
+//!
+//! - A packet is as long as its IP header says: at most 65,535 bytes (IPv6: 65,575). A super-packet that is longer and
+//!   says 0 (BIG TCP) is [`DropReason::MalformedIp`]: set the devices' `gso_max_size` and `gro_max_size` to 65,536.
+//! - From IPv6 to IPv4 (NAT64) go packets without extension headers but a fragment header. Those with hop-by-hop or
+//!   destination options or a finished routing header, which RFC 7915 §5.1 skips, are [`DropReason::NotForwardable`].
+//! - A timer is filed in steps, so [`Director::poll_timeout`] may be up to 17 ms late. Until then what has ended has ended
+//!   all the same: no packet matches it and no listing shows it. But it has its place in its table, and its server counts
+//!   it; [`Director::explain`] sees what `handle_packet` would see.
+//! - A part of a datagram that is missing cannot be told from the same part of the next datagram with the same
+//!   identification (RFC 4963): what comes first is taken.
+//!
 //! # Where things are
 //!
 //! | module | what |
