@@ -161,6 +161,9 @@ fn no_data_pass_when_both_sides_have_ended() {
         forwarded(&desk.send(&client().ack().numbers(1012, 5102).build()));
         forwarded(&desk.send(&client().ack().fin().numbers(1011, 5102).build()));
         check_refused(&mut desk, &replayed(1012));
+        // Another end makes nothing of it undone.
+        forwarded(&desk.send(&client().ack().fin().numbers(5000, 5102).build()));
+        check_refused(&mut desk, &replayed(1012));
         check_refused(&mut desk, &replayed(1001));
     }
 }

@@ -50,8 +50,8 @@ impl Ending {
         let end = segment.sequence.wrapping_add(segment.len).wrapping_add(1);
         Self {
             may_be_forgotten,
-            client_end: Some(end),
-            client_end_arrived: self.client_end_arrived && self.client_end == Some(end),
+            // One that has arrived was the end, whatever is said after it.
+            client_end: if self.client_end_arrived { self.client_end } else { Some(end) },
             ..self
         }
     }
