@@ -1,6 +1,7 @@
 //! How single things are written in listings and rules: endpoints with or without names, services, flags, masks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use lvs_core::service::SchedulerFlags;
 use lvs_core::{Endpoint, Netmask, Protocol, ServiceConfig, ServiceKey};
@@ -73,6 +74,11 @@ fn flag_names(config: &ServiceConfig, third: &'static str) -> Option<String> {
     let set: Vec<_> = names.into_iter().zip(bits).filter(|&(name, bit)| has(bit) && !name.is_empty()).collect();
     let names: Vec<_> = set.into_iter().map(|(name, _)| name).collect();
     bits.into_iter().any(has).then(|| names.join(","))
+}
+
+/// A time in seconds, begun ones included.
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 /// A persistence mask, unless every bit counts.

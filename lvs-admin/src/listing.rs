@@ -5,16 +5,18 @@ use core::fmt::Write;
 
 use lvs_core::service::stats::Statistics;
 use lvs_core::service::{TunnelChecksum, TunnelKind};
-use lvs_core::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
+use lvs_core::view::{ConnectionView, DrainView, ServerView, ServiceView, TimeoutsView};
 use lvs_core::{AddressFamily, ControlError, ForwardMethod, Protocol, ServerConfig, ServiceKey};
 
 use crate::Names;
-use crate::label::{Labels, listed_flag_names, netmask};
+use crate::label::{Labels, listed_flag_names, netmask, whole_seconds};
 use crate::order::{sorted, unsorted};
 use crate::request::{Columns, ListOptions, Listing, SyncDaemon, SyncRole};
 
 /// The table of services and servers: `ipvsadm -L`, in the columns `options` ask for.
-/// Counters are [`Statistics::published`], as IPVS shows them: up to two seconds old.
+/// Counters are [`Statistics::published`], as IPVS shows them: up to two seconds old. Behind the numbers of a server that
+/// is being drained, which IPVS does not know, stands until when and how many connections are left:
+/// ` drains 20 s, 3 left`, afterwards ` drained, 0 left`.
 ///
 /// # Errors
 /// [`ControlError::NoSuchService`] if `options` ask for one that is not there; ipvsadm's exit status is then 1.
@@ -139,7 +141,15 @@ fn write_server(text: &mut String, name: &str, server: &ServerView, columns: Col
         Columns::PersistentConnections => write!(text, "{:<9} {:<11}", config.weight, server.persistent_connections),
         Columns::Load | Columns::Statistics | Columns::Rates => write!(text, "{forward:7} {:<6}", config.weight),
     };
-    let _ = writeln!(text, " {active:<10} {inactive:<10}");
+    let _ = write!(text, " {active:<10} {inactive:<10}");
+    // Behind everything that ipvsadm writes, and only where IPVS has nothing like it.
+    if let Some(DrainView { ends_in, open, .. }) = server.drain {
+        let _ = match whole_seconds(ends_in) {
+            0 => write!(text, " drained, {open} left"),
+            seconds => write!(text, " drains {seconds} s, {open} left"),
+        };
+    }
+    text.push('\n');
 }
 
 /// `gue:6080:-c`: kind, port for GUE, and checksum: none, full or remote.

@@ -97,11 +97,13 @@ pub(crate) enum Group {
     OnServerGone,
     ReuseReschedules,
     Mtu,
+    Drain,
+    DrainReset,
 }
 
 impl Group {
     /// In ipvsadm's order, with the names it uses in its complaints.
-    pub(crate) const ALL: [(Self, &'static str); 47] = [
+    pub(crate) const ALL: [(Self, &'static str); 49] = [
         (Self::Numeric, "numeric"),
         (Self::Connection, "connection"),
         (Self::Service, "service-address"),
@@ -149,6 +151,8 @@ impl Group {
         (Self::OnServerGone, "on-server-gone"),
         (Self::ReuseReschedules, "reuse-reschedules"),
         (Self::Mtu, "mtu"),
+        (Self::Drain, "drain"),
+        (Self::DrainReset, "drain-reset"),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -307,7 +311,7 @@ const fn valued(long: &'static str, short: Option<char>, meaning: Meaning) -> Sp
 }
 
 /// ipvsadm(8), and `ipvsadm -h`.
-static OPTIONS: [Spec; 73] = [
+static OPTIONS: [Spec; 75] = [
     flag("add-service", Some('A'), Meaning::AddService),
     flag("edit-service", Some('E'), Meaning::EditService),
     flag("delete-service", Some('D'), Meaning::DeleteService),
@@ -382,4 +386,6 @@ static OPTIONS: [Spec; 73] = [
     valued("on-server-gone", None, Meaning::Plain(Group::OnServerGone)),
     flag("reuse-reschedules", None, Meaning::Plain(Group::ReuseReschedules)),
     valued("mtu", None, Meaning::Plain(Group::Mtu)),
+    valued("drain", None, Meaning::Plain(Group::Drain)),
+    flag("drain-reset", None, Meaning::Plain(Group::DrainReset)),
 ];

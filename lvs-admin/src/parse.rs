@@ -127,6 +127,7 @@ fn checked_server(given: &Given<'_>) -> Result<(ServiceKey, ServerConfig), Usage
     if AddressFamily::of(key.address) != service.family() && !reaches_other_family {
         return Err(UsageError::check("Different address family is allowed only for tunneling servers"));
     }
+    check::drain(given.groups)?;
     check::tunnel(given.groups, given.forward, given.tunnel.kind)?;
     // Only address translation can change the port: ipvsadm silently takes the service's for the other methods.
     let is_translated = matches!(given.forward, ForwardMethod::Nat | ForwardMethod::FullNat);
@@ -137,6 +138,7 @@ fn checked_server(given: &Given<'_>) -> Result<(ServiceKey, ServerConfig), Usage
     config.upper_threshold = given.upper_threshold;
     config.lower_threshold = given.lower_threshold;
     config.mtu = given.mtu;
+    config.drain = given.drain();
     config.tunnel = given.tunnel;
     if config.tunnel.kind == TunnelKind::Ipip {
         config.tunnel = Default::default();

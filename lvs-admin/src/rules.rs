@@ -3,11 +3,11 @@
 
 use core::fmt::Write;
 
-use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
-use lvs_core::view::ServiceView;
-use lvs_core::{Command, ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::service::{DrainConfig, TunnelChecksum, TunnelConfig, TunnelKind};
+use lvs_core::view::{ServerView, ServiceView};
+use lvs_core::{AfterDrain, Command, ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
 
-use crate::label::{Labels, scheduler_flag_names};
+use crate::label::{Labels, scheduler_flag_names, whole_seconds};
 use crate::order::sorted;
 use crate::request::{Request, UsageError};
 use crate::{Names, additions, parse_with_names};
@@ -98,7 +98,8 @@ fn numbered<'a>(text: &'a str, names: &'a Names) -> impl Iterator<Item = (usize,
 /// The rules that make these services, sorted as listings are: `ipvsadm -S`.
 ///
 /// What has no effect is not written: a mask without persistence, a slow start of no time. A server on the director's
-/// own host or with bypass is written `-m`, the nearest ipvsadm has. What IPVS never had is written in options of ours,
+/// own host is written `-m`, the nearest ipvsadm has. Of a drain what is left is written, `--drain 0` once it is over: a
+/// server that is out of service stays so. What IPVS never had is written in options of ours,
 /// behind ipvsadm's and only where it is used. Names of schedulers and helpers that have blanks in them, or are empty,
 /// cannot be read back.
 pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> String {
@@ -111,7 +112,7 @@ pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> St
             let _ = writeln!(text, "--add-laddr {key} --local-address {address}");
         }
         for server in servers {
-            write_server(&mut text, "-a", &key, service.key, &server.config, options, &labels);
+            write_server(&mut text, "-a", &key, service.key, &as_left(server), options, &labels);
         }
     }
     text
@@ -180,7 +181,20 @@ pub(crate) fn write_server(
     if let Some(mtu) = config.mtu {
         let _ = write!(text, " --mtu {mtu}");
     }
+    if let Some(drain) = config.drain {
+        let _ = write!(text, " --drain {}", whole_seconds(drain.deadline));
+        if drain.then == AfterDrain::Reset {
+            text.push_str(" --drain-reset");
+        }
+    }
     text.push('\n');
+}
+
+/// A server's configuration with what is left of its drain: begun anew, it ends when it would have ended.
+fn as_left(server: &ServerView) -> ServerConfig {
+    let mut config = server.config.clone();
+    config.drain = server.drain.map(|drain| DrainConfig { deadline: drain.ends_in, then: drain.then });
+    config
 }
 
 fn write_tunnel(text: &mut String, tunnel: TunnelConfig) {

@@ -64,6 +64,14 @@ fn options_of_our_own_are_refused_in_the_same_words() {
         ("-A -t 1.2.3.4:80 --reuse-reschedules=1", 255, "--reuse-reschedules=1: option does not take an argument"),
         ("-A -t 1.2.3.4:80 --mtu 1400", 2, "Illegal 'mtu' option with the 'add-service' command"),
         ("-a -t 1.2.3.4:80 -r 10.0.0.1 --mtu 0", 2, "illegal mtu specified"),
+        ("-a -t 1.2.3.4:80 -r 10.0.0.1 --drain soon", 2, "illegal drain specified"),
+        (
+            "-e -t 1.2.3.4:80 -r 10.0.0.1 --drain-reset",
+            2,
+            "You need to supply the 'drain' option for the 'drain-reset' option",
+        ),
+        ("-d -t 1.2.3.4:80 -r 10.0.0.1 --drain 5", 2, "Illegal 'drain' option with the 'delete-server' command"),
+        ("-A -t 1.2.3.4:80 --drain 5", 2, "Illegal 'drain' option with the 'add-service' command"),
     ]);
 }
 

@@ -67,10 +67,10 @@ pub enum Command {
         factor: u32,
     },
     /// Takes a server out of service with an end: from now on it gets no new connections, neither by its scheduler nor
-    /// by persistence. [`crate::Event::Drained`] tells when its last connection is gone, or when the deadline has
+    /// by persistence. [`crate::Event::Drained`] tells when its last connection is over, or when the deadline has
     /// passed; what remains then is closed. Until it is edited or deleted the server gets nothing more. Editing it
-    /// (also to the same weight) puts it back into service and calls the drain off. Repeating the command sets a new
-    /// deadline.
+    /// (also to the same weight) without [`ServerConfig::drain`] puts it back into service and calls the drain off.
+    /// Repeating the command sets a new deadline. What is left meanwhile: [`crate::view::ServerView::drain`].
     Drain {
         /// The service.
         service: ServiceKey,

@@ -224,6 +224,16 @@ impl State {
         }
     }
 
+    /// Whether the connection has ended and only waits to be forgotten: both sides have closed it, or one has aborted
+    /// it. UDP has no end.
+    pub const fn is_over(self) -> bool {
+        match self {
+            Self::Tcp(state) => matches!(state, TcpState::TimeWait | TcpState::Close),
+            Self::Udp => false,
+            Self::Sctp(state) => matches!(state, SctpState::Rejected | SctpState::Closed),
+        }
+    }
+
     /// Its number within the protocol, as on the sync wire.
     pub const fn number(self) -> u8 {
         match self {

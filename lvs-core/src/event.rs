@@ -38,7 +38,10 @@ pub enum Event {
         /// The service.
         service: ServiceKey,
     },
-    /// A drain ended: the last connection is gone, or the deadline closed what remained.
+    /// A drain ended: the last connection is over, or the deadline closed what remained. A connection that both sides
+    /// have closed, or one has aborted, is over, though it is remembered for a while (TIME_WAIT, CLOSE). Where replies
+    /// bypass the director (direct routing, tunnels), nobody sees the server's end: there a connection is over when it
+    /// has timed out.
     Drained {
         /// The service.
         service: ServiceKey,

@@ -11,6 +11,7 @@ use alloc::string::String;
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
+use crate::command::AfterDrain;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 pub use real_server::{RealServer, ServerId};
 
@@ -412,6 +413,18 @@ pub struct ServerConfig {
     /// Longest packet the way to this server takes, not 0; `None` is the server side's MTU. An addition to IPVS:
     /// `--mtu`.
     pub mtu: Option<u16>,
+    /// Takes the server out of service from the moment it is added or edited, as [`crate::Command::Drain`] does. An
+    /// addition to IPVS: `--drain --drain-reset`; default none, which calls a drain off.
+    pub drain: Option<DrainConfig>,
+}
+
+/// How a server is taken out of service: it gets no new connections, and what it has gets a deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DrainConfig {
+    /// How long its connections may go on. `--drain`, in seconds.
+    pub deadline: Duration,
+    /// What happens to those that remain. `--drain-reset`; without it, silence.
+    pub then: AfterDrain,
 }
 
 impl ServerConfig {
@@ -425,6 +438,7 @@ impl ServerConfig {
             lower_threshold: 0,
             tunnel: TunnelConfig::default(),
             mtu: None,
+            drain: None,
         }
     }
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use crate::command::AfterDrain;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::service::stats::Statistics;
 use crate::service::{ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
@@ -39,8 +40,21 @@ pub struct ServerView {
     pub persistent_connections: u32,
     /// Over its upper threshold and not yet below the lower one.
     pub is_overloaded: bool,
+    /// While it drains, and after: until when, and what is left.
+    pub drain: Option<DrainView>,
     /// Its counters.
     pub statistics: Statistics,
+}
+
+/// How far the drain of a server is ([`crate::Command::Drain`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrainView {
+    /// Time until what remains is closed; zero once that has come.
+    pub ends_in: Duration,
+    /// What happens, or has happened, then.
+    pub then: AfterDrain,
+    /// Connections that are not over, as [`crate::Event::Drained`] counts them.
+    pub open: u32,
 }
 
 /// A connection or a persistence template: a row of `ipvsadm -Lc` and `/proc/net/ip_vs_conn`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lvs_core::{AfterDrain, Command, ControlError, DirectorConfig, DropReason, Event, ServiceConfig, Verdict};
 use lvs_testkit::desk::{nat, tcp_service, udp_service};
-use lvs_testkit::{Desk, Outcome, Packet, describe, tcp, udp};
+use lvs_testkit::{Desk, Outcome, Packet, describe, sctp, tcp, udp};
 
 const WEB: &str = "192.0.2.80:80";
 const OLD: &str = "10.0.0.2:80";
@@ -274,4 +274,130 @@ fn only_what_exists_can_be_drained() {
     assert_eq!(desk.director.apply(now, &drain(AfterDrain::Reset)), Err(ControlError::ServiceNotDefined(service)));
     desk.add(service, ServiceConfig::new("rr"), []);
     assert_eq!(desk.director.apply(now, &drain(AfterDrain::Reset)), Err(ControlError::NoSuchServer(server)));
+}
+
+/// A web service in both families and an SCTP one, each with one NAT server.
+fn three_services() -> Desk {
+    Desk::new(
+        "-A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 10.0.0.2:80 -m\n\
+         -A -t [2001:db8::80]:80 -s rr\n-a -t [2001:db8::80]:80 -r [fd00::2]:80 -m\n\
+         -A --sctp-service 192.0.2.80:80 -s rr\n-a --sctp-service 192.0.2.80:80 -r 10.0.0.2:80 -m",
+    )
+}
+
+/// A request, its answer, and both sides' farewell.
+fn finish(desk: &mut Desk, client: &str, service: &str, server: &str) {
+    desk.feed(&tcp(client, service).syn().build());
+    desk.feed(&tcp(server, client).syn().ack().build());
+    desk.feed(&tcp(client, service).ack().payload(b"GET /").build());
+    desk.feed(&tcp(server, client).fin().ack().payload(b"200").build());
+    desk.feed(&tcp(client, service).fin().ack().build());
+}
+
+fn remaining(events: &[Event]) -> Vec<u32> {
+    let drained = events.iter().filter_map(|event| match event {
+        Event::Drained { remaining, .. } => Some(*remaining),
+        _ => None,
+    });
+    drained.collect()
+}
+
+#[test]
+fn what_is_over_and_waits_to_be_forgotten_does_not_remain() {
+    for (service, server, client) in
+        [(WEB, OLD, "198.51.100.7"), ("[2001:db8::80]:80", "[fd00::2]:80", "[2001:db8:9::7]")]
+    {
+        let mut desk = three_services();
+        (0..8).for_each(|port| finish(&mut desk, &format!("{client}:{}", 2_000 + port), service, server));
+        assert_eq!(desk.states(), ["TIME_WAIT"; 8]);
+        desk.ipvsadm(&format!("-e -t {service} -r {server} -m --drain 20"));
+        assert_eq!(remaining(&desk.events()), [0], "{service}");
+        desk.pass(MINUTE);
+        assert_eq!(remaining(&desk.events()), [0; 0], "it is told once");
+    }
+}
+
+#[test]
+fn an_aborted_association_does_not_remain() {
+    let mut desk = three_services();
+    let (client, service) = ("198.51.100.7:1024", WEB);
+    desk.feed(&sctp(client, service).chunk(1, &[0; 16]).build());
+    desk.ipvsadm("-e --sctp-service 192.0.2.80:80 -r 10.0.0.2:80 -m --drain 20");
+    assert_eq!(remaining(&desk.events()), [0; 0]);
+    desk.feed(&sctp(OLD, client).chunk(6, &[]).build());
+    assert_eq!((desk.states(), remaining(&desk.events())), (vec!["CLOSED"], vec![0]));
+}
+
+#[test]
+fn what_goes_on_remains_beside_what_is_over() {
+    let mut desk = three_services();
+    (0..8).for_each(|port| finish(&mut desk, &format!("198.51.100.7:{}", 2_000 + port), WEB, OLD));
+    desk.feed(&segment(1).syn().build());
+    desk.feed(&segment(1).ack().build());
+    desk.ipvsadm("-e -t 192.0.2.80:80 -r 10.0.0.2:80 -m --drain 20");
+    desk.pass(Duration::from_secs(20));
+    assert_eq!(remaining(&desk.events()), [1]);
+    // When all are forgotten, nothing is left to count wrongly.
+    desk.pass(Duration::from_secs(1_000));
+    assert_eq!(total(&desk), 0);
+    finish(&mut desk, "198.51.100.7:3000", WEB, OLD);
+    desk.ipvsadm("-e -t 192.0.2.80:80 -r 10.0.0.2:80 -m");
+    finish(&mut desk, "198.51.100.7:3000", WEB, OLD);
+    assert_eq!((total(&desk), desk.states()), (1, vec!["TIME_WAIT"]));
+}
+
+#[test]
+fn a_view_says_until_when_a_server_drains_and_what_is_left() {
+    let mut desk = three_services();
+    finish(&mut desk, "198.51.100.7:2000", WEB, OLD);
+    desk.feed(&segment(1).syn().build());
+    let view =
+        |desk: &Desk| desk.server(tcp_service(WEB), OLD).drain.map(|drain| (drain.ends_in.as_secs(), drain.open));
+    assert_eq!(view(&desk), None);
+    desk.apply(&drain(AfterDrain::Reset));
+    desk.pass(Duration::from_secs(25));
+    assert_eq!(view(&desk), Some((35, 1)));
+    desk.pass(MINUTE);
+    assert_eq!(view(&desk), Some((0, 0)), "the half-open one has timed out");
+    let text = lvs_admin::list(&desk.director.services(desk.now), &Default::default(), &lvs_admin::Names::none());
+    assert!(text.is_ok_and(|text| text.contains("Masq    1      0          0          drained, 0 left\n")));
+    desk.ipvsadm("-e -t 192.0.2.80:80 -r 10.0.0.2:80 -m");
+    assert_eq!(view(&desk), None);
+}
+
+#[test]
+fn rules_end_a_udp_flow_that_never_pauses() {
+    let mut desk = Desk::new(
+        "-A -u 192.0.2.80:80 -s rr\n-a -u 192.0.2.80:80 -r 10.0.0.3:80 -m\n-a -u 192.0.2.80:80 -r 10.0.0.2:80 -m",
+    );
+    let ask = |desk: &mut Desk| {
+        desk.pass(Duration::from_secs(10));
+        assert!(is_forwarded(desk.send(&udp("198.51.100.7:5000", WEB).payload(b"?").build()).verdict));
+        desk.bytes[19]
+    };
+    assert_eq!(ask(&mut desk), 2);
+    // Weight 0 alone leaves it there for ever.
+    desk.ipvsadm("-e -u 192.0.2.80:80 -r 10.0.0.2:80 -m -w 0");
+    assert!((0..100).all(|_| ask(&mut desk) == 2));
+    desk.ipvsadm("-e -u 192.0.2.80:80 -r 10.0.0.2:80 -m -w 0 --drain 60");
+    assert_eq!((0..8).map(|_| ask(&mut desk)).collect::<Vec<_>>(), [2, 2, 2, 2, 2, 3, 3, 3]);
+}
+
+#[test]
+fn a_server_may_be_added_drained_and_rules_keep_it_so() {
+    let mut desk = three_services();
+    desk.ipvsadm("-a -t 192.0.2.80:80 -r 10.0.0.3:80 -m --drain 60 --drain-reset\n-a -t 192.0.2.80:80 -r 10.0.0.4:80 -m --drain 0");
+    assert_eq!(remaining(&desk.events()), [0, 0]);
+    desk.pass(Duration::from_millis(20_500));
+    let saved =
+        |desk: &Desk| lvs_admin::save(&desk.director.services(desk.now), Default::default(), &lvs_admin::Names::none());
+    let text = saved(&desk);
+    assert!(text.contains("-r 10.0.0.3:80 -m -w 1 --drain 40 --drain-reset\n"), "{text}");
+    assert!(text.contains("-r 10.0.0.4:80 -m -w 1 --drain 0\n"), "{text}");
+    let mut restored = Desk::new(&text);
+    assert_eq!(saved(&restored), text);
+    for number in 1..5 {
+        restored.feed(&segment(number).syn().build());
+        assert_eq!(restored.bytes[16..20], [10, 0, 0, 2]);
+    }
 }

@@ -41,6 +41,9 @@ pub fn together(mut directors: impl Iterator<Item = Vec<ServiceView>>) -> Vec<Se
             sum.inactive_connections += server.inactive_connections;
             sum.persistent_connections += server.persistent_connections;
             sum.is_overloaded |= server.is_overloaded;
+            if let (Some(sum), Some(drain)) = (&mut sum.drain, server.drain) {
+                sum.open += drain.open;
+            }
             sum.statistics.live = sum.statistics.live.plus(server.statistics.live);
             sum.statistics.published = sum.statistics.published.plus(server.statistics.published);
         }

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use lvs_core::service::{ClientAddress, FullNatOptions, ServiceTimeouts, SlowStart};
-use lvs_core::{ForwardMethod, OnServerGone, ServerConfig, ServiceConfig};
+use lvs_core::service::{ClientAddress, DrainConfig, FullNatOptions, ServiceTimeouts, SlowStart};
+use lvs_core::{AfterDrain, ForwardMethod, OnServerGone, ServerConfig, ServiceConfig};
 
 use crate::errno::Errno;
 use crate::wire::{Attribute, Writer};
@@ -178,13 +178,18 @@ pub struct ServerAdditions {
     pub effective_weight: Option<u32>,
     /// [`lvs_core::view::ServerView::is_overloaded`]. Only in answers.
     pub is_overloaded: bool,
+    /// [`ServerConfig::drain`].
+    pub drain: Option<DrainConfig>,
+    /// How far the drain is: [`lvs_core::view::DrainView::ends_in`] and [`lvs_core::view::DrainView::open`]. Only in
+    /// answers.
+    pub drain_left: Option<(Duration, u32)>,
 }
 
 impl ServerAdditions {
     /// What `config` has set.
     pub fn of(config: &ServerConfig) -> Self {
         let forward = (config.forward == ForwardMethod::FullNat).then_some(ForwardMethod::FullNat);
-        Self { forward, mtu: config.mtu, ..Self::default() }
+        Self { forward, mtu: config.mtu, drain: config.drain, ..Self::default() }
     }
 
     /// Whether a request says anything about additions.
@@ -203,6 +208,8 @@ impl ServerAdditions {
             MTU => self.mtu = Some(valid(found.u16())?),
             EFFECTIVE_WEIGHT => self.effective_weight = Some(valid(found.u32())?),
             OVERLOADED => self.is_overloaded = true,
+            DRAIN => self.drain = Some(valid(read_drain(found))?),
+            DRAIN_LEFT => self.drain_left = Some(valid(read_timed(found))?),
             _ => {}
         }
         Ok(())
@@ -225,7 +232,32 @@ impl ServerAdditions {
         if self.is_overloaded {
             out.flag(OVERLOADED);
         }
+        if let Some(DrainConfig { deadline, then }) = self.drain {
+            write_timed(out, DRAIN, deadline, u32::from(number_of(&AFTER_DRAINS, then).unwrap_or(0)));
+        }
+        if let Some((ends_in, open)) = self.drain_left {
+            write_timed(out, DRAIN_LEFT, ends_in, open);
+        }
     }
+}
+
+fn read_drain(found: Attribute<'_>) -> Option<DrainConfig> {
+    let (deadline, then) = read_timed(found)?;
+    Some(DrainConfig { deadline, then: *AFTER_DRAINS.get(then as usize)? })
+}
+
+/// Eight bytes of nanoseconds and four of a number.
+fn read_timed(found: Attribute<'_>) -> Option<(Duration, u32)> {
+    let [a, b, c, d, e, f, g, h, number @ ..] = *found.value.first_chunk::<12>()?;
+    Some((Duration::from_nanos(u64::from_ne_bytes([a, b, c, d, e, f, g, h])), u32::from_ne_bytes(number)))
+}
+
+/// As [`read_timed`] reads it.
+fn write_timed(out: &mut Writer<'_>, attribute: u16, time: Duration, number: u32) {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&nanoseconds(time).to_ne_bytes());
+    bytes[8..].copy_from_slice(&number.to_ne_bytes());
+    out.bytes(attribute, &bytes);
 }
 
 /// An address: 4 or 16 bytes in network order.
@@ -293,6 +325,7 @@ const SERVER_GONE: [OnServerGone; 5] = [
     OnServerGone::IcmpUnreachable,
     OnServerGone::Drop,
 ];
+const AFTER_DRAINS: [AfterDrain; 2] = [AfterDrain::Silence, AfterDrain::Reset];
 pub(crate) const FORWARDS: [ForwardMethod; 6] = [
     ForwardMethod::Nat,
     ForwardMethod::Local,
@@ -320,3 +353,5 @@ const FORWARD: u16 = 0x1080;
 const MTU: u16 = 0x1081;
 const EFFECTIVE_WEIGHT: u16 = 0x1082;
 const OVERLOADED: u16 = 0x1083;
+const DRAIN: u16 = 0x1084;
+const DRAIN_LEFT: u16 = 0x1085;

@@ -9,7 +9,7 @@ use alloc::string::String;
 use core::net::Ipv4Addr;
 
 use lvs_core::service::{SchedulerFlags, TunnelChecksum, TunnelConfig, TunnelKind};
-use lvs_core::view::{ServerView, ServiceView, TimeoutsView};
+use lvs_core::view::{DrainView, ServerView, ServiceView, TimeoutsView};
 use lvs_core::{AddressFamily, ForwardMethod, Netmask, ServerConfig, ServerKey, ServiceConfig, ServiceKey};
 
 use crate::additions::{FORWARDS, ServerAdditions, ServiceAdditions, number_of};
@@ -120,6 +120,7 @@ impl ServerMessage {
             _ => &self.additions,
         };
         config.mtu = additions.mtu;
+        config.drain = additions.drain;
         Ok(config)
     }
 
@@ -134,6 +135,7 @@ impl ServerMessage {
         let additions = ServerAdditions {
             effective_weight: (view.effective_weight != view.config.weight).then_some(view.effective_weight),
             is_overloaded: view.is_overloaded,
+            drain_left: view.drain.map(|drain| (drain.ends_in, drain.open)),
             ..ServerAdditions::of(&view.config)
         };
         Self {
@@ -151,7 +153,9 @@ impl ServerMessage {
     pub fn view(&self, family: AddressFamily) -> Result<ServerView, Errno> {
         let config = self.config(family, None)?;
         let [active_connections, inactive_connections, persistent_connections] = self.counts.unwrap_or_default();
+        let left = self.additions.drain.zip(self.additions.drain_left);
         Ok(ServerView {
+            drain: left.map(|(drain, (ends_in, open))| DrainView { ends_in, then: drain.then, open }),
             effective_weight: self.additions.effective_weight.unwrap_or(config.weight),
             config,
             active_connections,

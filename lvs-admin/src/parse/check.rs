@@ -118,6 +118,8 @@ impl Action {
                 TunnelChecksum,
                 TunnelRemoteChecksum,
                 Mtu,
+                Drain,
+                DrainReset,
             ]),
             Self::DeleteServer => Groups::of(&[Service, RealServer]),
             Self::List => Groups::of(&[
@@ -161,6 +163,14 @@ pub(super) fn options(action: Action, given: Groups) -> Result<(), UsageError> {
         return Err(UsageError::check("options conflicts in the list command"));
     }
     Ok(())
+}
+
+/// What happens at the end of a drain is only said of one.
+pub(super) fn drain(given: Groups) -> Result<(), UsageError> {
+    match given.has(Group::DrainReset) && !given.has(Group::Drain) {
+        true => Err(UsageError::check("You need to supply the 'drain' option for the 'drain-reset' option")),
+        false => Ok(()),
+    }
 }
 
 /// Tunnel options: only with `-i`, and only those its kind knows.

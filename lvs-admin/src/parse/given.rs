@@ -3,9 +3,10 @@
 //! `-r` takes its default port from a service before it, `-M` its form, `-6` needs `-f` before it.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
-use lvs_core::service::{SchedulerFlags, TunnelChecksum, TunnelConfig};
-use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Netmask, Protocol, ServiceConfig, ServiceKey};
+use lvs_core::service::{DrainConfig, SchedulerFlags, TunnelChecksum, TunnelConfig};
+use lvs_core::{AddressFamily, AfterDrain, Endpoint, ForwardMethod, Netmask, Protocol, ServiceConfig, ServiceKey};
 
 use super::values;
 use crate::options::{Found, Group, Groups, Meaning};
@@ -29,6 +30,7 @@ pub(super) struct Given<'a> {
     pub(super) tunnel: TunnelConfig,
     pub(super) daemon: SyncDaemon,
     pub(super) mtu: Option<u16>,
+    drain_s: Option<u32>,
     local_address: Option<IpAddr>,
     /// A service with the options of ours and nothing else.
     additions: ServiceConfig,
@@ -61,6 +63,7 @@ impl<'a> Given<'a> {
                 ttl: 1,
             },
             mtu: None,
+            drain_s: None,
             local_address: None,
             additions: ServiceConfig::default(),
         }
@@ -144,6 +147,11 @@ impl<'a> Given<'a> {
             Group::Mtu => {
                 self.mtu = Some(values::number(text, 1, u16::MAX.into()).ok_or_else(|| illegal("mtu"))?);
             }
+            Group::Drain => {
+                // How long one may be is for the director to say.
+                let seconds = values::number(text, 0, u32::MAX.into()).ok_or_else(|| illegal("drain"))?;
+                self.drain_s = Some(seconds);
+            }
             _ => additions::take(&mut self.additions, group, text)?,
         }
         Ok(())
@@ -202,6 +210,12 @@ impl<'a> Given<'a> {
     /// The server of a command that must have one.
     pub(super) fn demanded_server(&self) -> Endpoint {
         self.real_server.expect("check::options has refused the command without a server")
+    }
+
+    /// How the server is to be taken out of service, if it is.
+    pub(super) fn drain(&self) -> Option<DrainConfig> {
+        let then = if self.groups.has(Group::DrainReset) { AfterDrain::Reset } else { AfterDrain::Silence };
+        self.drain_s.map(|seconds| DrainConfig { deadline: Duration::from_secs(seconds.into()), then })
     }
 
     /// The local address of a command that must have one.

@@ -1,7 +1,7 @@
 //! A table of services made from rules, standing in for a director: newest server first, no counters.
 
 use lvs_admin::parse_rules;
-use lvs_core::view::{ServerView, ServiceView};
+use lvs_core::view::{DrainView, ServerView, ServiceView};
 use lvs_core::{Command, ServerConfig, ServiceConfig, ServiceKey};
 
 /// The table these rules make. Rules other than `-A`, `-a` and `--add-laddr` are not understood.
@@ -35,6 +35,7 @@ pub fn service(key: ServiceKey, config: ServiceConfig) -> ServiceView {
 pub fn server(config: ServerConfig) -> ServerView {
     ServerView {
         effective_weight: config.weight,
+        drain: config.drain.map(|drain| DrainView { ends_in: drain.deadline, then: drain.then, open: 0 }),
         config,
         active_connections: 0,
         inactive_connections: 0,

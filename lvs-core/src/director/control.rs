@@ -18,7 +18,8 @@ use crate::service::server_table::{Place, ServerRecord};
 use crate::service::stats::Meter;
 use crate::service::table::{Service, ServiceIndex};
 use crate::service::{
-    ForwardMethod, Netmask, RealServer, ServerConfig, ServerKey, ServiceConfig, ServiceKey, ServiceTimeouts, TunnelKind,
+    DrainConfig, ForwardMethod, Netmask, RealServer, ServerConfig, ServerKey, ServiceConfig, ServiceKey,
+    ServiceTimeouts, TunnelKind,
 };
 use crate::settings::Settings;
 use crate::time::Instant;
@@ -57,7 +58,10 @@ impl Director {
             }
             Command::SetSettings(settings) => self.set_settings(now, settings),
             Command::SetServerFactor { service, server, factor } => self.set_factor(now, service, server, *factor),
-            Command::Drain { service, server, deadline, then } => self.drain(now, service, server, *deadline, *then),
+            Command::Drain { service, server, deadline, then } => {
+                let drain = DrainConfig { deadline: *deadline, then: *then };
+                self.drain(now, service, server, drain)
+            }
         }
     }
 
@@ -177,6 +181,7 @@ impl Director {
                     service_was_deleted: false,
                     ramp_since: None,
                     drain: None,
+                    over: 0,
                     factor: FACTOR_ONE,
                     told_ports_exhausted: false,
                     route: None,
@@ -185,9 +190,12 @@ impl Director {
                 RealServer::new(id, config.key, config.weight)
             }
         };
-        self.start_ramp(now, server.id);
-        let weight = self.effective_weight(now, server.id);
+        let id = server.id;
+        self.set_drain(now, id, config.drain);
+        self.start_ramp(now, id);
+        let weight = self.effective_weight(now, id);
         self.list_server(index, RealServer { weight, last_weight: weight, ..server });
+        self.tell_if_drained(id);
         Ok(())
     }
 
@@ -221,7 +229,7 @@ impl Director {
         let (id, weight_before) = (service.servers[position].id, service.servers[position].weight);
         let before = self.servers.get(id).map(|record| record.config.clone());
         self.servers.edit(id, config.clone());
-        self.call_off_drain(id);
+        self.set_drain(now, id, config.drain);
         if weight_before == 0 && self.effective_weight(now, id) != 0 {
             self.start_ramp(now, id);
         } else {
@@ -242,6 +250,7 @@ impl Director {
         }
         service.is_unavailable = false;
         service.scheduler.servers_changed(Change::Edited { index: position }, &service.servers);
+        self.tell_if_drained(id);
         Ok(())
     }
 

@@ -1,9 +1,8 @@
-//! Drains: a server gets nothing new, its connections get a deadline, and what remains then is closed.
+//! Drains: a server gets nothing new, its connections get a deadline, and what remains then is closed. What is over by
+//! its state and only waits to be forgotten (TIME_WAIT, CLOSE) does not remain.
 //! Closing is answering: the next segment of either side is turned into RSTs for both (`closing.rs`), with numbers read
 //! from that very segment. So nothing need be remembered of any connection, and a silent one is made to speak
 //! (`probe.rs`).
-
-use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
@@ -12,7 +11,7 @@ use crate::command::AfterDrain;
 use crate::error::ControlError;
 use crate::event::Event;
 use crate::service::server_table::{Drain, Place};
-use crate::service::{ServerId, ServerKey, ServiceKey};
+use crate::service::{DrainConfig, ServerId, ServerKey, ServiceKey};
 use crate::time::Instant;
 
 impl Director {
@@ -21,38 +20,45 @@ impl Director {
         now: Instant,
         key: &ServiceKey,
         server: &ServerKey,
-        deadline: Duration,
-        then: AfterDrain,
+        drain: DrainConfig,
     ) -> Result<(), ControlError> {
         let (index, position, id) = self.find_server(key, server)?;
-        let deadline = now + deadline;
-        if let Some(record) = self.servers.get_mut(id) {
-            record.drain = Some(Drain { deadline, then, is_told: false });
-        }
-        self.server_timers.set(id, ServerTimer::Drain, Some(deadline));
+        self.set_drain(now, id, Some(drain));
         self.refresh_weight(now, index, position);
         self.tell_if_drained(id);
         Ok(())
     }
 
-    /// Puts a server back into service; the caller brings its weight up to date.
-    pub(super) fn call_off_drain(&mut self, id: ServerId) {
+    /// Takes a server out of service, or puts it back; the caller brings its weight up to date.
+    pub(super) fn set_drain(&mut self, now: Instant, id: ServerId, drain: Option<DrainConfig>) {
+        let deadline = drain.map(|drain| now + drain.deadline);
         if let Some(record) = self.servers.get_mut(id) {
-            record.drain = None;
+            record.config.drain = drain;
+            record.drain =
+                drain.map(|drain| Drain { deadline: now + drain.deadline, then: drain.then, is_told: false });
         }
-        self.server_timers.set(id, ServerTimer::Drain, None);
+        self.server_timers.set(id, ServerTimer::Drain, deadline);
     }
 
     /// Tells of a drained server's last connection.
     pub(super) fn tell_if_drained(&mut self, id: ServerId) {
-        if self.servers.get(id).is_some_and(|record| record.drain.is_some()) && self.connections_of(id) == 0 {
+        if self.servers.get(id).is_some_and(|record| record.drain.is_some()) && self.open_connections_of(id) == 0 {
             self.tell_drained(id, 0);
+        }
+    }
+
+    /// One more of a server's connections is over and waits to be forgotten, or one less.
+    pub(super) fn note_over(&mut self, id: ServerId, is_over: bool) {
+        let Some(record) = self.servers.get_mut(id) else { return };
+        record.over = if is_over { record.over + 1 } else { record.over - 1 };
+        if is_over {
+            self.tell_if_drained(id);
         }
     }
 
     /// The drain's time is over.
     pub(super) fn end_drain(&mut self, now: Instant, id: ServerId) {
-        let remaining = self.connections_of(id);
+        let remaining = self.open_connections_of(id);
         self.tell_drained(id, remaining);
         let drain = self.servers.get(id).and_then(|record| record.drain);
         if remaining > 0 && drain.is_some_and(|drain| drain.then == AfterDrain::Reset) {
@@ -69,14 +75,16 @@ impl Director {
         self.events.push(Event::Drained { service, server, remaining });
     }
 
-    fn connections_of(&self, id: ServerId) -> u32 {
-        match self.servers.get(id).map(|record| &record.place) {
-            Some(Place::Listed { service, position }) => {
+    /// A server's connections but those that are over.
+    fn open_connections_of(&self, id: ServerId) -> u32 {
+        let Some(record) = self.servers.get(id) else { return 0 };
+        let total = match &record.place {
+            Place::Listed { service, position } => {
                 self.services.get(*service).map_or(0, |service| service.servers[*position].total_connections)
             }
-            Some(Place::Trash { counts, .. }) => counts.total_connections,
-            None => 0,
-        }
+            Place::Trash { counts, .. } => counts.total_connections,
+        };
+        total.saturating_sub(record.over)
     }
 
     /// A count of this server went down.

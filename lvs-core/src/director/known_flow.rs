@@ -296,6 +296,9 @@ impl Director {
         if direction == Direction::Reply {
             connection.no_output = false;
         }
+        if let (Some(server), true) = (server, before.is_over() != next.is_over()) {
+            self.note_over(server, next.is_over());
+        }
         if let (Some(server), true) = (server, was_active != is_active) {
             if is_active {
                 self.count_up(server, Count::Active);

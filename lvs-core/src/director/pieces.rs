@@ -20,9 +20,10 @@ impl Director {
             keys.truncate(most);
         }
         keys.sort_unstable();
-        let ended = self.ended(now.max(self.now));
+        let now = now.max(self.now);
+        let ended = self.ended(now);
         let services = keys.iter().filter_map(|key| self.services.get(self.services.index_of(key)?));
-        services.map(|service| self.service_view(service, &ended)).collect()
+        services.map(|service| self.service_view(now, service, &ended)).collect()
     }
 
     /// A service without its servers.

@@ -129,6 +129,9 @@ impl Director {
             self.helped.remove(id);
         }
         if let Some(server) = connection.server {
+            if connection.state.is_over() {
+                self.note_over(server, false);
+            }
             if connection.is_active {
                 self.count_down(server, Count::Active);
             }

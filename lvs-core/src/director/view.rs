@@ -16,7 +16,7 @@ use crate::service::stats::Statistics;
 use crate::service::table::Service;
 use crate::service::{RealServer, ServerId, ServiceKey};
 use crate::time::Instant;
-use crate::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
+use crate::view::{ConnectionView, DrainView, ServerView, ServiceView, TimeoutsView};
 
 /// What a server still counts though it has ended.
 #[derive(Clone, Copy, Default)]
@@ -24,14 +24,17 @@ pub(super) struct Ended {
     active: u32,
     total: u32,
     expected: u32,
+    /// Of the total, those that were over by their state already.
+    over: u32,
     templates: u32,
 }
 
 impl Director {
     /// Every service, sorted by key, with its servers in list order (newest first).
     pub fn services(&self, now: Instant) -> Vec<ServiceView> {
-        let ended = self.ended(now.max(self.now));
-        let mut views: Vec<_> = self.services.iter().map(|service| self.service_view(service, &ended)).collect();
+        let now = now.max(self.now);
+        let ended = self.ended(now);
+        let mut views: Vec<_> = self.services.iter().map(|service| self.service_view(now, service, &ended)).collect();
         views.sort_by_key(|view| view.key);
         views
     }
@@ -39,7 +42,8 @@ impl Director {
     /// One service; `None` if there is none with this key.
     pub fn service(&self, now: Instant, key: &ServiceKey) -> Option<ServiceView> {
         let service = self.services.get(self.services.index_of(key)?)?;
-        Some(self.service_view(service, &self.ended(now.max(self.now))))
+        let now = now.max(self.now);
+        Some(self.service_view(now, service, &self.ended(now)))
     }
 
     /// Every living connection and template. Order means nothing, but is the same in every run.
@@ -68,11 +72,16 @@ impl Director {
         timeouts_view(&self.timeouts)
     }
 
-    pub(super) fn service_view(&self, service: &Service, ended: &BTreeMap<ServerId, Ended>) -> ServiceView {
+    pub(super) fn service_view(
+        &self,
+        now: Instant,
+        service: &Service,
+        ended: &BTreeMap<ServerId, Ended>,
+    ) -> ServiceView {
         let servers = service
             .servers
             .iter()
-            .filter_map(|server| self.server_view(server, ended.get(&server.id).copied().unwrap_or_default()));
+            .filter_map(|server| self.server_view(now, server, ended.get(&server.id).copied().unwrap_or_default()));
         ServiceView { servers: servers.collect(), ..self.service_row(service) }
     }
 
@@ -89,10 +98,10 @@ impl Director {
 
     /// A server with its counts as they stand.
     pub(super) fn server_row(&self, server: &RealServer) -> Option<ServerView> {
-        self.server_view(server, Ended::default())
+        self.server_view(self.now, server, Ended::default())
     }
 
-    fn server_view(&self, server: &RealServer, ended: Ended) -> Option<ServerView> {
+    fn server_view(&self, now: Instant, server: &RealServer, ended: Ended) -> Option<ServerView> {
         let record = self.servers.get(server.id)?;
         let total = server.total_connections - ended.total;
         let active = server.active_connections - ended.active;
@@ -105,6 +114,11 @@ impl Director {
             inactive_connections: total.saturating_sub(active) + expected,
             persistent_connections: server.persistent_connections - ended.templates,
             is_overloaded: server.is_overloaded,
+            drain: record.drain.map(|drain| DrainView {
+                ends_in: drain.deadline.duration_since(now),
+                then: drain.then,
+                open: total.saturating_sub(record.over - ended.over),
+            }),
             statistics: record.meter.statistics(),
         })
     }
@@ -121,6 +135,7 @@ impl Director {
                     _ => counts.total += 1,
                 }
                 counts.active += u32::from(connection.is_active);
+                counts.over += u32::from(connection.state.is_over());
             }
         }
         if self.templates.may_have_expired(now) {

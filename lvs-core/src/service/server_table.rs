@@ -59,6 +59,8 @@ pub(crate) struct ServerRecord {
     pub ramp_since: Option<Instant>,
     /// While it drains, and after.
     pub drain: Option<Drain>,
+    /// How many of its connections are over and wait to be forgotten ([`crate::connection::State::is_over`]).
+    pub over: u32,
     /// Reported load factor in 1/1024ths.
     pub factor: u32,
     /// Whether it was told that there are no local ports towards it, and there are none still (FullNAT).
