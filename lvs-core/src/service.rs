@@ -329,7 +329,7 @@ pub enum ForwardMethod {
     FullNat,
     /// The server is the director's own host. Printed `Local`.
     Local,
-    /// On to the packet's own destination (`cache_bypass`). Printed `Masq`, as Linux does.
+    /// On to the packet's own destination (`cache_bypass`). Printed `Masq`, as Linux does. No server has it.
     Bypass,
 }
 

@@ -340,6 +340,9 @@ fn check_netmask(key: &ServiceKey, config: &ServiceConfig) -> Result<(), Control
 }
 
 fn check_server(key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
+    if config.forward == ForwardMethod::Bypass {
+        return Err(ControlError::Invalid("bypass is what cache_bypass does, and leads to no server"));
+    }
     let is_same_family = AddressFamily::of(config.key.address) == key.family();
     let reaches_other_family = match config.forward {
         ForwardMethod::Tunnel => true,
