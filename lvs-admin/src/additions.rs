@@ -4,7 +4,7 @@
 use core::fmt::Write;
 use core::time::Duration;
 
-use lvs_core::service::{ClientAddress, SlowStart};
+use lvs_core::service::{ClientAddress, OnReplyConflict, SlowStart};
 use lvs_core::{OnServerGone, ServiceConfig};
 
 use crate::options::Group;
@@ -31,6 +31,9 @@ pub(crate) fn take(config: &mut ServiceConfig, group: Group, text: &str) -> Resu
         Group::SlowStart => config.slow_start = Some(slow_start(text).ok_or_else(|| illegal("slow-start"))?),
         Group::OnServerGone => {
             config.on_server_gone = named(&SERVER_GONE, text).ok_or_else(|| illegal("on-server-gone"))?;
+        }
+        Group::OnReplyConflict => {
+            config.on_reply_conflict = named(&REPLY_CONFLICTS, text).ok_or_else(|| illegal("on-reply-conflict"))?;
         }
         Group::ReuseReschedules => config.reuse_reschedules = true,
         _ => {}
@@ -72,6 +75,9 @@ pub(crate) fn write(text: &mut String, config: &ServiceConfig) {
     }
     if config.reuse_reschedules {
         text.push_str(" --reuse-reschedules");
+    }
+    if let Some(name) = name_of(&REPLY_CONFLICTS, config.on_reply_conflict) {
+        let _ = write!(text, " --on-reply-conflict {name}");
     }
 }
 
@@ -135,6 +141,10 @@ const SERVER_GONE: [(&str, OnServerGone); 5] = [
     ("icmp-unreachable", OnServerGone::IcmpUnreachable),
     ("drop", OnServerGone::Drop),
 ];
+
+/// `--on-reply-conflict`.
+const REPLY_CONFLICTS: [(&str, OnReplyConflict); 3] =
+    [("allow", OnReplyConflict::Allow), ("another", OnReplyConflict::Another), ("refuse", OnReplyConflict::Refuse)];
 
 /// The greatest share; beyond it a server starts with all of its weight too.
 const WHOLE: u16 = 1024;

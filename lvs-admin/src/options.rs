@@ -99,11 +99,12 @@ pub(crate) enum Group {
     Mtu,
     Drain,
     DrainReset,
+    OnReplyConflict,
 }
 
 impl Group {
     /// In ipvsadm's order, with the names it uses in its complaints.
-    pub(crate) const ALL: [(Self, &'static str); 49] = [
+    pub(crate) const ALL: [(Self, &'static str); 50] = [
         (Self::Numeric, "numeric"),
         (Self::Connection, "connection"),
         (Self::Service, "service-address"),
@@ -153,6 +154,7 @@ impl Group {
         (Self::Mtu, "mtu"),
         (Self::Drain, "drain"),
         (Self::DrainReset, "drain-reset"),
+        (Self::OnReplyConflict, "on-reply-conflict"),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -311,7 +313,7 @@ const fn valued(long: &'static str, short: Option<char>, meaning: Meaning) -> Sp
 }
 
 /// ipvsadm(8), and `ipvsadm -h`.
-static OPTIONS: [Spec; 75] = [
+static OPTIONS: [Spec; 76] = [
     flag("add-service", Some('A'), Meaning::AddService),
     flag("edit-service", Some('E'), Meaning::EditService),
     flag("delete-service", Some('D'), Meaning::DeleteService),
@@ -388,4 +390,5 @@ static OPTIONS: [Spec; 75] = [
     valued("mtu", None, Meaning::Plain(Group::Mtu)),
     valued("drain", None, Meaning::Plain(Group::Drain)),
     flag("drain-reset", None, Meaning::Plain(Group::DrainReset)),
+    valued("on-reply-conflict", None, Meaning::Plain(Group::OnReplyConflict)),
 ];

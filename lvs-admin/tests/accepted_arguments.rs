@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use lvs_admin::{Columns, ListOptions, Listing, Names, Request, SyncDaemon, SyncRole};
 use lvs_admin::{parse, parse_with_names, split_words};
-use lvs_core::service::{SchedulerFlags, SlowStart, TunnelChecksum, TunnelConfig, TunnelKind};
-use lvs_core::{AddressFamily, Command, ForwardMethod, Netmask, OnServerGone, Protocol};
+use lvs_core::service::{
+    DrainConfig, OnReplyConflict, SchedulerFlags, SlowStart, TunnelChecksum, TunnelConfig, TunnelKind,
+};
+use lvs_core::{AddressFamily, AfterDrain, Command, ForwardMethod, Netmask, OnServerGone, Protocol};
 use lvs_core::{ServerConfig, ServiceConfig, ServiceKey, ServiceTimeouts};
 
 /// The arguments ask for this.
@@ -94,6 +96,11 @@ fn a_service_bounds_the_segments_its_syns_announce() {
 fn a_service_has_a_helper_and_says_what_becomes_of_its_connections() {
     check_service("--helper ftp", |service| service.helper = Some("ftp".to_owned()));
     check_service("--reuse-reschedules", |service| service.reuse_reschedules = true);
+    for (name, rule) in
+        [("allow", OnReplyConflict::Allow), ("another", OnReplyConflict::Another), ("refuse", OnReplyConflict::Refuse)]
+    {
+        check_service(&format!("--on-reply-conflict {name}"), |service| service.on_reply_conflict = rule);
+    }
     for (name, action) in [
         ("default", OnServerGone::Default),
         ("reschedule", OnServerGone::Reschedule),
@@ -132,6 +139,20 @@ fn slow_start_begins_with_a_tenth_and_is_a_straight_line_unless_said() {
         let window = Duration::from_secs(60);
         check_service(arguments, |service| {
             service.slow_start = Some(SlowStart { window, min_share, aggression });
+        });
+    }
+}
+
+#[test]
+fn a_server_is_drained_for_so_long_and_then_in_silence_or_by_resets() {
+    for (arguments, seconds, then) in [
+        ("--drain 60", 60, AfterDrain::Silence),
+        ("--drain=0", 0, AfterDrain::Silence),
+        ("--drain-reset --drain 4294967295", u32::MAX, AfterDrain::Reset),
+    ] {
+        let deadline = Duration::from_secs(seconds.into());
+        check_server(&format!("-r 10.0.0.2 -g {arguments}"), "10.0.0.2:80", ForwardMethod::DirectRouting, |server| {
+            server.drain = Some(DrainConfig { deadline, then });
         });
     }
 }

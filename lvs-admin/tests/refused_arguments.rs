@@ -61,6 +61,7 @@ fn options_of_our_own_are_refused_in_the_same_words() {
         ("-A -t 1.2.3.4:80 --slow-start 60,102,65536", 2, "illegal slow-start specified"),
         ("-A -t 1.2.3.4:80 --slow-start 60,102,1024,1", 2, "illegal slow-start specified"),
         ("-A -t 1.2.3.4:80 --on-server-gone explode", 2, "illegal on-server-gone specified"),
+        ("-A -t 1.2.3.4:80 --on-reply-conflict fight", 2, "illegal on-reply-conflict specified"),
         ("-A -t 1.2.3.4:80 --reuse-reschedules=1", 255, "--reuse-reschedules=1: option does not take an argument"),
         ("-A -t 1.2.3.4:80 --mtu 1400", 2, "Illegal 'mtu' option with the 'add-service' command"),
         ("-a -t 1.2.3.4:80 -r 10.0.0.1 --mtu 0", 2, "illegal mtu specified"),

@@ -5,10 +5,12 @@ mod table;
 use std::time::Duration;
 
 use lvs_admin::{Names, Request, SaveOptions, parse_rules, restore, save};
-use lvs_core::service::{ClientAddress, FullNatOptions, SchedulerFlags, SlowStart};
+use lvs_core::service::{ClientAddress, DrainConfig, FullNatOptions, OnReplyConflict, SchedulerFlags, SlowStart};
 use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::view::ServiceView;
-use lvs_core::{AddressFamily, Command, Director, DirectorConfig, ForwardMethod, Instant, Netmask, OnServerGone};
+use lvs_core::{
+    AddressFamily, AfterDrain, Command, Director, DirectorConfig, ForwardMethod, Instant, Netmask, OnServerGone,
+};
 use lvs_core::{Protocol, Seed, ServerConfig, ServiceConfig, ServiceKey, ServiceTimeouts};
 use proptest::prelude::*;
 use table::{from_commands, table};
@@ -140,7 +142,7 @@ fn what_ipvs_never_had_is_saved_behind_what_it_has() {
     let saved = concat!(
         "-A -t 192.0.2.80:80 -s sh -p 9 -b sh-port --client-address toa --mss-clamp 1400\n",
         "-A -t 192.0.2.81:80 -s rr --mss-clamp 1400 --helper ftp --tcp-timeout 86400 --tcpfin-timeout 0.5 --udp-timeout 30 \
-         --slow-start 60,102,1024 --on-server-gone reset --reuse-reschedules\n",
+         --slow-start 60,102,1024 --on-server-gone reset --reuse-reschedules --on-reply-conflict refuse\n",
         "-a -t 192.0.2.81:80 -r 10.0.0.2:80 -m -w 1 -x 9 -y 4 --mtu 1400\n",
         "-A -u 192.0.2.80:53 -s rr -o --mss-clamp 536\n",
     );
@@ -152,8 +154,9 @@ fn what_ipvs_never_had_is_saved_behind_what_it_has() {
 fn a_director_made_from_rules_is_saved_as_the_same_rules() {
     let rules = concat!(
         "-A -t 192.0.2.80:21 -s wlc -p 9 --mss-clamp 1400 --helper ftp --tcp-timeout 8589934 --tcpfin-timeout 0.5 \
-         --udp-timeout 30 --slow-start 60,102,1024 --on-server-gone icmp-unreachable --reuse-reschedules\n",
-        "-a -t 192.0.2.80:21 -r 10.0.0.2:21 -m -w 3 --mtu 1400\n",
+         --udp-timeout 30 --slow-start 60,102,1024 --on-server-gone icmp-unreachable --reuse-reschedules \
+         --on-reply-conflict another\n",
+        "-a -t 192.0.2.80:21 -r 10.0.0.2:21 -m -w 3 --mtu 1400 --drain 60 --drain-reset\n",
         "-A -t [2001:db8::80]:80 -s rr --client-address proxy-v2 --keep-sequence --keep-timestamps --mss-clamp 1200\n",
         "--add-laddr -t [2001:db8::80]:80 --local-address 10.0.0.200\n",
         "-a -t [2001:db8::80]:80 -r 10.0.0.2:8080 --fullnat -w 1 --mtu 9000\n",
@@ -311,8 +314,10 @@ fn any_additions() -> impl Strategy<Value = ServiceConfig> {
     let mss_clamp = prop::option::of(1..=u16::MAX);
     let helper = prop::option::of("[!-~]{1,8}");
     let parts = (any_full_nat(), mss_clamp, helper, any_timeouts(), any_slow_start(), any_on_server_gone());
-    (parts, any::<bool>()).prop_map(
-        |((full_nat, mss_clamp, helper, timeouts, slow_start, on_server_gone), reuse_reschedules)| {
+    let conflict =
+        prop::sample::select(vec![OnReplyConflict::Allow, OnReplyConflict::Another, OnReplyConflict::Refuse]);
+    (parts, any::<bool>(), conflict).prop_map(
+        |((full_nat, mss_clamp, helper, timeouts, slow_start, on_server_gone), reuse_reschedules, conflict)| {
             let mut config = ServiceConfig::default();
             config.full_nat = full_nat;
             config.mss_clamp = mss_clamp;
@@ -321,6 +326,7 @@ fn any_additions() -> impl Strategy<Value = ServiceConfig> {
             config.slow_start = slow_start;
             config.on_server_gone = on_server_gone;
             config.reuse_reschedules = reuse_reschedules;
+            config.on_reply_conflict = conflict;
             config
         },
     )
@@ -378,18 +384,25 @@ fn any_server() -> impl Strategy<Value = ServerConfig> {
     let weight = 0..=i32::MAX as u32;
     let thresholds = (0..=i32::MAX as u32, 0..=i32::MAX as u32);
     let mtu = prop::option::of(1..=u16::MAX);
-    (any::<std::net::SocketAddr>(), forward, weight, thresholds, any_tunnel(), mtu).prop_map(
-        |(at, forward, weight, (upper, lower), tunnel, mtu)| {
+    (any::<std::net::SocketAddr>(), forward, weight, thresholds, any_tunnel(), mtu, any_drain()).prop_map(
+        |(at, forward, weight, (upper, lower), tunnel, mtu, drain)| {
             let mut config = ServerConfig::new(at, forward).weight(weight);
             config.upper_threshold = upper;
             config.lower_threshold = lower;
             config.mtu = mtu;
+            config.drain = drain;
             if forward == ForwardMethod::Tunnel {
                 config.tunnel = tunnel;
             }
             config
         },
     )
+}
+
+fn any_drain() -> impl Strategy<Value = Option<DrainConfig>> {
+    let then = prop::sample::select(vec![AfterDrain::Reset, AfterDrain::Silence]);
+    let drain = (any::<u32>().prop_map(|seconds| Duration::from_secs(seconds.into())), then);
+    prop::option::of(drain.prop_map(|(deadline, then)| DrainConfig { deadline, then }))
 }
 
 fn any_tunnel() -> impl Strategy<Value = TunnelConfig> {

@@ -21,6 +21,7 @@ mod outbox;
 mod pieces;
 mod probe;
 mod related;
+mod reply_conflict;
 mod room;
 mod server_first;
 mod server_timers;
@@ -123,6 +124,7 @@ pub struct Director {
     probing: Option<Probing>,
     /// Packets the director has made itself: gives their identifications.
     answers: u64,
+    reply_conflicts: u64,
 }
 
 impl Director {
@@ -196,6 +198,7 @@ impl Director {
             sweep: None,
             probing: None,
             answers: 0,
+            reply_conflicts: 0,
             config,
         };
         director.evaluate_defence(Instant::ZERO);
@@ -354,6 +357,12 @@ impl Director {
     /// now.
     pub fn settings(&self) -> &Settings {
         &self.config.settings
+    }
+
+    /// Connections opened so far that took the replies of another one, because their client, port and NAT server are
+    /// the same ([`Event::ReplyConflict`]).
+    pub fn reply_conflicts(&self) -> u64 {
+        self.reply_conflicts
     }
 
     /// Packets refused so far, for one reason.

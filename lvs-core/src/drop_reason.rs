@@ -40,6 +40,9 @@ drop_reasons! {
     /// loopback, multicast, 255.255.255.255, an IPv4-mapped address, or (without `accept_local`) one of the director's
     /// own addresses, virtual ones included.
     MartianSource => "martian_source", "the source is no other host's address; accept_local lets the director's own addresses pass";
+    /// Another connection of the same client endpoint, to another virtual endpoint, has the server that this one would
+    /// have, and the service asks that no two share replies (`--on-reply-conflict`).
+    ReplyConflict => "reply_conflict", "the client's port already has a connection to that server by another virtual address; add servers, or use FullNAT";
     /// The connection's real server was deleted and `expire_nodest_conn` is off.
     ServerGone => "server_gone", "the connection's real server was deleted; add it back, or set expire_nodest_conn";
     /// The connection's real server was drained and its deadline has passed.

@@ -58,6 +58,20 @@ pub enum Event {
         /// The real server the ports were wanted for.
         server: Endpoint,
     },
+    /// A connection was opened whose replies cannot be told from those of another one: same client, address and port,
+    /// same server by NAT, another virtual endpoint. All replies now come from the new one's. As in Linux, but
+    /// there nobody is told; see [`crate::service::OnReplyConflict`]. Told once a minute for each service;
+    /// [`crate::Director::reply_conflicts`] counts them.
+    ReplyConflict {
+        /// The service of the new connection.
+        service: ServiceKey,
+        /// The server that both connections have.
+        server: Endpoint,
+        /// The client.
+        client: Endpoint,
+        /// The virtual endpoint of the connection that was there before.
+        other: Endpoint,
+    },
     /// Events were lost because nobody polled; this many.
     Lost {
         /// How many.

@@ -160,6 +160,9 @@ pub struct ServiceConfig {
     /// persistent, and a SYN of any connection whose server was deleted is too: no SYN is lost on a server that is
     /// gone. Linux's `conn_reuse_mode` leaves both out. An addition to IPVS: `--reuse-reschedules`; default off.
     pub reuse_reschedules: bool,
+    /// What happens to a new connection whose replies could not be told from another one's. An addition to IPVS:
+    /// `--on-reply-conflict`; default Linux's.
+    pub on_reply_conflict: OnReplyConflict,
 }
 
 impl ServiceConfig {
@@ -179,6 +182,7 @@ impl ServiceConfig {
             timeouts: None,
             on_server_gone: OnServerGone::Default,
             reuse_reschedules: false,
+            on_reply_conflict: OnReplyConflict::Allow,
         }
     }
 
@@ -242,6 +246,20 @@ pub enum OnServerGone {
     IcmpUnreachable,
     /// Dropped until the connection times out, also with `expire_nodest_conn` (whose sweep is not held up).
     Drop,
+}
+
+/// What happens to a new connection whose client, address and port, already has one to another virtual endpoint with the
+/// same server by NAT. The server's answers would all reach the client from the newer one's virtual endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum OnReplyConflict {
+    /// It is opened and takes all replies, as in Linux; [`crate::Event::ReplyConflict`] tells of it.
+    #[default]
+    Allow,
+    /// It goes to another server, the next one in the list that can take it; where there is none among the next 64, or
+    /// persistence holds the client to its server, as `Refuse`.
+    Another,
+    /// Its first packet is dropped ([`crate::DropReason::ReplyConflict`]).
+    Refuse,
 }
 
 /// How a new server's effective weight grows: `weight · max(min_share, (t / window)^(1 / aggression))`.

@@ -325,7 +325,7 @@ fn an_aborted_association_does_not_remain() {
     desk.ipvsadm("-e --sctp-service 192.0.2.80:80 -r 10.0.0.2:80 -m --drain 20");
     assert_eq!(remaining(&desk.events()), [0; 0]);
     desk.feed(&sctp(OLD, client).chunk(6, &[]).build());
-    assert_eq!((desk.states(), remaining(&desk.events())), (vec!["CLOSED"], vec![0]));
+    assert_eq!((desk.states(), remaining(&desk.events())), (vec!["REJECTED"], vec![0]));
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn a_view_says_until_when_a_server_drains_and_what_is_left() {
     desk.pass(MINUTE);
     assert_eq!(view(&desk), Some((0, 0)), "the half-open one has timed out");
     let text = lvs_admin::list(&desk.director.services(desk.now), &Default::default(), &lvs_admin::Names::none());
-    assert!(text.is_ok_and(|text| text.contains("Masq    1      0          0          drained, 0 left\n")));
+    assert!(text.is_ok_and(|text| text.contains("Masq    1      0          1          drained, 0 left\n")));
     desk.ipvsadm("-e -t 192.0.2.80:80 -r 10.0.0.2:80 -m");
     assert_eq!(view(&desk), None);
 }

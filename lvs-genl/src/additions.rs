@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use lvs_core::service::{ClientAddress, DrainConfig, FullNatOptions, ServiceTimeouts, SlowStart};
+use lvs_core::service::{ClientAddress, DrainConfig, FullNatOptions, OnReplyConflict, ServiceTimeouts, SlowStart};
 use lvs_core::{AfterDrain, ForwardMethod, OnServerGone, ServerConfig, ServiceConfig};
 
 use crate::errno::Errno;
@@ -51,6 +51,8 @@ pub struct ServiceAdditions {
     pub on_server_gone: OnServerGone,
     /// [`ServiceConfig::reuse_reschedules`].
     pub reuse_reschedules: bool,
+    /// [`ServiceConfig::on_reply_conflict`].
+    pub on_reply_conflict: OnReplyConflict,
     /// [`lvs_core::view::ServiceView::local_addresses`]. Only in answers.
     pub local_addresses: Vec<IpAddr>,
 }
@@ -72,6 +74,7 @@ impl ServiceAdditions {
             timeout_udp: timeouts.udp,
             on_server_gone: config.on_server_gone,
             reuse_reschedules: config.reuse_reschedules,
+            on_reply_conflict: config.on_reply_conflict,
             local_addresses: Vec::new(),
         }
     }
@@ -95,6 +98,7 @@ impl ServiceAdditions {
         config.timeouts = (timeouts != ServiceTimeouts::default()).then_some(timeouts);
         config.on_server_gone = self.on_server_gone;
         config.reuse_reschedules = self.reuse_reschedules;
+        config.on_reply_conflict = self.on_reply_conflict;
     }
 
     /// Takes one attribute in; one that is not of ours changes nothing.
@@ -115,6 +119,7 @@ impl ServiceAdditions {
             SERVICE_TIMEOUT_UDP => self.timeout_udp = Some(duration(found)?),
             ON_SERVER_GONE => self.on_server_gone = listed(&SERVER_GONE, found)?,
             REUSE_RESCHEDULES => self.reuse_reschedules = true,
+            ON_REPLY_CONFLICT => self.on_reply_conflict = listed(&REPLY_CONFLICTS, found)?,
             LOCAL_ADDRESS => self.local_addresses.push(valid(read_address(found))?),
             _ => {}
         }
@@ -150,6 +155,7 @@ impl ServiceAdditions {
             }
         }
         write_listed(out, ON_SERVER_GONE, &SERVER_GONE, self.on_server_gone);
+        write_listed(out, ON_REPLY_CONFLICT, &REPLY_CONFLICTS, self.on_reply_conflict);
         for (number, is_set) in [
             (KEEP_SEQUENCE, self.keep_sequence),
             (KEEP_TIMESTAMPS, self.keep_timestamps),
@@ -325,6 +331,8 @@ const SERVER_GONE: [OnServerGone; 5] = [
     OnServerGone::IcmpUnreachable,
     OnServerGone::Drop,
 ];
+const REPLY_CONFLICTS: [OnReplyConflict; 3] =
+    [OnReplyConflict::Allow, OnReplyConflict::Another, OnReplyConflict::Refuse];
 const AFTER_DRAINS: [AfterDrain; 2] = [AfterDrain::Silence, AfterDrain::Reset];
 pub(crate) const FORWARDS: [ForwardMethod; 6] = [
     ForwardMethod::Nat,
@@ -348,6 +356,7 @@ const SERVICE_TIMEOUT_UDP: u16 = 0x1018;
 const ON_SERVER_GONE: u16 = 0x1019;
 const REUSE_RESCHEDULES: u16 = 0x101a;
 const LOCAL_ADDRESS: u16 = 0x101b;
+const ON_REPLY_CONFLICT: u16 = 0x101c;
 // Servers.
 const FORWARD: u16 = 0x1080;
 const MTU: u16 = 0x1081;

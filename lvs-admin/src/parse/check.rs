@@ -103,6 +103,7 @@ impl Action {
                 SlowStart,
                 OnServerGone,
                 ReuseReschedules,
+                OnReplyConflict,
             ]),
             Self::DeleteService | Self::Zero => Groups::of(&[Service]),
             Self::AddServer | Self::EditServer => Groups::of(&[

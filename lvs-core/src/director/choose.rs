@@ -79,12 +79,14 @@ impl Director {
         if !is_fwmark && first.destination.port != service.key.port() {
             return only(self.no_server(first, service));
         }
-        let decision = match self.schedule(now, first, service, scheduler) {
+        let port_for = |port: u16| if port != 0 { port } else { first.destination.port };
+        let chosen = self.schedule(now, first, service, scheduler);
+        let decision = match chosen.map(|position| self.without_conflict(now, first, service, position, port_for)) {
             None => self.no_server(first, service),
-            Some(position) => {
+            Some(Err(reason)) => Decision::Drop(reason),
+            Some(Ok(position)) => {
                 let server = &service.servers[position];
-                let port = if server.key.port != 0 { server.key.port } else { first.destination.port };
-                self.to_server(server.id, port, Persistence::None)
+                self.to_server(server.id, port_for(server.key.port), Persistence::None)
             }
         };
         Choice { decision, invalid: None, was_scheduled: true }
@@ -107,12 +109,19 @@ impl Director {
         if let Some(id) = usable {
             let template = self.templates.get(id).expect("it was just found");
             let port = self.servers.get(template.server).map_or(0, |record| record.config.key.port);
-            let decision = self.to_server(template.server, port_for(port), Persistence::Existing(id));
+            let decision = match self.to_server(template.server, port_for(port), Persistence::Existing(id)) {
+                Decision::Server { real, forward, .. } if self.refuses_conflict(now, first, service, forward, real) => {
+                    Decision::Drop(DropReason::ReplyConflict)
+                }
+                decision => decision,
+            };
             return Choice { decision, invalid, was_scheduled: false };
         }
-        let decision = match self.schedule(now, first, service, scheduler) {
+        let chosen = self.schedule(now, first, service, scheduler);
+        let decision = match chosen.map(|position| self.without_conflict(now, first, service, position, port_for)) {
             None => self.no_server(first, service),
-            Some(position) => {
+            Some(Err(reason)) => Decision::Drop(reason),
+            Some(Ok(position)) => {
                 let server = &service.servers[position];
                 let template_port = if key.virtual_port == 0 { 0 } else { server.key.port };
                 let persistence = Persistence::New { key, real_port: template_port };

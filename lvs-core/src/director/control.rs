@@ -100,6 +100,7 @@ impl Director {
             local_addresses: alloc::vec::Vec::new(),
             meter: Meter::default(),
             is_unavailable: false,
+            told_conflict: None,
         });
         self.start_estimator(now);
         Ok(())

@@ -192,7 +192,12 @@ impl Director {
     pub(super) fn open(&mut self, now: Instant, mut connection: Connection) -> ConnectionId {
         let (server, template) = (connection.server, connection.template);
         connection.is_local = self.is_local(&connection);
+        let conflict = self.conflict_of(now, &connection);
         let id = self.connections.insert(now, connection).expect("room was made for it");
+        if let Some(other) = conflict {
+            let connection = self.connections.get(id).expect("it was just opened").clone();
+            self.note_conflict(now, &connection, other);
+        }
         if let Some(server) = server {
             self.count_up(server, Count::Connection);
         }

@@ -16,6 +16,7 @@ use crate::rng::Seed;
 use crate::scheduler::Scheduler;
 use crate::service::stats::Meter;
 use crate::service::{RealServer, ServerKey, ServiceConfig, ServiceKey};
+use crate::time::Instant;
 
 /// FTP control; persistent FTP services also take data connections.
 pub(crate) const FTP_PORT: u16 = 21;
@@ -35,6 +36,8 @@ pub(crate) struct Service {
     pub meter: Meter,
     /// Whether the last attempt to choose a server failed; used to tell of it once.
     pub is_unavailable: bool,
+    /// When a conflict of replies was last told.
+    pub told_conflict: Option<Instant>,
 }
 
 impl Service {
