@@ -42,17 +42,6 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// As the C library writes it, which ends an address of 96 zero bits with an IPv4 address: `::192.0.2.1`.
-fn ipv6(address: Ipv6Addr) -> String {
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => {
-            let [.., a, b, c, d] = address.octets();
-            format!("::{}", Ipv4Addr::new(a, b, c, d))
-        }
-        _ => address.to_string(),
-    }
-}
-
 /// `mh-fallback,mh-port`: the names sh and mh have for the first two flags, the plain ones for the rest.
 pub(crate) fn scheduler_flag_names(config: &ServiceConfig) -> Option<String> {
     flag_names(config, "flag-3")
@@ -74,6 +63,15 @@ fn flag_names(config: &ServiceConfig, third: &'static str) -> Option<String> {
     let set: Vec<_> = names.into_iter().zip(bits).filter(|&(name, bit)| has(bit) && !name.is_empty()).collect();
     let names: Vec<_> = set.into_iter().map(|(name, _)| name).collect();
     bits.into_iter().any(has).then(|| names.join(","))
+}
+
+/// An IPv6 address as the C library writes it: with an IPv4 address at its end where six words of zeros come before
+/// (`::1.2.3.4`) or five and `ffff`. Recording `bug6_text`.
+pub(crate) fn ipv6(address: Ipv6Addr) -> String {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => format!("::{}", Ipv4Addr::from_bits(address.to_bits() as u32)),
+        _ => address.to_string(),
+    }
 }
 
 /// A time in seconds, begun ones included.

@@ -28,6 +28,21 @@ pub enum Request {
     Version,
 }
 
+impl Request {
+    /// Why this is no rule to read from a file, to be said to whoever wrote it; `None` for a change of configuration.
+    pub const fn why_no_rule(&self) -> Option<&'static str> {
+        match self {
+            Self::Apply(_) => None,
+            Self::StartDaemon(_) | Self::StopDaemon(_) => {
+                Some("there is no connection synchronisation to start or stop")
+            }
+            Self::Restore | Self::List(_) | Self::Save { .. } | Self::Help | Self::Version => {
+                Some("it changes nothing")
+            }
+        }
+    }
+}
+
 /// What to list and how: the options of `-L`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ListOptions {

@@ -2,12 +2,13 @@
 //! Reading what [`save`] wrote gives the same configuration back.
 
 use core::fmt::Write;
+use core::net::IpAddr;
 
 use lvs_core::service::{DrainConfig, TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::view::{ServerView, ServiceView};
 use lvs_core::{AfterDrain, Command, ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
 
-use crate::label::{Labels, scheduler_flag_names, whole_seconds};
+use crate::label::{Labels, ipv6, scheduler_flag_names, whole_seconds};
 use crate::order::sorted;
 use crate::request::{Request, UsageError};
 use crate::{Names, additions, parse_with_names};
@@ -42,13 +43,14 @@ pub struct SaveOptions {
     pub thresholds: bool,
 }
 
-/// Splits a line into words as `ipvsadm -R` does: at blanks; quotes and backslashes mean nothing.
+/// Splits a line into words as `ipvsadm -R` does: at blanks; quotes and backslashes mean nothing, and a zero byte ends
+/// the line.
 ///
 /// ```
 /// assert_eq!(lvs_admin::split_words("-A  -t 192.0.2.80:80 -p"), ["-A", "-t", "192.0.2.80:80", "-p"]);
 /// ```
 pub fn split_words(line: &str) -> Vec<&str> {
-    line.split_ascii_whitespace().collect()
+    line.split('\0').next().unwrap_or_default().split_ascii_whitespace().collect()
 }
 
 /// The requests in a text of rules, in order, each as its line is reached: `ipvsadm -R` applies one before it reads the
@@ -73,7 +75,10 @@ pub fn parse_rules(text: &str) -> Result<Vec<Command>, RulesError> {
     numbered(text, &names)
         .map(|(line, request)| match request {
             Ok(Request::Apply(command)) => Ok(command),
-            Ok(_) => Err(RulesError { line, error: UsageError::check("not a rule: it changes nothing") }),
+            Ok(request) => {
+                let why = request.why_no_rule().unwrap_or_default();
+                Err(RulesError { line, error: UsageError::check(format!("not a rule: {why}")) })
+            }
             Err(error) => Err(RulesError { line, error }),
         })
         .collect()
@@ -109,6 +114,10 @@ pub fn save(services: &[ServiceView], options: SaveOptions, names: &Names) -> St
         let key = service_option(service.key, &labels);
         write_service(&mut text, "-A", &key, &service.config);
         for address in &service.local_addresses {
+            let address = match *address {
+                IpAddr::V4(address) => address.to_string(),
+                IpAddr::V6(address) => ipv6(address),
+            };
             let _ = writeln!(text, "--add-laddr {key} --local-address {address}");
         }
         for server in servers {

@@ -11,6 +11,7 @@ fn shown(rule: &str) -> (String, String) {
     let [Command::AddService(key, config)] = &commands[..] else { panic!("{rule} adds a service") };
     let view = ServiceView {
         key: *key,
+        added: 0,
         config: config.clone(),
         statistics: Default::default(),
         local_addresses: Vec::new(),

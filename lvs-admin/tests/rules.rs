@@ -211,6 +211,43 @@ fn an_error_has_its_line_in_the_file() {
     assert_eq!(error.to_string(), "line 4: illegal weight specified");
     let error = parse_rules("-L -n\n").unwrap_err();
     assert_eq!(error.to_string(), "line 1: not a rule: it changes nothing");
+    for line in ["--start-daemon master --syncid 1\n", "--stop-daemon backup\n"] {
+        let error = parse_rules(line).unwrap_err().to_string();
+        assert_eq!(error, "line 1: not a rule: there is no connection synchronisation to start or stop");
+    }
+}
+
+/// A file saved with names, on a host where the virtual address's name has an IPv4 address too. ipvsadm 1.31 makes an
+/// IPv4 service on every port of it.
+#[test]
+fn a_name_in_brackets_is_never_an_ipv4_service_on_every_port() {
+    let names = Names::from_files("http 80/tcp\n", "2001:db8::1 v6vip\n192.0.2.7 v6vip\n");
+    for line in ["-A -t [v6vip]:http -s rr -p 300", "-a -t [v6vip]:http -r [2001:db8::2]:http -i -w 1"] {
+        let error = restore(line, &names).next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "line 1: illegal virtual server address[:port] specified");
+    }
+    let error = restore("-a -t 192.0.2.7:80 -r [v6vip]:http -m", &names).next().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "line 1: illegal real server address[:port] specified");
+    assert!(restore("-A -t v6vip:http -s rr", &names).next().unwrap().is_ok());
+}
+
+// bug6_text: the last steps
+#[test]
+fn ipv6_addresses_are_written_as_the_c_library_does() {
+    for (written, saved) in [
+        ("::1.2.3.4", "::1.2.3.4"),
+        ("::1:0", "::0.1.0.0"),
+        ("::5", "::5"),
+        ("::ffff", "::ffff"),
+        ("::ffff:1.2.3.4", "::ffff:1.2.3.4"),
+        ("64:ff9b::1.2.3.4", "64:ff9b::102:304"),
+        ("1:0:0:2:3:0:0:4", "1::2:3:0:0:4"),
+    ] {
+        let rules = format!("-A -t [{written}]:80 -s rr\n--add-laddr -t [{written}]:80 --local-address {written}\n");
+        let expected = format!("-A -t [{saved}]:80 -s rr\n--add-laddr -t [{saved}]:80 --local-address {saved}\n");
+        check(&rules, NUMERIC, &expected);
+        check(&expected, NUMERIC, &expected);
+    }
 }
 
 #[test]
@@ -224,7 +261,7 @@ fn rules_before_an_error_are_there_to_be_applied() {
 }
 
 proptest! {
-    /// Saved and read back, a configuration is the same. Only the order servers were added in is lost, as with ipvsadm.
+    /// Saved and read back, a configuration is the same. Only the order they were added in is lost, as with ipvsadm.
     #[test]
     fn saved_rules_make_the_saved_table(services in prop::collection::vec(any_service(), 0..6)) {
         let mut expected = services;
@@ -234,6 +271,7 @@ proptest! {
         let mut restored = from_commands(&parse_rules(&text).unwrap());
         restored.sort_by_key(|service| service.key);
         for service in expected.iter_mut().chain(&mut restored) {
+            service.added = 0;
             service.servers.sort_by_key(|server| server.config.key);
         }
         prop_assert_eq!(restored, expected, "{}", text);

@@ -112,6 +112,7 @@ pub struct Director {
     /// Makes the identifications of packets the director makes itself unguessable.
     identification_secret: u64,
     scheduler_count: u64,
+    services_added: u64,
     server_timers: ServerTimers,
     /// The latest time anybody told; time never runs backwards inside.
     now: Instant,
@@ -191,6 +192,7 @@ impl Director {
             seed: seed.derive(6),
             identification_secret: seed.derive(6).derive(known_flow::IDENTIFICATION).value(),
             scheduler_count: 0,
+            services_added: 0,
             server_timers: ServerTimers::default(),
             now: Instant::ZERO,
             estimator_due: None,

@@ -15,6 +15,8 @@ use crate::service::{ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
 pub struct ServiceView {
     /// What it is.
     pub key: ServiceKey,
+    /// How many services were added before it: tells in which order they came.
+    pub added: u64,
     /// As configured.
     pub config: ServiceConfig,
     /// Its counters.

@@ -69,6 +69,7 @@ impl ServiceMessage {
         let key = self.key()?.ok_or(Errno::PROTOCOL)?;
         Ok(ServiceView {
             key,
+            added: 0,
             config: self.config(key.family(), None)?,
             statistics: self.statistics.unwrap_or_default(),
             local_addresses: self.additions.local_addresses.clone(),

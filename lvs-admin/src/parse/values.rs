@@ -49,8 +49,9 @@ pub(super) fn endpoint(text: &str, protocol: Option<Protocol>, names: &Names) ->
         let port = rest.strip_prefix(':')?;
         return match host.parse::<Ipv6Addr>() {
             Ok(address) => Some((address.into(), Some(port_or_name(port, protocol, names)?))),
-            // ipvsadm 1.31 loses the port of anything else in brackets.
-            Err(_) => Some((ipv4_or_name(host, names)?.into(), None)),
+            // ipvsadm 1.31 loses the port of anything else in brackets. Of a name too, which may be one that was written
+            // for an IPv6 address and has an IPv4 address besides: that would be another service, on every port.
+            Err(_) => Some((ipv4(host)?.into(), None)),
         };
     }
     if let Ok(address) = text.parse::<Ipv6Addr>() {

@@ -13,7 +13,10 @@ pub fn from_commands(commands: &[Command]) -> Vec<ServiceView> {
     let mut services = Vec::new();
     for command in commands {
         match command {
-            Command::AddService(key, config) => services.push(service(*key, config.clone())),
+            Command::AddService(key, config) => {
+                let added = services.len() as u64;
+                services.push(ServiceView { added, ..service(*key, config.clone()) });
+            }
             Command::AddServer(key, config) => {
                 let service: &mut ServiceView = services.iter_mut().find(|service| service.key == *key).unwrap();
                 service.servers.insert(0, server(config.clone()));
@@ -29,7 +32,14 @@ pub fn from_commands(commands: &[Command]) -> Vec<ServiceView> {
 }
 
 pub fn service(key: ServiceKey, config: ServiceConfig) -> ServiceView {
-    ServiceView { key, config, statistics: Default::default(), local_addresses: Vec::new(), servers: Vec::new() }
+    ServiceView {
+        key,
+        added: 0,
+        config,
+        statistics: Default::default(),
+        local_addresses: Vec::new(),
+        servers: Vec::new(),
+    }
 }
 
 pub fn server(config: ServerConfig) -> ServerView {

@@ -101,7 +101,9 @@ impl Director {
             meter: Meter::default(),
             is_unavailable: false,
             told_conflict: None,
+            added: self.services_added,
         });
+        self.services_added += 1;
         self.start_estimator(now);
         Ok(())
     }

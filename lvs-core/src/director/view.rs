@@ -89,6 +89,7 @@ impl Director {
     pub(super) fn service_row(&self, service: &Service) -> ServiceView {
         ServiceView {
             key: service.key,
+            added: service.added,
             config: service.config.clone(),
             statistics: service.meter.statistics(),
             local_addresses: service.local_addresses.clone(),

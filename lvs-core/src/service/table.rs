@@ -34,6 +34,8 @@ pub(crate) struct Service {
     /// The director's own addresses towards its servers, for FullNAT, in the order they were added.
     pub local_addresses: Vec<IpAddr>,
     pub meter: Meter,
+    /// How many services were added before it.
+    pub added: u64,
     /// Whether the last attempt to choose a server failed; used to tell of it once.
     pub is_unavailable: bool,
     /// When a conflict of replies was last told.
