@@ -35,6 +35,7 @@ pub(crate) fn take(config: &mut ServiceConfig, group: Group, text: &str) -> Resu
         Group::OnReplyConflict => {
             config.on_reply_conflict = named(&REPLY_CONFLICTS, text).ok_or_else(|| illegal("on-reply-conflict"))?;
         }
+        Group::CheckWindow => config.check_window = true,
         Group::ReuseReschedules => config.reuse_reschedules = true,
         _ => {}
     }
@@ -78,6 +79,9 @@ pub(crate) fn write(text: &mut String, config: &ServiceConfig) {
     }
     if let Some(name) = name_of(&REPLY_CONFLICTS, config.on_reply_conflict) {
         let _ = write!(text, " --on-reply-conflict {name}");
+    }
+    if config.check_window {
+        text.push_str(" --check-window");
     }
 }
 

@@ -100,11 +100,12 @@ pub(crate) enum Group {
     Drain,
     DrainReset,
     OnReplyConflict,
+    CheckWindow,
 }
 
 impl Group {
     /// In ipvsadm's order, with the names it uses in its complaints.
-    pub(crate) const ALL: [(Self, &'static str); 50] = [
+    pub(crate) const ALL: [(Self, &'static str); 51] = [
         (Self::Numeric, "numeric"),
         (Self::Connection, "connection"),
         (Self::Service, "service-address"),
@@ -155,6 +156,7 @@ impl Group {
         (Self::Drain, "drain"),
         (Self::DrainReset, "drain-reset"),
         (Self::OnReplyConflict, "on-reply-conflict"),
+        (Self::CheckWindow, "check-window"),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -313,7 +315,7 @@ const fn valued(long: &'static str, short: Option<char>, meaning: Meaning) -> Sp
 }
 
 /// ipvsadm(8), and `ipvsadm -h`.
-static OPTIONS: [Spec; 76] = [
+static OPTIONS: [Spec; 77] = [
     flag("add-service", Some('A'), Meaning::AddService),
     flag("edit-service", Some('E'), Meaning::EditService),
     flag("delete-service", Some('D'), Meaning::DeleteService),
@@ -391,4 +393,5 @@ static OPTIONS: [Spec; 76] = [
     valued("drain", None, Meaning::Plain(Group::Drain)),
     flag("drain-reset", None, Meaning::Plain(Group::DrainReset)),
     valued("on-reply-conflict", None, Meaning::Plain(Group::OnReplyConflict)),
+    flag("check-window", None, Meaning::Plain(Group::CheckWindow)),
 ];

@@ -95,6 +95,7 @@ fn a_service_bounds_the_segments_its_syns_announce() {
 #[test]
 fn a_service_has_a_helper_and_says_what_becomes_of_its_connections() {
     check_service("--helper ftp", |service| service.helper = Some("ftp".to_owned()));
+    check_service("--check-window", |service| service.check_window = true);
     check_service("--reuse-reschedules", |service| service.reuse_reschedules = true);
     for (name, rule) in
         [("allow", OnReplyConflict::Allow), ("another", OnReplyConflict::Another), ("refuse", OnReplyConflict::Refuse)]

@@ -142,7 +142,7 @@ fn what_ipvs_never_had_is_saved_behind_what_it_has() {
     let saved = concat!(
         "-A -t 192.0.2.80:80 -s sh -p 9 -b sh-port --client-address toa --mss-clamp 1400\n",
         "-A -t 192.0.2.81:80 -s rr --mss-clamp 1400 --helper ftp --tcp-timeout 86400 --tcpfin-timeout 0.5 --udp-timeout 30 \
-         --slow-start 60,102,1024 --on-server-gone reset --reuse-reschedules --on-reply-conflict refuse\n",
+         --slow-start 60,102,1024 --on-server-gone reset --reuse-reschedules --on-reply-conflict refuse --check-window\n",
         "-a -t 192.0.2.81:80 -r 10.0.0.2:80 -m -w 1 -x 9 -y 4 --mtu 1400\n",
         "-A -u 192.0.2.80:53 -s rr -o --mss-clamp 536\n",
     );
@@ -155,7 +155,7 @@ fn a_director_made_from_rules_is_saved_as_the_same_rules() {
     let rules = concat!(
         "-A -t 192.0.2.80:21 -s wlc -p 9 --mss-clamp 1400 --helper ftp --tcp-timeout 8589934 --tcpfin-timeout 0.5 \
          --udp-timeout 30 --slow-start 60,102,1024 --on-server-gone icmp-unreachable --reuse-reschedules \
-         --on-reply-conflict another\n",
+         --on-reply-conflict another --check-window\n",
         "-a -t 192.0.2.80:21 -r 10.0.0.2:21 -m -w 3 --mtu 1400 --drain 60 --drain-reset\n",
         "-A -t [2001:db8::80]:80 -s rr --client-address proxy-v2 --keep-sequence --keep-timestamps --mss-clamp 1200\n",
         "--add-laddr -t [2001:db8::80]:80 --local-address 10.0.0.200\n",
@@ -354,8 +354,12 @@ fn any_additions() -> impl Strategy<Value = ServiceConfig> {
     let parts = (any_full_nat(), mss_clamp, helper, any_timeouts(), any_slow_start(), any_on_server_gone());
     let conflict =
         prop::sample::select(vec![OnReplyConflict::Allow, OnReplyConflict::Another, OnReplyConflict::Refuse]);
-    (parts, any::<bool>(), conflict).prop_map(
-        |((full_nat, mss_clamp, helper, timeouts, slow_start, on_server_gone), reuse_reschedules, conflict)| {
+    (parts, any::<[bool; 2]>(), conflict).prop_map(
+        |(
+            (full_nat, mss_clamp, helper, timeouts, slow_start, on_server_gone),
+            [reuse_reschedules, check_window],
+            conflict,
+        )| {
             let mut config = ServiceConfig::default();
             config.full_nat = full_nat;
             config.mss_clamp = mss_clamp;
@@ -365,6 +369,7 @@ fn any_additions() -> impl Strategy<Value = ServiceConfig> {
             config.on_server_gone = on_server_gone;
             config.reuse_reschedules = reuse_reschedules;
             config.on_reply_conflict = conflict;
+            config.check_window = check_window;
             config
         },
     )

@@ -11,6 +11,7 @@ pub(crate) mod table;
 pub mod tcp;
 pub mod timeouts;
 pub(crate) mod wheel;
+pub(crate) mod window;
 
 use core::num::NonZeroU16;
 use core::time::Duration;
@@ -60,6 +61,8 @@ pub(crate) struct Connection {
     pub is_local: bool,
     /// A helper expects it, and no packet of it has come. Its server does not count it yet.
     pub is_expected: bool,
+    /// What would shorten its life must have plausible numbers: they are followed.
+    pub checks_window: bool,
     /// Which of two who exchange datagrams have been heard.
     pub talk: Talk,
     pub state: State,
@@ -122,6 +125,7 @@ impl Connection {
             template: None,
             has_helper: false,
             is_local: false,
+            checks_window: false,
         }
     }
 

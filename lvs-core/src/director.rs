@@ -19,6 +19,7 @@ mod look;
 mod martian;
 mod outbox;
 mod pieces;
+mod plausible;
 mod probe;
 mod related;
 mod reply_conflict;
@@ -52,6 +53,7 @@ use crate::command::Command;
 use crate::connection::newcomer::Newcomer;
 use crate::connection::table::ConnectionTable;
 use crate::connection::timeouts::Timeouts;
+use crate::connection::window::NumbersTable;
 use crate::defence::Defence;
 use crate::drop_reason::DropReason;
 use crate::error::ControlError;
@@ -126,6 +128,9 @@ pub struct Director {
     /// Packets the director has made itself: gives their identifications.
     answers: u64,
     reply_conflicts: u64,
+    /// Numbers of the connections that are followed.
+    numbers: NumbersTable,
+    disbelieved: u64,
 }
 
 impl Director {
@@ -201,6 +206,8 @@ impl Director {
             probing: None,
             answers: 0,
             reply_conflicts: 0,
+            numbers: NumbersTable::new(seed.derive(13)),
+            disbelieved: 0,
             config,
         };
         director.evaluate_defence(Instant::ZERO);
@@ -365,6 +372,12 @@ impl Director {
     /// the same ([`Event::ReplyConflict`]).
     pub fn reply_conflicts(&self) -> u64 {
         self.reply_conflicts
+    }
+
+    /// Segments so far that would have shortened their connection's life, or opened it, and were not believed because of
+    /// their numbers or checksum ([`crate::ServiceConfig::check_window`]). They went their way and moved nothing.
+    pub fn segments_disbelieved(&self) -> u64 {
+        self.disbelieved
     }
 
     /// Packets refused so far, for one reason.

@@ -151,6 +151,9 @@ pub enum Step {
         /// The timeout that now runs.
         timeout: Duration,
     },
+    /// The segment would have moved the state, and is not believed: its numbers or its checksum are wrong
+    /// (`--check-window`).
+    NotBelieved,
     /// What the connection's protocol helper made of the segment.
     Helped {
         /// The connection that was announced and will be opened.
@@ -238,6 +241,7 @@ impl fmt::Display for Step {
             Self::State { before, after, timeout } => {
                 write!(f, "state: {before} -> {after}, timeout {} s", timeout.as_secs())
             }
+            Self::NotBelieved => f.write_str("numbers or checksum are wrong: the state stays as it is"),
             Self::Helped { expected, said } => {
                 f.write_str("helper:")?;
                 if let Some((before, after)) = said {

@@ -53,6 +53,8 @@ pub struct ServiceAdditions {
     pub reuse_reschedules: bool,
     /// [`ServiceConfig::on_reply_conflict`].
     pub on_reply_conflict: OnReplyConflict,
+    /// [`ServiceConfig::check_window`].
+    pub check_window: bool,
     /// [`lvs_core::view::ServiceView::local_addresses`]. Only in answers.
     pub local_addresses: Vec<IpAddr>,
 }
@@ -75,6 +77,7 @@ impl ServiceAdditions {
             on_server_gone: config.on_server_gone,
             reuse_reschedules: config.reuse_reschedules,
             on_reply_conflict: config.on_reply_conflict,
+            check_window: config.check_window,
             local_addresses: Vec::new(),
         }
     }
@@ -99,6 +102,7 @@ impl ServiceAdditions {
         config.on_server_gone = self.on_server_gone;
         config.reuse_reschedules = self.reuse_reschedules;
         config.on_reply_conflict = self.on_reply_conflict;
+        config.check_window = self.check_window;
     }
 
     /// Takes one attribute in; one that is not of ours changes nothing.
@@ -119,6 +123,7 @@ impl ServiceAdditions {
             SERVICE_TIMEOUT_UDP => self.timeout_udp = Some(duration(found)?),
             ON_SERVER_GONE => self.on_server_gone = listed(&SERVER_GONE, found)?,
             REUSE_RESCHEDULES => self.reuse_reschedules = true,
+            CHECK_WINDOW => self.check_window = true,
             ON_REPLY_CONFLICT => self.on_reply_conflict = listed(&REPLY_CONFLICTS, found)?,
             LOCAL_ADDRESS => self.local_addresses.push(valid(read_address(found))?),
             _ => {}
@@ -160,6 +165,7 @@ impl ServiceAdditions {
             (KEEP_SEQUENCE, self.keep_sequence),
             (KEEP_TIMESTAMPS, self.keep_timestamps),
             (REUSE_RESCHEDULES, self.reuse_reschedules),
+            (CHECK_WINDOW, self.check_window),
         ] {
             if is_set {
                 out.flag(number);
@@ -357,6 +363,7 @@ const ON_SERVER_GONE: u16 = 0x1019;
 const REUSE_RESCHEDULES: u16 = 0x101a;
 const LOCAL_ADDRESS: u16 = 0x101b;
 const ON_REPLY_CONFLICT: u16 = 0x101c;
+const CHECK_WINDOW: u16 = 0x101d;
 // Servers.
 const FORWARD: u16 = 0x1080;
 const MTU: u16 = 0x1081;

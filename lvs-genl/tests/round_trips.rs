@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use lvs_core::service::stats::{Counters, Rates, Statistics};
 use lvs_core::service::{
-    ClientAddress, FullNatOptions, SchedulerFlags, ServiceTimeouts, SlowStart, TunnelChecksum, TunnelConfig, TunnelKind,
+    ClientAddress, DrainConfig, FullNatOptions, OnReplyConflict, SchedulerFlags, ServiceTimeouts, SlowStart,
+    TunnelChecksum, TunnelConfig, TunnelKind,
 };
-use lvs_core::view::{ServerView, ServiceView};
+use lvs_core::view::{DrainView, ServerView, ServiceView};
 use lvs_core::{
     AddressFamily, AfterDrain, Command, Endpoint, ForwardMethod, Netmask, OnServerGone, Protocol, ServerConfig,
     ServiceConfig, ServiceKey,
@@ -83,7 +84,10 @@ prop_compose! {
         client_address in select(vec![
             ClientAddress::None, ClientAddress::Toa, ClientAddress::Uoa, ClientAddress::ProxyV1, ClientAddress::ProxyV2,
         ]),
-        (rewrite_sequence, remove_timestamps, reuse_reschedules) in any::<(bool, bool, bool)>(),
+        (rewrite_sequence, remove_timestamps, reuse_reschedules, check_window) in any::<(bool, bool, bool, bool)>(),
+        on_reply_conflict in select(vec![
+            OnReplyConflict::Allow, OnReplyConflict::Another, OnReplyConflict::Refuse,
+        ]),
         (tcp, tcp_fin, udp) in (option::of(duration()), option::of(duration()), option::of(duration())),
         on_server_gone in select(vec![
             OnServerGone::Default, OnServerGone::Reschedule, OnServerGone::Reset, OnServerGone::IcmpUnreachable,
@@ -99,6 +103,8 @@ prop_compose! {
         config.timeouts = (timeouts != ServiceTimeouts::default()).then_some(timeouts);
         config.on_server_gone = on_server_gone;
         config.reuse_reschedules = reuse_reschedules;
+        config.check_window = check_window;
+        config.on_reply_conflict = on_reply_conflict;
         config
     }
 }
@@ -146,7 +152,7 @@ proptest! {
         local_addresses in proptest::collection::vec(any::<IpAddr>(), 0..4),
         side in side(),
     ) {
-        let view = ServiceView { key, config, statistics, local_addresses, servers: Vec::new() };
+        let view = ServiceView { key, added: 0, config, statistics, local_addresses, servers: Vec::new() };
         let bytes = written(|out| ServiceMessage::of_view(&view).write(out, 1, side));
         let read = ServiceMessage::read(inside(&bytes)).unwrap();
         prop_assert_eq!(read.view(), Ok(view));
@@ -158,13 +164,20 @@ proptest! {
         counts: [u32; 3],
         effective_weight: u32,
         is_overloaded: bool,
+        drain in option::of(any::<(u64, u64, bool, u32)>()),
         statistics in statistics(),
         side in side(),
     ) {
+        let mut config = config;
+        let drain = drain.map(|(deadline, ends_in, resets, open)| {
+            let then = if resets { AfterDrain::Reset } else { AfterDrain::Silence };
+            config.drain = Some(DrainConfig { deadline: Duration::from_nanos(deadline), then });
+            DrainView { ends_in: Duration::from_nanos(ends_in), then, open }
+        });
         let [active_connections, inactive_connections, persistent_connections] = counts;
         let view = ServerView {
             config, effective_weight, active_connections, inactive_connections, persistent_connections, is_overloaded,
-            statistics,
+            drain, statistics,
         };
         let bytes = written(|out| ServerMessage::of_view(&view).write(out, 2, side));
         let read = ServerMessage::read(inside(&bytes)).unwrap();
@@ -263,8 +276,13 @@ fn every_field_of_a_configuration_travels() {
             "timeouts",
             "on_server_gone",
             "reuse_reschedules",
+            "check_window",
+            "on_reply_conflict",
         ]
     );
     let server = format!("{:?}", ServerConfig::nat("10.0.0.2:80".parse().unwrap()));
-    assert_eq!(fields(&server), ["key", "forward", "weight", "upper_threshold", "lower_threshold", "tunnel", "mtu"]);
+    assert_eq!(
+        fields(&server),
+        ["key", "forward", "weight", "upper_threshold", "lower_threshold", "tunnel", "mtu", "drain"]
+    );
 }

@@ -104,6 +104,7 @@ impl Action {
                 OnServerGone,
                 ReuseReschedules,
                 OnReplyConflict,
+                CheckWindow,
             ]),
             Self::DeleteService | Self::Zero => Groups::of(&[Service]),
             Self::AddServer | Self::EditServer => Groups::of(&[

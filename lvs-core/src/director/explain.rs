@@ -180,7 +180,11 @@ impl Director {
         if let Some(id) = known.and_then(|id| self.reopening_room(id, trial.packet.bytes(), headers)) {
             trial.steps.push(Step::Evicted(connection_view(self.flow(id).connection, now)));
         }
-        let next = self.next_state(connection, trial.packet.bytes(), headers, direction);
+        let told = self.next_state(connection, trial.packet.bytes(), headers, direction);
+        let next = self.believed_state(flow.id, connection, &trial.packet, headers, direction);
+        if next != told {
+            trial.steps.push(Step::NotBelieved);
+        }
         // What lives for one packet has no state to go to.
         let state = next.filter(|_| !connection.one_packet).map(|next| self.tell_state(connection, next));
         let end = self.flow_end(now, connection, direction, headers);

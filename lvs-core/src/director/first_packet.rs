@@ -192,8 +192,13 @@ impl Director {
     pub(super) fn open(&mut self, now: Instant, mut connection: Connection) -> ConnectionId {
         let (server, template) = (connection.server, connection.template);
         connection.is_local = self.is_local(&connection);
+        connection.checks_window = self.checks_window(&connection);
+        let checks_window = connection.checks_window;
         let conflict = self.conflict_of(now, &connection);
         let id = self.connections.insert(now, connection).expect("room was made for it");
+        if checks_window {
+            self.follow_numbers(id);
+        }
         if let Some(other) = conflict {
             let connection = self.connections.get(id).expect("it was just opened").clone();
             self.note_conflict(now, &connection, other);

@@ -48,7 +48,7 @@ impl Director {
         self.count_in(server, 1, datagram_len(headers));
         self.heard(id, Direction::Request);
         let gives_way = self.reopening_room(id, packet.bytes(), headers);
-        self.move_state(id, packet.bytes(), headers, Direction::Request);
+        self.move_state(id, packet, headers, Direction::Request);
         self.keep_translation(id, &end);
         let omits_client_address = self.omits_client_address(packet, headers, &end);
         let verdict = if has_helper {
@@ -98,7 +98,8 @@ impl Director {
         let end = self.flow_end(now, connection, Direction::Reply, headers);
         let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
         // Of the packet as it came: between families its headers move.
-        let next = self.next_state(connection, packet.bytes(), headers, Direction::Reply);
+        let next = self.believed_state(Some(id), connection, packet, headers, Direction::Reply);
+        self.note_belief(id, next, packet, headers, Direction::Reply);
         let verdict = if has_helper {
             self.send_helped(now, id, packet, headers, &end)
         } else {
@@ -276,10 +277,13 @@ impl Director {
     }
 
     /// Moves a connection to its next state.
-    pub(super) fn move_state(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers, direction: Direction) {
+    fn move_state(&mut self, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers, direction: Direction) {
         let connection = self.connections.get(id).expect("the caller found it");
-        let Some(next) = self.next_state(connection, bytes, headers, direction) else { return };
-        self.enter_state(id, next, direction);
+        let next = self.believed_state(Some(id), connection, packet, headers, direction);
+        self.note_belief(id, next, packet, headers, direction);
+        if let Some(next) = next {
+            self.enter_state(id, next, direction);
+        }
     }
 
     /// Puts a connection into a state: timeout, activity of its server, its template's assurance.

@@ -128,6 +128,9 @@ impl Director {
         if connection.has_helper {
             self.helped.remove(id);
         }
+        if connection.checks_window {
+            self.numbers.remove(id);
+        }
         if let Some(server) = connection.server {
             if connection.state.is_over() {
                 self.note_over(server, false);

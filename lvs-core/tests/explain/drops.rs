@@ -29,6 +29,7 @@ pub(super) fn tell(page: &mut Page) {
     helper(page);
     super_packets(page);
     answered_enough(page);
+    reply_conflict(page);
 }
 
 fn answered_enough(page: &mut Page) {
@@ -36,6 +37,13 @@ fn answered_enough(page: &mut Page) {
     let unserved = tcp(CLIENT, "192.0.2.1:81").syn().build();
     (0..6).for_each(|_| desk.feed(&unserved));
     page.tell("a client that was answered enough", &mut desk, &unserved);
+}
+
+fn reply_conflict(page: &mut Page) {
+    let service = |at: &str| format!("-A -t {at} -s rr --on-reply-conflict refuse\n-a -t {at} -r 10.0.0.2:80 -m\n");
+    let mut desk = Desk::new(&(service("192.0.2.1:80") + &service("192.0.2.2:80")));
+    desk.feed(&tcp(CLIENT, WEB).syn().build());
+    page.tell("the port has that server by another address", &mut desk, &tcp(CLIENT, "192.0.2.2:80").syn().build());
 }
 
 fn damaged(page: &mut Page) {

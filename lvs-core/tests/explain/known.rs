@@ -20,6 +20,16 @@ pub(super) fn tell(page: &mut Page) {
     helped(page);
     server_gone(page);
     drained(page);
+    not_believed(page);
+}
+
+fn not_believed(page: &mut Page) {
+    let mut desk = Desk::new("-A -t 192.0.2.1:80 -s rr --check-window\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m");
+    desk.feed(&tcp(CLIENT, WEB).syn().numbers(1_000, 0).build());
+    desk.feed(&tcp("10.0.0.2:80", CLIENT).syn().ack().numbers(9_000, 1_001).build());
+    page.tell("a made-up ACK", &mut desk, &tcp(CLIENT, WEB).ack().numbers(1_001, 1).build());
+    desk.feed(&tcp(CLIENT, WEB).ack().numbers(1_001, 9_001).build());
+    page.tell("a made-up RST", &mut desk, &tcp(CLIENT, WEB).rst().numbers(1, 0).build());
 }
 
 fn translated(page: &mut Page) {

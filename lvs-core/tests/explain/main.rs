@@ -100,7 +100,7 @@ fn the_snapshots_meet_every_verdict_step_and_reason() {
     assert!(both.is_empty(), "told after all: {both:?}");
 }
 
-const STEPS: [&str; 22] = [
+const STEPS: [&str; 23] = [
     "Packet",
     "IcmpAbout",
     "KnownFlow",
@@ -116,6 +116,7 @@ const STEPS: [&str; 22] = [
     "NewConnection",
     "OnePacket",
     "State",
+    "NotBelieved",
     "Helped",
     "Changed",
     "Dropped",

@@ -1,0 +1,118 @@
+//! Whether a packet may move its connection's state, for services that ask (`--check-window`): what would shorten the
+//! connection's life, or open a half-open one, must be one that its sender may have sent, with a right checksum. What
+//! is not believed goes its way all the same, as in IPVS, and moves nothing. Numbers are followed in
+//! `connection/window.rs`.
+
+use super::Director;
+use crate::connection::tcp::TcpState;
+use crate::connection::window::{Numbers, Rule, Segment};
+use crate::connection::{Connection, ConnectionId, State};
+use crate::flow::Protocol;
+use crate::packet::PacketBuf;
+use crate::service::ForwardMethod;
+use crate::verdict::Direction;
+use crate::wire::parse::Headers;
+use crate::wire::stream;
+
+/// How far a helper may have moved the two sides' numbers apart.
+const HELPER_SLACK: u32 = 65_535;
+
+impl Director {
+    /// The state after this packet, as [`Self::next_state`] says, unless the packet is not to be believed.
+    pub(super) fn believed_state(
+        &self,
+        id: Option<ConnectionId>,
+        connection: &Connection,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        direction: Direction,
+    ) -> Option<State> {
+        let next = self.next_state(connection, packet.bytes(), headers, direction)?;
+        self.is_believed(id, connection, next, packet, headers, direction).then_some(next)
+    }
+
+    /// Whether a packet may move its connection to this state.
+    pub(super) fn is_believed(
+        &self,
+        id: Option<ConnectionId>,
+        connection: &Connection,
+        next: State,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        direction: Direction,
+    ) -> bool {
+        let Some(numbers) = id.filter(|_| connection.checks_window).and_then(|id| self.numbers.get(id)) else {
+            return true;
+        };
+        let opens = connection.state.is_half_open() && !next.is_half_open();
+        let shortens = self.timeout_of(connection.server, next) < connection.timeout;
+        if next == connection.state || numbers.is_unknown() || !(opens || shortens) {
+            return true;
+        }
+        let segment = self.segment_of(id, connection, packet.bytes(), headers, direction);
+        stream::checksum_is_valid(packet, headers)
+            && segment.is_some_and(|segment| numbers.believes(direction, &segment, rule(connection)))
+    }
+
+    /// Follows the numbers of a packet, as it came, and counts it if it was not believed. `believed`: the state it leads
+    /// to, if it was.
+    pub(super) fn note_belief(
+        &mut self,
+        id: ConnectionId,
+        believed: Option<State>,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        direction: Direction,
+    ) {
+        let connection = self.connections.get(id).expect("the caller found it");
+        let bytes = packet.bytes();
+        if !connection.checks_window || headers.protocol != connection.protocol.number() {
+            return;
+        }
+        if believed.is_none() && self.next_state(connection, bytes, headers, direction).is_some() {
+            self.disbelieved += 1;
+            return;
+        }
+        let is_open = connection.state == State::Tcp(TcpState::Established);
+        let rule = rule(connection);
+        let segment = self.segment_of(Some(id), connection, bytes, headers, direction);
+        if let (Some(numbers), Some(segment)) = (self.numbers.get_mut(id), segment) {
+            numbers.note(direction, &segment, rule, is_open);
+        }
+    }
+
+    /// Whether a new connection's service asks for all this. Connections keep what was asked when they began.
+    pub(super) fn checks_window(&self, connection: &Connection) -> bool {
+        let record = connection.server.and_then(|id| self.servers.get(id));
+        let service = record.and_then(|record| self.services.index_of(&record.service));
+        connection.protocol == Protocol::Tcp
+            && service.and_then(|index| self.services.get(index)).is_some_and(|service| service.config.check_window)
+    }
+
+    /// Begins to follow a new connection's numbers.
+    pub(super) fn follow_numbers(&mut self, id: ConnectionId) {
+        self.numbers.insert(id, Numbers::default());
+    }
+
+    /// A segment in the client's numbers.
+    fn segment_of(
+        &self,
+        id: Option<ConnectionId>,
+        connection: &Connection,
+        bytes: &[u8],
+        headers: &Headers,
+        direction: Direction,
+    ) -> Option<Segment> {
+        let mut segment = Segment::read(bytes, headers)?;
+        if connection.forward == ForwardMethod::FullNat && direction == Direction::Reply {
+            if let Some(translation) = id.and_then(|id| self.full_nat.translation(id)) {
+                segment.acknowledgment = segment.acknowledgment.map(|number| translation.to_client(number));
+            }
+        }
+        Some(segment)
+    }
+}
+
+fn rule(connection: &Connection) -> Rule {
+    Rule { replies_bypass: connection.no_output, slack: if connection.has_helper { HELPER_SLACK } else { 0 } }
+}
