@@ -6,8 +6,10 @@
 //! | `listener.rs` | where the socket is, who may use it, what becomes of one that is there already |
 //! | `clients.rs` | conversations: when one is read, answered, or ended |
 //! | `tables.rs` | what a command or a question comes to, over all workers |
+//! | `addresses.rs` | addresses taken over and given up as services come and go |
 //! | `journal.rs`, `overlay.rs` | what was set, kept for the next start; what is left of it when it has grown long |
 
+mod addresses;
 mod clients;
 pub mod journal;
 mod listener;
@@ -21,7 +23,9 @@ use std::thread::JoinHandle;
 
 use lvs_core::Director;
 use lvs_io::{MonotonicClock, WorkerHandle};
+use lvs_io_afpacket::AddressesHandle;
 
+use self::addresses::Addresses;
 use self::clients::Clients;
 use self::listener::Listener;
 pub use self::listener::{ListenError, default_path};
@@ -37,6 +41,8 @@ pub struct Setup {
     pub workers: Vec<WorkerHandle>,
     /// The workers' clock.
     pub clock: MonotonicClock,
+    /// The addresses that the clients' device and the servers' answer for: one where it is the same device, none for TUN.
+    pub addresses: Vec<AddressesHandle>,
     /// Where what is set is kept for the next start: see [`journal_path`].
     pub journal: Option<PathBuf>,
 }
@@ -64,7 +70,8 @@ impl Control {
         let journal = setup.journal.as_deref().map(journal::Journal::open).transpose();
         let journal =
             journal.map_err(|cause| ListenError::new(setup.journal.as_deref().unwrap_or(&setup.path), cause))?;
-        let tables = Tables::new(setup.master, setup.workers, setup.clock, journal);
+        let addresses = Addresses::new(&setup.master, setup.addresses);
+        let tables = Tables::new(setup.master, setup.workers, setup.clock, addresses, journal);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || Clients::new(listener, stopped, tables).serve())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lvs_core::{Direction, Side};
 use lvs_io::{Arm, Steering, share};
-use lvs_io_afpacket::{AfPacketDevice, AfPacketOptions, Delivery, SourceCountersHandle, check};
+use lvs_io_afpacket::{AddressesHandle, AfPacketDevice, AfPacketOptions, Delivery, SourceCountersHandle, check};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 
 use crate::claim::{Claim, claim};
@@ -28,6 +28,8 @@ pub struct Opened {
     pub arms: Vec<(Arm, Option<Arm>)>,
     /// What every queue counts of what it could not hand on. None for TUN.
     pub counters: Vec<SourceCountersHandle>,
+    /// The addresses that the clients' device, and the servers', answers for. None for TUN.
+    pub addresses: Vec<AddressesHandle>,
     /// What keeps other processes off the devices, for as long as it is held.
     pub claims: Vec<Claim>,
 }
@@ -82,9 +84,9 @@ impl Devices {
         if !self.have_a_host() {
             tun::refuse_owned(virtual_addresses.iter().chain(local_addresses).copied())?;
         }
-        let mut counters = Vec::new();
+        let (mut counters, mut addresses) = (Vec::new(), Vec::new());
         let mut one = |name, answers_for: &[IpAddr], direction| {
-            self.open_one(name, answers_for, steering, direction, &mut counters)
+            self.open_one(name, answers_for, steering, direction, (&mut counters, &mut addresses))
         };
         let arms = match self.names() {
             [clients, servers] => {
@@ -98,23 +100,25 @@ impl Devices {
             }
             [] => Vec::new(),
         };
-        Ok(Opened { arms, counters, claims })
+        Ok(Opened { arms, counters, addresses, claims })
     }
 
-    /// One arm for each shard. Their counters, if they have some, are added to `counters`.
+    /// One arm for each shard. Their counters and addresses, if they have some, are added to those given.
     fn open_one(
         &self,
         name: &str,
         answers_for: &[IpAddr],
         steering: &Steering,
         direction: Option<Direction>,
-        counters: &mut Vec<SourceCountersHandle>,
+        (counters, addresses): (&mut Vec<SourceCountersHandle>, &mut Vec<AddressesHandle>),
     ) -> Result<Vec<Arm>, Denied> {
         let arms = match self {
             Self::Tun(_) => tun(name, steering.shards())?,
             Self::AfPacket(_, delivery) => {
                 let queues = ethernet(name, answers_for, steering, direction, *delivery)?;
                 counters.extend(queues.iter().map(AfPacketDevice::receive_counters));
+                // Of several queues the first one answers.
+                addresses.extend(queues.first().map(AfPacketDevice::addresses));
                 queues.into_iter().map(AfPacketDevice::into_arm).collect()
             }
         };

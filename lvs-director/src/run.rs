@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use lvs_core::local_address::LocalPorts;
 use lvs_core::{Director, DirectorConfig, DropReason, Instant, Seed, ServiceKey, Side};
 use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
-use lvs_io_afpacket::{SourceCounters, SourceCountersHandle};
+use lvs_io_afpacket::{AddressesHandle, SourceCounters, SourceCountersHandle};
 
 use crate::capacity::{self, Described};
 use crate::control::{self, Control};
@@ -90,7 +90,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
     let local_addresses = local_addresses(director);
     let steering = Steering::new(u32::from(workers), networks(server_addresses(director)), seed)
         .with_local_addresses(networks(local_addresses.iter().copied()));
-    let Opened { arms, counters, claims: _claims } =
+    let Opened { arms, counters, addresses, claims: _claims } =
         devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
     warnings::about_devices(director, devices).iter().for_each(say::warning);
     let ways = match devices {
@@ -119,7 +119,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
     ways.iter().for_each(say::warning);
     say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
     let handles = workers.iter().map(Worker::handle).collect();
-    let _control = start_control(options, master, handles, clock)?;
+    let _control = start_control(options, master, (handles, addresses), clock)?;
     threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
     let received: Vec<SourceCounters> = counters.iter().map(SourceCountersHandle::get).collect();
     Ok(last_words(&mut workers, clock) + &not_received(&received))
@@ -128,7 +128,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
 /// The control socket alone: a controller may come before rules and devices.
 fn without_devices(options: &args::Run, master: Director) -> Result<String, String> {
     let stopped = threads::signals().map_err(|cause| Denied::new("wait for signals", cause).to_string())?;
-    let _control = start_control(options, master, Vec::new(), MonotonicClock::new())?;
+    let _control = start_control(options, master, (Vec::new(), Vec::new()), MonotonicClock::new())?;
     say::note("no devices: nothing is forwarded; Ctrl-C ends it");
     threads::wait(stopped);
     Ok(String::new())
@@ -149,12 +149,12 @@ fn control_journal(options: &args::Run) -> Result<String, String> {
 fn start_control(
     options: &args::Run,
     master: Director,
-    workers: Vec<WorkerHandle>,
+    (workers, addresses): (Vec<WorkerHandle>, Vec<AddressesHandle>),
     clock: MonotonicClock,
 ) -> Result<Option<Control>, String> {
     let path = options.control.clone().unwrap_or_else(control::default_path);
     let journal = Some(control::journal_path(&path));
-    match Control::start(control::Setup { path: path.clone(), master, workers, clock, journal }) {
+    match Control::start(control::Setup { path: path.clone(), master, workers, clock, addresses, journal }) {
         Ok(control) => {
             say::note(format_args!("listening at {}", path.display()));
             Ok(Some(control))

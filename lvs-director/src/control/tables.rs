@@ -14,6 +14,7 @@ use lvs_genl::lvs::State;
 use lvs_genl::server::{Refusal, ServerCursor, SyncDaemons, Table};
 use lvs_io::{Clock, MonotonicClock, WorkerHandle};
 
+use super::addresses::Addresses;
 use super::journal::Journal;
 use crate::say;
 
@@ -39,15 +40,22 @@ pub struct Tables {
     workers: Vec<WorkerHandle>,
     clock: MonotonicClock,
     peer: Option<Peer>,
+    addresses: Addresses,
     journal: Option<Journal>,
     /// Answers to requests that may be sent again.
     remembered: VecDeque<([u8; 16], Result<(), Refusal>)>,
 }
 
 impl Tables {
-    pub fn new(master: Director, workers: Vec<WorkerHandle>, clock: MonotonicClock, journal: Option<Journal>) -> Self {
+    pub fn new(
+        master: Director,
+        workers: Vec<WorkerHandle>,
+        clock: MonotonicClock,
+        addresses: Addresses,
+        journal: Option<Journal>,
+    ) -> Self {
         let daemons = SyncDaemons::default();
-        Self { master, daemons, workers, clock, peer: None, journal, remembered: VecDeque::new() }
+        Self { master, daemons, workers, clock, peer: None, addresses, journal, remembered: VecDeque::new() }
     }
 
     /// Carries a command out on the master. It is written down before, and counts when it is accepted.
@@ -102,6 +110,7 @@ impl Table for Tables {
             }
         }
         outcome?;
+        self.addresses.follow(command);
         for worker in &self.workers {
             let command = command.clone();
             // The master has accepted it, and the workers have the same rules. One that has ended needs none.
