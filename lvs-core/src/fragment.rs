@@ -1,8 +1,7 @@
 //! Fragmented datagrams: which one a fragment belongs to, what is remembered of it, and for how long.
-//! [`memory`] is the table, [`order`] says who gives way when it is full, [`stretches`] what of a datagram has come;
+//! `memory.rs` is the table, `order.rs` says who gives way when it is full, `stretches.rs` what of a datagram has come;
 //! [`Reassembler`] puts datagrams together for whoever needs them whole, [`Follower`] sends all of one the same way.
-//! Sources: RFC 791 §3.2, RFC 8200 §4.5,
-//! RFC 5722.
+//! Sources: RFC 791 §3.2, RFC 8200 §4.5, RFC 5722.
 
 mod follower;
 mod memory;
