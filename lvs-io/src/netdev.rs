@@ -163,7 +163,7 @@ fn way_in(socket: &OwnedFd, answer: &[u8]) -> io::Result<Option<String>> {
     let Some(rest) = answer.get(HEADER_LEN + 12..).filter(|_| is_route) else { return Ok(None) };
     let out = attributes(rest).find(|(kind, _)| *kind == libc::RTA_OIF);
     let out = out.and_then(|(_, index)| index.first_chunk()).copied().map(u32::from_ne_bytes);
-    out.map(|out| netdevice::index_to_name(&socket, out)).transpose().map_err(io::Error::from)
+    out.map(|out| netdevice::index_to_name(socket, out)).transpose().map_err(io::Error::from)
 }
 
 /// Routes everything under `destination`/`prefix` into the device, without a gateway. `0.0.0.0`/0 or `::`/0 is the
