@@ -30,7 +30,10 @@ enum Item {
 }
 
 /// What is to be sent next.
-#[expect(clippy::large_enum_variant, reason = "lives for one call, on the stack; a box would be an allocation a packet")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one call, on the stack; a box would be an allocation a packet"
+)]
 pub(super) enum Owed {
     Packet(Packet),
     /// A part that is still to be handled.

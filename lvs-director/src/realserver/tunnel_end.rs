@@ -48,10 +48,7 @@ pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result
     let seed = Seed::new(RandomState::new().build_hasher().finish());
     let tunnels = tunnel::TunnelEnd::new(accepts, vips.to_vec(), seed);
     let tunnels = match end.peers.is_empty() {
-        true => {
-            say::warning(format_args!("anybody may send through these tunnels; name the directors with --peer"));
-            tunnels
-        }
+        true => tunnels,
         false => tunnels.with_peers(end.peers.iter().map(|peer| (peer.address(), peer.bits())).collect()),
     };
     let (arm, counters) = arm.behind_tunnel_end(tunnels, clock);
@@ -68,6 +65,9 @@ pub(super) fn run(end: &TunnelEnd, vips: &[IpAddr], done: &mut String) -> Result
     let _ = say::print(done);
     done.clear();
     say::note(format_args!("ending tunnels on {} by {name}; Ctrl-C ends it and undoes everything", end.device));
+    if end.peers.is_empty() {
+        say::warning("anybody may send through these tunnels; name the directors with --peer");
+    }
     worker.run().map_err(|cause| Denied::new("go on", cause))?;
     done.push_str(&account(&counters.get()));
     Ok(())
