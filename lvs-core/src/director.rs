@@ -4,6 +4,7 @@
 mod accounting;
 mod answers;
 mod choose;
+mod clock;
 mod closing;
 mod config;
 mod control;
@@ -116,7 +117,9 @@ pub struct Director {
     scheduler_count: u64,
     services_added: u64,
     server_timers: ServerTimers,
-    /// The latest time anybody told; time never runs backwards inside.
+    /// What the caller's clock said last, but for small steps back.
+    told: Instant,
+    /// The time inside, as of the last call; it never runs backwards.
     now: Instant,
     estimator_due: Option<Instant>,
     /// What one call of it could not finish.
@@ -199,6 +202,7 @@ impl Director {
             scheduler_count: 0,
             services_added: 0,
             server_timers: ServerTimers::default(),
+            told: Instant::ZERO,
             now: Instant::ZERO,
             estimator_due: None,
             estimation: None,
@@ -287,7 +291,7 @@ impl Director {
 
     /// When `handle_timeout` next has something to do; `None` while nothing is timed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_due()
+        self.next_due().and_then(|due| self.told_at(due))
     }
 
     /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates, fragments, samples of counters
@@ -330,7 +334,7 @@ impl Director {
     /// A new connection first clears some ended ones away, which this does not: call [`Director::handle_timeout`]
     /// before it for counts that are exact to the moment.
     pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
-        self.explain_packet(now.max(self.now), packet)
+        self.explain_packet(self.time_at(now), packet)
     }
 
     /// How full the tables are.
@@ -389,11 +393,6 @@ impl Director {
     fn is_own_address(&self, address: IpAddr) -> bool {
         let sides = [&self.config.client_side, &self.config.server_side];
         sides.iter().any(|side| side.address(AddressFamily::of(address)) == Some(address))
-    }
-
-    fn advance(&mut self, now: Instant) -> Instant {
-        self.now = self.now.max(now);
-        self.now
     }
 
     /// Looks the packet up, then lets the part that knows its kind of flow handle it.

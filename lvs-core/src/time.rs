@@ -1,5 +1,6 @@
 //! The time, as the caller tells it. The core never reads a clock: every verb takes `now`.
-//! A clock that stands still, jumps back or leaps ahead breaks nothing.
+//! A clock that stands still, jumps back or leaps ahead breaks nothing: timers go on at the caller's pace. One that was
+//! set back by more than a second goes on from where the director was; a leap of more than a year counts as a year.
 
 use core::fmt;
 use core::time::Duration;

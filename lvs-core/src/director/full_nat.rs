@@ -75,7 +75,7 @@ impl Director {
     /// How many local ports are in which state, for each pair of real server and local address used so far, sorted.
     /// Leased, free and quarantined ones together are always [`LocalPorts::count`].
     pub fn local_ports(&self, now: Instant) -> Vec<LocalPortsView> {
-        self.full_nat.pool.views(now.max(self.now))
+        self.full_nat.pool.views(self.time_at(now))
     }
 
     /// Packets that should have carried their client's address ([`ClientAddress::Toa`], [`ClientAddress::Uoa`]) and

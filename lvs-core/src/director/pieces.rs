@@ -20,7 +20,7 @@ impl Director {
             keys.truncate(most);
         }
         keys.sort_unstable();
-        let now = now.max(self.now);
+        let now = self.time_at(now);
         let ended = self.ended(now);
         let services = keys.iter().filter_map(|key| self.services.get(self.services.index_of(key)?));
         services.map(|service| self.service_view(now, service, &ended)).collect()
@@ -86,7 +86,7 @@ impl Director {
     /// assert_eq!(director.connections_from(Instant::ZERO, 0, 100), (vec![], None));
     /// ```
     pub fn connections_from(&self, now: Instant, cursor: u64, most: usize) -> (Vec<ConnectionView>, Option<u64>) {
-        let now = now.max(self.now);
+        let now = self.time_at(now);
         let (mut views, mut cursor) = (Vec::new(), cursor);
         for _ in 0..most {
             let place = cursor as u32;

@@ -32,7 +32,7 @@ pub(super) struct Ended {
 impl Director {
     /// Every service, sorted by key, with its servers in list order (newest first).
     pub fn services(&self, now: Instant) -> Vec<ServiceView> {
-        let now = now.max(self.now);
+        let now = self.time_at(now);
         let ended = self.ended(now);
         let mut views: Vec<_> = self.services.iter().map(|service| self.service_view(now, service, &ended)).collect();
         views.sort_by_key(|view| view.key);
@@ -42,13 +42,13 @@ impl Director {
     /// One service; `None` if there is none with this key.
     pub fn service(&self, now: Instant, key: &ServiceKey) -> Option<ServiceView> {
         let service = self.services.get(self.services.index_of(key)?)?;
-        let now = now.max(self.now);
+        let now = self.time_at(now);
         Some(self.service_view(now, service, &self.ended(now)))
     }
 
     /// Every living connection and template. Order means nothing, but is the same in every run.
     pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnectionView> + '_ {
-        let now = now.max(self.now);
+        let now = self.time_at(now);
         let connections = self.connections.iter().filter(move |(_, connection)| connection.deadline > now);
         let templates = self.templates.iter().filter(move |(_, template)| template.deadline > now);
         connections
@@ -58,7 +58,7 @@ impl Director {
 
     /// How many connections live; templates do not count.
     pub fn connection_count(&self, now: Instant) -> usize {
-        let now = now.max(self.now);
+        let now = self.time_at(now);
         self.connections.iter().filter(|(_, connection)| connection.deadline > now).count()
     }
 
