@@ -63,6 +63,8 @@ pub(crate) struct Connection {
     pub is_expected: bool,
     /// What would shorten its life must have plausible numbers: they are followed.
     pub checks_window: bool,
+    /// Its requests may be replies of another connection too, whose client is whom this one's client asks.
+    pub both_ways: bool,
     /// Which of two who exchange datagrams have been heard.
     pub talk: Talk,
     pub state: State,
@@ -126,6 +128,7 @@ impl Connection {
             has_helper: false,
             is_local: false,
             checks_window: false,
+            both_ways: false,
         }
     }
 

@@ -211,6 +211,7 @@ impl ConnectionTable {
         let full_nat =
             connection.local.map(|local| self.hash_full_nat_reply(connection.protocol, connection.real, local));
         self.no_client_port_count += u32::from(connection.no_client_port);
+        self.mark_both_ways(&connection);
         let handle = self.store.insert(connection).ok_or(TableFull::Capacity)?;
         self.refile(handle.index);
         self.index.insert(by_client(handle.index), hash);
@@ -260,9 +261,34 @@ impl ConnectionTable {
         connection.no_client_port = false;
         connection.client.port = port;
         let (protocol, client) = (connection.protocol, connection.client);
+        let renamed = connection.clone();
+        self.mark_both_ways(&renamed);
         self.index.remove(by_client(id.0.index));
         self.index.insert(by_client(id.0.index), self.hash_request(protocol, client));
         true
+    }
+
+    /// Marks the connections whose requests will also be replies of this one: its server asks its client.
+    fn mark_both_ways(&mut self, connection: &Connection) {
+        let (asks, asked) = match connection.forward {
+            ForwardMethod::Nat => (connection.real, connection.client),
+            ForwardMethod::FullNat => (connection.real, connection.local.unwrap_or(connection.client)),
+            _ => (connection.virtual_endpoint, connection.client),
+        };
+        let hash = self.hash_request(connection.protocol, asks);
+        let mut next = self.index.first(hash);
+        while let Some(node) = next {
+            if let Some((handle, known)) = self.store.at(node / 2) {
+                if node == by_client(node / 2)
+                    && (known.protocol, known.client, known.virtual_endpoint) == (connection.protocol, asks, asked)
+                {
+                    if let Some(known) = self.store.get_mut(handle) {
+                        known.both_ways = true;
+                    }
+                }
+            }
+            next = self.index.after(node, hash);
+        }
     }
 
     /// The connection, unless it is gone. It may have ended: see its `deadline`.

@@ -142,8 +142,6 @@ impl Director {
         if headers.source_route && headers.family == AddressFamily::Ipv4 && is_ours() {
             return Look::of(Outcome::Drop(DropReason::SourceRouted));
         }
-        // Linux looks for a reply first. A packet that is both (its client is another connection's server) is too rare
-        // to make every request pay for that; only where unknown replies are refused does the order show.
         if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
             return Look::of(match self.find_reply(now, protocol, source, destination) {
                 Some(id) => self.look_reply(now, id, packet, headers),
@@ -154,7 +152,12 @@ impl Director {
             });
         }
         if let Some(id) = self.connections.find_request(now, protocol, source, destination) {
-            return self.look_known(now, id, packet, headers);
+            // Linux looks for a reply first. Only few requests can be one, and those are marked.
+            let is_marked = self.connections.get(id).is_some_and(|connection| connection.both_ways);
+            return match is_marked.then(|| self.find_reply(now, protocol, source, destination)).flatten() {
+                Some(id) => Look::of(self.look_reply(now, id, packet, headers)),
+                None => self.look_known(now, id, packet, headers),
+            };
         }
         if let Some(id) = self.find_reply(now, protocol, source, destination) {
             return Look::of(self.look_reply(now, id, packet, headers));

@@ -300,7 +300,11 @@ fn keeps_state(state: State, flags: TcpFlags, role: Role, is_secure_tcp: bool) -
 /// Whether more is to be done for packets of this connection than to send them on.
 #[inline]
 fn is_special(connection: &Connection) -> bool {
-    connection.has_helper || connection.no_client_port || connection.is_local || connection.checks_window
+    connection.has_helper
+        || connection.no_client_port
+        || connection.is_local
+        || connection.checks_window
+        || connection.both_ways
 }
 
 /// Flags that move the state.
