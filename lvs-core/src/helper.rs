@@ -58,7 +58,8 @@ pub trait Helper: Send + Sync {
         true
     }
 
-    /// A segment from the client with payload, as it came.
+    /// A segment from the client with payload, as it came; of a longer one the first 1,500 bytes, so that nobody can
+    /// make a packet costly.
     fn request(&self, session: &Session, notes: &mut Notes, payload: &[u8]) -> Findings {
         let _ = (session, notes, payload);
         Findings::default()
@@ -71,7 +72,7 @@ pub trait Helper: Send + Sync {
         None
     }
 
-    /// A segment from the server with payload, as it came.
+    /// The same of a segment from the server.
     fn reply(&self, session: &Session, notes: &mut Notes, payload: &[u8]) -> Findings {
         let _ = (session, notes, payload);
         Findings::default()

@@ -407,3 +407,15 @@ proptest! {
         }
     }
 }
+
+/// A super-packet of 64 kB costs no more than a full segment: what comes later in it is not read.
+#[test]
+fn a_command_deep_inside_a_super_packet_is_not_looked_for() {
+    for (before, is_heard) in [(0, true), (1_494, true), (1_495, false), (60_000, false)] {
+        let mut desk = desk();
+        let text = [vec![b'x'; before], b"PASV\r\n".to_vec()].concat();
+        desk.feed(&request(0, 0, &text).build());
+        desk.feed(&reply(0, text.len() as u32, PASSIVE).build());
+        assert_eq!(!data_connections(&desk).is_empty(), is_heard, "{before} bytes before it");
+    }
+}

@@ -19,6 +19,14 @@ pub fn about_rules(director: &Director) -> Vec<String> {
             servers.any(|server| server.forward == ForwardMethod::FullNat && server.key.address.is_ipv4() == is_ipv4)
                 && !service.local_addresses.iter().any(|address| address.is_ipv4() == is_ipv4)
         };
+        if service.config.scheduler == "mh" && service.servers.len() > MH_SERVERS_MAX {
+            warnings.push(format!(
+                "the service {} spreads {} servers over the 4,093 slots of 'mh': shares differ by up to a fifth, and light \
+                 servers beside heavy ones may get none",
+                name(&service.key),
+                service.servers.len()
+            ));
+        }
         for (is_ipv4, family) in [(true, "IPv4"), (false, "IPv6")] {
             if lacks_local(is_ipv4) {
                 warnings.push(format!(
@@ -73,6 +81,9 @@ pub fn about_devices(director: &Director, devices: &Devices) -> Vec<String> {
     };
     addresses.into_iter().map(warn).collect()
 }
+
+/// With more servers than this, `mh` gives each fewer than 40 slots.
+const MH_SERVERS_MAX: usize = 100;
 
 fn address(key: &ServiceKey) -> Option<IpAddr> {
     match key {

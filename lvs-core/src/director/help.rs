@@ -323,7 +323,7 @@ fn session(connection: &Connection) -> Session {
     Session { client, virtual_endpoint, real }
 }
 
-/// Lets the helper read a payload.
+/// Lets the helper read a payload, or the beginning of a long one.
 fn listen(
     helped: &Helped,
     notes: &mut Notes,
@@ -332,6 +332,7 @@ fn listen(
     payload: &[u8],
 ) -> Findings {
     let session = session(connection);
+    let payload = &payload[..payload.len().min(HEARD_MAX)];
     match direction {
         Direction::Request => helped.helper.request(&session, notes, payload),
         Direction::Reply => helped.helper.reply(&session, notes, payload),
@@ -339,4 +340,6 @@ fn listen(
 }
 
 const ESTABLISHED: State = State::Tcp(TcpState::Established);
+/// Bytes of a payload that are read. Commands and replies are lines; a segment that fills an Ethernet frame has 1,460.
+const HEARD_MAX: usize = 1_500;
 const LISTEN: State = State::Tcp(TcpState::Listen);

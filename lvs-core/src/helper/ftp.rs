@@ -154,7 +154,13 @@ enum Asked {
 }
 
 fn asked_for(family: AddressFamily, payload: &[u8]) -> Asked {
-    for rest in (0..payload.len()).map(|start| &payload[start..]).take_while(|rest| rest.len() >= PASV.len()) {
+    let last = (payload.len() + 1).saturating_sub(PASV.len());
+    // Four letters at once, whatever their case.
+    let may_begin = |start: &usize| {
+        let word = payload[*start..].first_chunk().map(|word| u32::from_be_bytes(*word) | 0x2020_2020);
+        word == Some(u32::from_be_bytes(*b"pasv")) || word == Some(u32::from_be_bytes(*b"epsv"))
+    };
+    for rest in (0..last).filter(may_begin).map(|start| &payload[start..]) {
         if family == AddressFamily::Ipv4 && starts_with(rest, PASV) {
             return Asked::Mode(Mode::Passive);
         }
