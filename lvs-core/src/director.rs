@@ -151,7 +151,7 @@ impl Director {
     /// ```
     /// use lvs_core::{Director, DirectorConfig, Seed};
     ///
-    /// // A small machine: 128 connections, few of anything else, in less than 64 KiB.
+    /// // A small machine: 128 connections, few of anything else, in less than 72 KiB.
     /// let config = DirectorConfig {
     ///     connections_max: 128,
     ///     templates_max: 16,
@@ -160,7 +160,7 @@ impl Director {
     ///     events_max: 16,
     ///     ..DirectorConfig::default()
     /// };
-    /// assert!(config.reserved_bytes() < 64 << 10);
+    /// assert!(config.reserved_bytes() < 72 << 10);
     /// let director = Director::try_new(config, Seed::new(0x5eed))?;
     /// # Ok::<(), lvs_core::OutOfMemory>(())
     /// ```

@@ -167,7 +167,7 @@ mod tests {
         packet[..12].copy_from_slice(&[0x45, 0, 0, 20 + data as u8, 0, 0, 0, 0, 64, 17, 0, 0]);
         packet[12..20].copy_from_slice(&[10, 0, 0, 0, 192, 0, 2, 1]);
         write_u16(&mut packet, 4, id);
-        write_u16(&mut packet, 6, offset / 8 | u16::from(more) << 13);
+        write_u16(&mut packet, 6, (offset / 8) | (u16::from(more) << 13));
         write_u16(&mut packet, 14, source);
         ipv4::recompute_checksum(&mut packet, 20);
         packet
