@@ -71,7 +71,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
     // All have the same rules.
     let director = directors.first().ok_or("no worker was asked for")?;
     let virtual_addresses = virtual_addresses(director);
-    if virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
+    if options.rules.is_some() && virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
         say::warning(format_args!("{} has no virtual service; nothing will be balanced", rules.display()));
     }
     warnings::about_rules(director).iter().for_each(say::warning);

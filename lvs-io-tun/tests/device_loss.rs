@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use lvs_core::answer_limit::AnswerRates;
 use lvs_core::{Director, DirectorConfig, Seed, Side};
 use lvs_io::{Arm, DeviceState, Host, HostConfig, OnDeviceLoss, OnPass, Steering, Worker, WorkerHandle, share};
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
@@ -40,7 +41,10 @@ struct Running {
 fn run(arm: Arm, on_loss: OnDeviceLoss) -> Result<Running, Failure> {
     let addresses = ["10.9.0.2", "fd09::2"].map(|text| text.parse().expect("an address"));
     let side = Side { ipv4: Some([10, 9, 0, 2].into()), ..Side::default() };
-    let config = HostConfig { local_addresses: addresses.to_vec(), client_side: side, ..HostConfig::default() };
+    // The host answers as often as it is asked.
+    let answer_rates = AnswerRates::UNLIMITED;
+    let local_addresses = addresses.to_vec();
+    let config = HostConfig { local_addresses, client_side: side, answer_rates, ..HostConfig::default() };
     let (say, changes) = channel();
     let mut worker = Worker::new(Director::new(DirectorConfig::default(), Seed::new(1)), arm, None)?
         .with_on_pass(OnPass::Route(Box::new(Host::new(config, Seed::new(1)))))
