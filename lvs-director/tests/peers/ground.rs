@@ -1,5 +1,6 @@
 //! The network of a case: addresses, ports, and the director with its services.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
 
@@ -18,11 +19,15 @@ pub enum Place {
     Ipv4,
     Ipv6,
     Nat64,
+    /// The same with a router, beyond which packets are 1,000 bytes long at most.
+    NarrowNat64,
 }
 
 /// Where the server speaks first, and where the client does.
 pub const GREETING: u16 = 25;
 pub const ASKING: u16 = 80;
+
+const NARROW: u32 = 1_000;
 
 /// An IPv4 and an IPv6 address of each.
 const CLIENT: [&str; 2] = ["10.9.0.7", "fd09::7"];
@@ -30,6 +35,8 @@ const DIRECTOR: [&str; 2] = ["10.9.0.1", "fd09::1"];
 const VIRTUAL: [&str; 2] = ["10.9.0.80", "fd09::80"];
 const LOCAL: [&str; 2] = ["10.9.0.200", "fd09::200"];
 const SERVER: [&str; 2] = ["10.9.0.11", "fd09::11"];
+const FAR_SERVER: [&str; 2] = ["10.10.0.11", "fd10::11"];
+const ROUTER: [[&str; 2]; 2] = [["10.9.0.21", "fd09::21"], ["10.10.0.21", "fd10::21"]];
 
 impl Place {
     fn clients(self) -> usize {
@@ -46,11 +53,16 @@ impl Place {
 
     /// The server's address, as the director knows it.
     pub fn server(self) -> IpAddr {
-        address(SERVER[self.servers()])
+        let addresses = if self == Self::NarrowNat64 { FAR_SERVER } else { SERVER };
+        address(addresses[self.servers()])
     }
 
     fn local_address(self) -> IpAddr {
         address(LOCAL[self.servers()])
+    }
+
+    pub fn switches(self) -> &'static [&'static str] {
+        if self == Self::NarrowNat64 { &["lan", "far"] } else { &["lan"] }
     }
 
     pub fn client_port(self) -> Port {
@@ -58,11 +70,25 @@ impl Place {
     }
 
     pub fn director_port(self) -> Port {
-        port("eth0", "lan", DIRECTOR)
+        let port = port("eth0", "lan", DIRECTOR);
+        if self == Self::NarrowNat64 { port.route("10.10.0.0/24", Some(ROUTER[0][0])) } else { port }
+    }
+
+    pub fn router_ports(self) -> Option<Vec<Port>> {
+        let ports = || vec![port("eth0", "lan", ROUTER[0]), port("eth1", "far", ROUTER[1])];
+        (self == Self::NarrowNat64).then(ports)
     }
 
     pub fn server_port(self) -> Port {
-        port("eth0", "lan", SERVER)
+        match self {
+            Self::NarrowNat64 => port("eth0", "far", FAR_SERVER).route("10.9.0.0/24", Some(ROUTER[1][0])),
+            _ => port("eth0", "lan", SERVER),
+        }
+    }
+
+    /// A server behind a narrow link that does not know it: it announces segments of 1,460 bytes.
+    pub fn set_up_server(self) -> Result<(), Failure> {
+        if self == Self::NarrowNat64 { Ok(netdev::set_mtu("eth0", 1_500)?) } else { Ok(()) }
     }
 }
 
@@ -73,6 +99,12 @@ fn port(device: &'static str, switch: &'static str, addresses: [&str; 2]) -> Por
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("a constant")
+}
+
+/// Makes this namespace's kernel a router whose second link is narrow.
+pub fn become_a_router() -> Result<(), Failure> {
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    Ok(netdev::set_mtu("eth1", NARROW)?)
 }
 
 /// Runs the director in the calling thread's namespace until the handle it sends says stop. Returns what it has to say

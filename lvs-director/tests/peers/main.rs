@@ -1,11 +1,11 @@
 //! Where there is no Linux to follow, programs that others wrote are the judges: the PROXY header before nginx and
-//! HAProxy, at a server that speaks first and at one that does not.
+//! HAProxy, at a server that speaks first and at one that does not; and NAT64 over a path that takes 1,000 bytes.
 //!
 //! ```text
-//!   ┌────────┐  ┌──────────┐  ┌────────┐
-//!   │ client │  │ director │  │ server │
-//!   └───┼────┘  └────┼─────┘  └───┼────┘
-//!       └────────────┴─── lan ────┘
+//!   ┌────────┐  ┌──────────┐  ┌────────┐           ┌────────┐  1,000  ┌────────┐
+//!   │ client │  │ director │  │ server │     or    │ router │─────────│ server │
+//!   └───┼────┘  └────┼─────┘  └───┼────┘           └───┼────┘   far   └────────┘
+//!       └────────────┴─── lan ────┴────────────────────┘
 //! ```
 //!
 //! Each case runs in a process of its own. What the machine does not have is said, and the case counts as ignored.
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
                     name: format!("proxy_{version}_before_{}_{family}", program.name()),
                     is_extra: false,
                     run: Box::new(move || {
-                        denied(place, program)?;
+                        denied(place, Some(program))?;
                         introduce(program, kind, place).unwrap_or_else(|error| panic!("{error}"));
                         Ok(())
                     }),
@@ -49,6 +49,15 @@ fn main() -> ExitCode {
             }
         }
     }
+    cases.push(Case {
+        name: "nat64_over_a_path_of_1000_bytes".to_owned(),
+        is_extra: false,
+        run: Box::new(|| {
+            denied(Place::NarrowNat64, None)?;
+            send_over_narrow_path().unwrap_or_else(|error| panic!("{error}"));
+            Ok(())
+        }),
+    });
     cases::main(&cases, AT_ONCE, "", netns::isolate)
 }
 
@@ -56,14 +65,14 @@ fn main() -> ExitCode {
 const AT_ONCE: usize = 4;
 
 /// What the case needs and this machine does not have.
-fn denied(place: Place, program: Program) -> Result<(), Box<dyn Display>> {
+fn denied(place: Place, program: Option<Program>) -> Result<(), Box<dyn Display>> {
     if place != Place::Ipv4 && !netdev::has_ipv6() {
         return Err(Box::new("this kernel has no IPv6"));
     }
-    if !program.is_installed() {
-        return Err(Box::new(format!("{} is not installed", program.name())));
+    match program.filter(|program| !program.is_installed()) {
+        Some(program) => Err(Box::new(format!("{} is not installed", program.name()))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The server's greeting must come, and name the client; and so must its answer to a request.
@@ -92,6 +101,27 @@ fn introduce(program: Program, kind: ClientAddress, place: Place) -> Result<(), 
     play(kind, place, serve, browse)
 }
 
+/// A client's full-sized segments must reach a server that lies behind a narrower link than the director's, all of them.
+fn send_over_narrow_path() -> Result<(), Failure> {
+    let serve = |ready: &dyn Fn(), finished: &mpsc::Receiver<()>| {
+        programs::count_bytes(ground::ASKING)?;
+        ready();
+        Ok(finished.recv()?)
+    };
+    let browse = || {
+        let mut stream = connect(Place::NarrowNat64.virtual_endpoint(ground::ASKING))?;
+        stream.write_all(&vec![b'x'; UPLOAD])?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(|error| format!("no answer: {error}"))?;
+        assert_eq!(answer, UPLOAD.to_string());
+        Ok(())
+    };
+    play(ClientAddress::None, Place::NarrowNat64, serve, browse)
+}
+
+const UPLOAD: usize = 100_000;
+
 /// Everybody in a namespace of his own.
 fn play(
     kind: ClientAddress,
@@ -99,13 +129,26 @@ fn play(
     serve: impl Fn(&dyn Fn(), &mpsc::Receiver<()>) -> Result<(), Failure> + Send + 'static,
     browse: impl Fn() -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
-    add_switch("lan")?;
+    place.switches().iter().try_for_each(|name| add_switch(name))?;
     let (finish, finished) = mpsc::channel();
-    let server = Party::new("server", vec![place.server_port()], move |ready| serve(ready, &finished))?;
+    let server = Party::new("server", vec![place.server_port()], move |ready| {
+        place.set_up_server()?;
+        serve(ready, &finished)
+    })?;
+    let (finish_router, router_finished) = mpsc::channel::<()>();
+    let router = place.router_ports().map(|ports| {
+        Party::new("router", ports, move |ready| {
+            ground::become_a_router()?;
+            ready();
+            Ok(router_finished.recv()?)
+        })
+    });
+    let router = router.transpose()?;
     let (give_handle, handle) = mpsc::channel();
     let directing = move |ready: &dyn Fn()| director(kind, place, &give_handle, ready);
     let director = Party::new("director", vec![place.director_port()], directing)?;
     let client = Party::new("client", vec![place.client_port()], move |_| browse())?;
+    router.iter().try_for_each(Party::start)?;
     server.start()?;
     director.start()?;
     let Ok(handle) = handle.recv() else {
@@ -116,7 +159,7 @@ fn play(
     handle.stop();
     let counted = director.join()?;
     // An error: it has ended already, `join` says why.
-    let _ = finish.send(());
+    let _ = (finish.send(()), finish_router.send(()));
     server.join()?;
     browsed.map_err(|error| format!("{error}; {counted}").into())
 }

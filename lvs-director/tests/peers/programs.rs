@@ -1,8 +1,8 @@
 //! What runs on the server of a case: nginx or HAProxy, which take the PROXY header and say whose connection it is, on one
-//! port before the client has said anything.
+//! port before the client has said anything; or something that counts.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -147,6 +147,15 @@ fn greet_behind_haproxy() -> Result<(), Failure> {
             write!(guest, "220 {client} {port}\r\n")?;
         }
         Ok(())
+    })
+}
+
+/// A server that answers with how many bytes it was sent.
+pub fn count_bytes(port: u16) -> Result<(), Failure> {
+    each_guest(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), |guest| {
+        let mut all = Vec::new();
+        guest.read_to_end(&mut all)?;
+        write!(guest, "{}", all.len())
     })
 }
 
