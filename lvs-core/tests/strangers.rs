@@ -172,6 +172,21 @@ fn one_control_connection_fills_neither_the_table_nor_its_servers_threshold() {
     assert!(is_forwarded(desk.send(&data.build()).verdict));
 }
 
+#[test]
+fn a_reset_to_what_is_expected_takes_nothing_out_of_its_bound() {
+    let mut desk = Desk::new("-A -t 192.0.2.1:21 -s rr --helper ftp\n-a -t 192.0.2.1:21 -r 10.0.0.2:21 -m");
+    let from = client(0);
+    desk.feed(&tcp(from, FTP).syn().numbers(1, 0).build());
+    desk.feed(&tcp(from, FTP).ack().numbers(2, 7).build());
+    for number in 0..200u32 {
+        let text = format!("PORT 5,0,0,1,5,{number}\r\n");
+        desk.feed(&tcp(from, FTP).ack().psh().numbers(2, 7).payload(text.as_bytes()).build());
+        let data = SocketAddr::new([5, 0, 0, 1].into(), 5 * 256 + number as u16);
+        desk.feed(&tcp(data, "192.0.2.1:20").rst().numbers(9, 0).build());
+    }
+    assert!(desk.director.gauges().connections <= 1 + 8, "{:?} {:?}", desk.director.gauges(), desk.states());
+}
+
 fn full_nat() -> Desk {
     let mut config = Desk::config();
     (config.local_ports.first, config.local_ports.last) = (2_000, 2_999);

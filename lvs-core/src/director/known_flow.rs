@@ -40,13 +40,19 @@ impl Director {
     ) -> (Verdict, Option<FlowEnd>) {
         let connection = self.connections.get(id).expect("it was just found");
         let (server, has_helper) = (connection.server, connection.has_helper);
+        // What a client sends to a connection that is only expected is its first packet if it opens it: a RST does not.
+        let is_only_expected = connection.is_expected
+            && self.next_state(connection, packet.bytes(), headers, Direction::Request)
+                == Some(State::Tcp(TcpState::Listen));
         let end = self.flow_end(now, connection, Direction::Request, headers);
         let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
         if connection.no_client_port {
             self.learn_client_port(id, packet.bytes(), headers);
         }
         self.count_in(server, 1, datagram_len(headers));
-        self.heard(id, Direction::Request);
+        if !is_only_expected {
+            self.heard(id, Direction::Request);
+        }
         let gives_way = self.reopening_room(id, packet.bytes(), headers);
         self.move_state(id, packet, headers, Direction::Request);
         self.keep_translation(id, &end);
