@@ -29,6 +29,7 @@ mod server_first;
 mod server_timers;
 mod steady;
 mod super_packet;
+mod tables;
 mod timeout;
 mod tunnel_error;
 mod view;
@@ -38,22 +39,21 @@ use core::hint::black_box;
 use core::net::IpAddr;
 
 use self::accounting::EventQueue;
+use self::clock::Clock;
 pub use self::config::{DirectorConfig, HalfOpenPolicy, Side};
 use self::fragments::FragmentTable;
 use self::full_nat::FullNat;
 use self::look::Outcome;
 use self::outbox::{Outbox, Owed};
-use self::probe::Probing;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
-use self::timeout::{Estimation, Sweep};
+use self::tables::{Flows, Outlet, Services, Site, Tables, Upkeep};
 use self::tunnel_error::{GUESS_PERIOD, GUESSES_AT_ONCE};
 use crate::answer_limit::{AnswerLimit, Bucket};
 use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
 use crate::connection::newcomer::Newcomer;
 use crate::connection::table::ConnectionTable;
-use crate::connection::timeouts::Timeouts;
 use crate::connection::window::NumbersTable;
 use crate::defence::Defence;
 use crate::drop_reason::DropReason;
@@ -91,49 +91,14 @@ use crate::wire::parse::{self, Headers};
 /// assert_eq!(director.services(Instant::ZERO)[0].servers.len(), 1);
 /// ```
 pub struct Director {
-    config: DirectorConfig,
-    services: ServiceTable,
-    servers: ServerTable,
-    connections: ConnectionTable,
-    /// What protocol helpers keep of some of them.
-    helped: HelpedTable,
-    templates: TemplateTable,
+    site: Site,
+    services: Services,
+    flows: Flows,
     fragments: FragmentTable,
-    full_nat: FullNat,
-    /// Packets on their way to `poll_transmit`.
-    outbox: Outbox,
     defence: Defence,
-    answer_limit: AnswerLimit,
-    /// ICMP errors about a tunnel's path MTU that guessed its proof.
-    path_mtu_guesses: Bucket,
-    timeouts: Timeouts,
-    totals: Meter,
-    drops: [u64; DropReason::ALL.len()],
-    events: EventQueue,
-    told_full: [bool; 4],
-    seed: Seed,
-    /// Makes the identifications of packets the director makes itself unguessable.
-    identification_secret: u64,
-    scheduler_count: u64,
-    services_added: u64,
-    server_timers: ServerTimers,
-    /// What the caller's clock said last, but for small steps back.
-    told: Instant,
-    /// The time inside, as of the last call; it never runs backwards.
-    now: Instant,
-    estimator_due: Option<Instant>,
-    /// What one call of it could not finish.
-    estimation: Option<Estimation>,
-    /// The sweep of deleted servers' connections, while one is under way (`expire_nodest_conn`).
-    sweep: Option<Sweep>,
-    /// The walk over silent connections at the end of a drain, while one is under way.
-    probing: Option<Probing>,
-    /// Packets the director has made itself: gives their identifications.
-    answers: u64,
-    reply_conflicts: u64,
-    /// Numbers of the connections that are followed.
-    numbers: NumbersTable,
-    disbelieved: u64,
+    outlet: Outlet,
+    upkeep: Upkeep,
+    clock: Clock,
 }
 
 impl Director {
@@ -175,9 +140,16 @@ impl Director {
     fn reserve(config: DirectorConfig, seed: Seed) -> Result<Self, Refused> {
         let groups = ClientGroups::new(config.client_ipv6_prefix);
         let client_templates_max = share(config.client_templates_max, config.templates_max);
-        let mut director = Self {
-            services: ServiceTable::new(seed.derive(1)),
+        let services = Services {
+            table: ServiceTable::new(seed.derive(1)),
             servers: ServerTable::new(seed.derive(2)),
+            timers: ServerTimers::default(),
+            totals: Meter::default(),
+            timeouts: config.timeouts.clone(),
+            scheduler_count: 0,
+            added: 0,
+        };
+        let flows = Flows {
             connections: ConnectionTable::try_new(
                 config.connections_max,
                 config.client_endpoint_max,
@@ -186,33 +158,31 @@ impl Director {
             )?,
             helped: HelpedTable::new(seed.derive(9)),
             templates: TemplateTable::try_new(config.templates_max, client_templates_max, groups, seed.derive(4))?,
-            fragments: FragmentTable::try_new(config.fragments_max, config.fragment_bytes_max, seed.derive(5))?,
             full_nat: FullNat::new(config.local_ports, groups, seed.derive(8)),
+            numbers: NumbersTable::new(seed.derive(13)),
+        };
+        let outlet = Outlet {
             outbox: Outbox::new(config.fragment_bytes_max),
-            defence: Defence::new(seed.derive(7)),
+            events: EventQueue::new(config.events_max),
+            drops: [0; DropReason::ALL.len()],
+            told_full: [false; 4],
+            answers: 0,
             answer_limit: AnswerLimit::new(seed.derive(10)),
             path_mtu_guesses: Bucket::FULL,
-            timeouts: config.timeouts.clone(),
-            totals: Meter::default(),
-            drops: [0; DropReason::ALL.len()],
-            events: EventQueue::new(config.events_max),
-            told_full: [false; 4],
-            seed: seed.derive(6),
-            identification_secret: seed.derive(6).derive(known_flow::IDENTIFICATION).value(),
-            scheduler_count: 0,
-            services_added: 0,
-            server_timers: ServerTimers::default(),
-            told: Instant::ZERO,
-            now: Instant::ZERO,
-            estimator_due: None,
-            estimation: None,
-            sweep: None,
-            probing: None,
-            answers: 0,
             reply_conflicts: 0,
-            numbers: NumbersTable::new(seed.derive(13)),
             disbelieved: 0,
-            config,
+        };
+        let fragments = FragmentTable::try_new(config.fragments_max, config.fragment_bytes_max, seed.derive(5))?;
+        let identification_secret = seed.derive(6).derive(known_flow::IDENTIFICATION).value();
+        let mut director = Self {
+            site: Site { config, seed: seed.derive(6), identification_secret },
+            services,
+            flows,
+            fragments,
+            defence: Defence::new(seed.derive(7)),
+            outlet,
+            upkeep: Upkeep::default(),
+            clock: Clock::START,
         };
         director.evaluate_defence(Instant::ZERO);
         Ok(director)
@@ -221,7 +191,7 @@ impl Director {
     /// Decides about one packet and rewrites it in place. The verdict says what to do with it; `Pass` and `Drop`
     /// leave the bytes as they came.
     pub fn handle_packet(&mut self, now: Instant, packet: &mut PacketBuf<'_>) -> Verdict {
-        let now = self.advance(now);
+        let now = self.clock.advance(now);
         self.steady(now, packet, FlowHashes::default()).unwrap_or_else(|| self.handle_any(now, packet))
     }
 
@@ -250,16 +220,18 @@ impl Director {
     ) {
         let mut start = 0;
         for chunk in packets.chunks_mut(BATCH) {
-            let hashes = self.prepare(chunk);
+            let hashes = self.tables().prepare(chunk);
             for (index, (packet, hashes)) in chunk.iter_mut().zip(hashes).enumerate() {
-                let now = self.advance(now);
+                let now = self.clock.advance(now);
                 let verdict = self.steady(now, packet, hashes).unwrap_or_else(|| self.handle_any(now, packet));
                 each(start + index, packet, verdict);
             }
             start += BATCH;
         }
     }
+}
 
+impl Tables<'_> {
     /// Reads the memory that the lookups of a chunk will need, so that by the time each packet is handled it is in the
     /// cache. Each loop only does what can be under way for all packets at once: none waits for another's memory, and
     /// a record is not asked for before its index entry has had time to come. Returns the hashes there were to be
@@ -268,36 +240,38 @@ impl Director {
         let mut all = [FlowHashes::default(); BATCH];
         for (hashes, packet) in all.iter_mut().zip(chunk) {
             if let Some((protocol, source, _)) = parse::guess_flow(packet.bytes()) {
-                let hash = self.connections.hash_request(protocol, source);
-                black_box(self.connections.touch_index(hash));
+                let hash = self.flows.connections.hash_request(protocol, source);
+                black_box(self.flows.connections.touch_index(hash));
                 hashes.request = Some(hash);
             }
         }
         for (hashes, packet) in all.iter_mut().zip(chunk) {
             // A packet is looked up as a request first; only where there is none, as a reply.
             let Some(hash) = hashes.request else { continue };
-            if black_box(self.connections.touch_record(hash)).is_none() {
+            if black_box(self.flows.connections.touch_record(hash)).is_none() {
                 let Some((protocol, _, destination)) = parse::guess_flow(packet.bytes()) else { continue };
-                let hash = self.connections.hash_request(protocol, destination);
-                black_box(self.connections.touch_index(hash));
+                let hash = self.flows.connections.hash_request(protocol, destination);
+                black_box(self.flows.connections.touch_index(hash));
                 hashes.reply = Some(hash);
             }
         }
         for hash in all.iter().filter_map(|hashes| hashes.reply) {
-            black_box(self.connections.touch_record(hash));
+            black_box(self.flows.connections.touch_record(hash));
         }
         all
     }
+}
 
+impl Director {
     /// When `handle_timeout` next has something to do; `None` while nothing is timed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_due().and_then(|due| self.told_at(due))
+        self.next_due().and_then(|due| self.clock.told_at(due))
     }
 
     /// Does the work that is due: at most [`TIMEOUT_WORK_MAX`] connections, templates, fragments, samples of counters
     /// and deleted servers in each call; call again while `poll_timeout` is not after `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let now = self.advance(now);
+        let now = self.clock.advance(now);
         self.do_due(now);
     }
 
@@ -306,19 +280,19 @@ impl Director {
     /// # Errors
     /// As ipvsadm words them; see [`ControlError`].
     pub fn apply(&mut self, now: Instant, command: &Command) -> Result<(), ControlError> {
-        let now = self.advance(now);
+        let now = self.clock.advance(now);
         self.carry_out(now, command)
     }
 
     /// The next thing worth telling.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop()
+        self.outlet.events.pop()
     }
 
     /// The next packet the director itself owes the wire (a fragment that waited for its datagram's first one),
     /// written into `into`, with the verdict it would have had. Call until `None` after each packet, batch and timeout.
     pub fn poll_transmit(&mut self, into: &mut PacketBuf<'_>) -> Option<Verdict> {
-        let packet = match self.outbox.pop()? {
+        let packet = match self.outlet.outbox.pop()? {
             Owed::Packet(packet) => packet,
             Owed::Part(part, decision) => self.release(part, decision),
         };
@@ -334,22 +308,22 @@ impl Director {
     /// A new connection first clears some ended ones away, which this does not: call [`Director::handle_timeout`]
     /// before it for counts that are exact to the moment.
     pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
-        self.explain_packet(self.time_at(now), packet)
+        self.tables().explain_packet(self.clock.time_at(now), packet)
     }
 
     /// How full the tables are.
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            connections: self.connections.len(),
-            half_open: self.connections.newcomers_len(Newcomer::HalfOpen),
-            unproven: self.connections.newcomers_len(Newcomer::Unproven),
-            expected: self.connections.newcomers_len(Newcomer::Expected),
-            templates: self.templates.len(),
-            templates_unproven: self.templates.unproven_len(),
-            local_ports: self.full_nat.pool.leased(),
+            connections: self.flows.connections.len(),
+            half_open: self.flows.connections.newcomers_len(Newcomer::HalfOpen),
+            unproven: self.flows.connections.newcomers_len(Newcomer::Unproven),
+            expected: self.flows.connections.newcomers_len(Newcomer::Expected),
+            templates: self.flows.templates.len(),
+            templates_unproven: self.flows.templates.unproven_len(),
+            local_ports: self.flows.full_nat.pool.leased(),
             fragments: self.fragments.memory.len(),
-            transmits: self.outbox.len(),
-            deleted_servers: self.servers.deleted_len(),
+            transmits: self.outlet.outbox.len(),
+            deleted_servers: self.services.servers.deleted_len(),
         }
     }
 
@@ -369,32 +343,36 @@ impl Director {
     /// The settings in force. A mode that switches itself (`drop_entry`, `drop_packet`, `secure_tcp`) reads as it is
     /// now.
     pub fn settings(&self) -> &Settings {
-        &self.config.settings
+        &self.site.config.settings
     }
 
     /// Connections opened so far that took the replies of another one, because their client, port and NAT server are
     /// the same ([`Event::ReplyConflict`]).
     pub fn reply_conflicts(&self) -> u64 {
-        self.reply_conflicts
+        self.outlet.reply_conflicts
     }
 
     /// Segments so far that would have shortened their connection's life, or opened it, and were not believed because of
     /// their numbers or checksum ([`crate::ServiceConfig::check_window`]). They went their way and moved nothing.
     pub fn segments_disbelieved(&self) -> u64 {
-        self.disbelieved
+        self.outlet.disbelieved
     }
 
     /// Packets refused so far, for one reason.
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize]
+        self.outlet.drops[reason as usize]
     }
+}
 
+impl Tables<'_> {
     /// Whether this is one of the director's own addresses, on either side.
     fn is_own_address(&self, address: IpAddr) -> bool {
-        let sides = [&self.config.client_side, &self.config.server_side];
+        let sides = [&self.site.config.client_side, &self.site.config.server_side];
         sides.iter().any(|side| side.address(AddressFamily::of(address)) == Some(address))
     }
+}
 
+impl Director {
     /// Looks the packet up, then lets the part that knows its kind of flow handle it.
     fn dispatch(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         if headers.fragment.is_some() {
@@ -410,7 +388,7 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<look::FlowEnd>) {
-        let look = self.look(now, packet, headers);
+        let look = self.tables().look(now, packet, headers);
         let (verdict, flow) = match look.outcome {
             Outcome::Pass(_) => (Verdict::Pass, None),
             Outcome::Drop(reason) => (Verdict::Drop(reason), None),
@@ -420,11 +398,11 @@ impl Director {
             Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
             Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
             Outcome::PathMtu { address, mtu } => {
-                self.servers.learn_path_mtu(now, address, mtu);
+                self.services.servers.learn_path_mtu(now, address, mtu);
                 (Verdict::Drop(DropReason::PathMtuLearned), None)
             }
             Outcome::UnprovenPathMtu => {
-                self.path_mtu_guesses.pay(now, GUESS_PERIOD, GUESSES_AT_ONCE);
+                self.outlet.path_mtu_guesses.pay(now, GUESS_PERIOD, GUESSES_AT_ONCE);
                 (Verdict::Drop(DropReason::UnprovenPathMtu), None)
             }
             Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
@@ -446,10 +424,10 @@ impl Director {
 impl core::fmt::Debug for Director {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Director")
-            .field("services", &self.services)
-            .field("connections", &self.connections.len())
-            .field("templates", &self.templates.len())
-            .field("now", &self.now)
+            .field("services", &self.services.table)
+            .field("connections", &self.flows.connections.len())
+            .field("templates", &self.flows.templates.len())
+            .field("now", &self.clock.now)
             .finish_non_exhaustive()
     }
 }

@@ -66,12 +66,12 @@ impl Director {
 
     /// Counts so many packets refused for one reason.
     pub(super) fn count_drops(&mut self, reason: DropReason, count: u32) {
-        self.drops[reason as usize] += u64::from(count);
+        self.outlet.drops[reason as usize] += u64::from(count);
     }
 
     /// Counts up for a server, listed or in the trash.
     pub(super) fn count_up(&mut self, id: ServerId, count: Count) {
-        let upper = self.servers.get(id).map_or(0, |record| record.config.upper_threshold);
+        let upper = self.services.servers.get(id).map_or(0, |record| record.config.upper_threshold);
         self.change_counts(id, |server| {
             match count {
                 Count::Active => server.active_connections += 1,
@@ -91,6 +91,7 @@ impl Director {
     /// Counts down for a server, listed or in the trash.
     pub(super) fn count_down(&mut self, id: ServerId, count: Count) {
         let (upper, lower) = self
+            .services
             .servers
             .get(id)
             .map_or((0, 0), |record| thresholds(record.config.upper_threshold, record.config.lower_threshold));
@@ -109,21 +110,21 @@ impl Director {
     }
 
     fn change_counts(&mut self, id: ServerId, change: impl FnOnce(&mut RealServer)) {
-        let Some(record) = self.servers.get_mut(id) else { return };
+        let Some(record) = self.services.servers.get_mut(id) else { return };
         let key = record.config.key;
         let (service, position) = match &mut record.place {
             Place::Trash { counts, .. } => return change(counts),
             Place::Listed { service, position } => (*service, *position),
         };
-        let service = self.services.get_mut(service).expect("a listed server's service exists");
+        let service = self.services.table.get_mut(service).expect("a listed server's service exists");
         let was_overloaded = service.servers[position].is_overloaded;
         change(&mut service.servers[position]);
         service.scheduler.load_changed(position, &service.servers);
         let is_overloaded = service.servers[position].is_overloaded;
         let service = service.key;
         match (was_overloaded, is_overloaded) {
-            (false, true) => self.events.push(Event::ServerOverloaded { service, server: key }),
-            (true, false) => self.events.push(Event::ServerAvailable { service, server: key }),
+            (false, true) => self.outlet.events.push(Event::ServerOverloaded { service, server: key }),
+            (true, false) => self.outlet.events.push(Event::ServerAvailable { service, server: key }),
             _ => {}
         }
     }
@@ -144,31 +145,31 @@ impl Director {
     }
 
     fn meters(&mut self, server: Option<ServerId>, add: impl Fn(&mut crate::service::stats::Counters)) {
-        let Some(record) = server.and_then(|id| self.servers.get_mut(id)) else { return };
+        let Some(record) = server.and_then(|id| self.services.servers.get_mut(id)) else { return };
         let Place::Listed { service, .. } = record.place else { return };
         add(&mut record.meter.live);
-        if let Some(service) = self.services.get_mut(service) {
+        if let Some(service) = self.services.table.get_mut(service) {
             add(&mut service.meter.live);
         }
-        add(&mut self.totals.live);
+        add(&mut self.services.totals.live);
     }
 
     /// Tells once that a table became full.
     pub(super) fn tell_full(&mut self, table: Table) {
-        let told = &mut self.told_full[table as usize];
+        let told = &mut self.outlet.told_full[table as usize];
         if !*told {
             *told = true;
-            self.events.push(Event::TableFull { table });
+            self.outlet.events.push(Event::TableFull { table });
         }
     }
 
     /// Tells once that a service turned unavailable.
     pub(super) fn tell_unavailable(&mut self, key: &ServiceKey) {
-        let Some(index) = self.services.index_of(key) else { return };
-        let service = self.services.get_mut(index).expect("the index was just found");
+        let Some(index) = self.services.table.index_of(key) else { return };
+        let service = self.services.table.get_mut(index).expect("the index was just found");
         if !service.is_unavailable {
             service.is_unavailable = true;
-            self.events.push(Event::ServiceUnavailable { service: *key });
+            self.outlet.events.push(Event::ServiceUnavailable { service: *key });
         }
     }
 }

@@ -4,21 +4,24 @@
 use core::net::IpAddr;
 
 use super::Director;
+use super::tables::Tables;
 use crate::answer_limit::Refused;
 use crate::time::Instant;
 use crate::wire::parse::parse;
 
-impl Director {
+impl Tables<'_> {
     /// What this receiver may not be answered now.
     #[inline]
     pub(super) fn refused_answers(&self, now: Instant, receiver: IpAddr) -> Refused {
-        self.answer_limit.refused(now, || self.config.settings.answer_rates(), receiver)
+        self.outlet.answer_limit.refused(now, || self.site.config.settings.answer_rates(), receiver)
     }
+}
 
+impl Director {
     /// Charges an answer that is sent.
     pub(super) fn spend_answer(&mut self, bytes: &[u8]) {
         if let Ok(headers) = parse(bytes) {
-            self.answer_limit.spend(self.now, &self.config.settings.answer_rates(), &headers, bytes);
+            self.outlet.answer_limit.spend(self.clock.now, &self.site.config.settings.answer_rates(), &headers, bytes);
         }
     }
 }

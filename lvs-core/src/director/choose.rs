@@ -4,8 +4,8 @@
 use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Director;
 use super::look::FirstPacket;
+use super::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::explanation::PassReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
@@ -51,7 +51,7 @@ pub(super) enum Persistence {
     New { key: TemplateKey, real_port: u16 },
 }
 
-impl Director {
+impl Tables<'_> {
     /// Which server, by the rules of the service. Changes nothing but `scheduler`'s own state.
     pub(super) fn choose(
         &self,
@@ -61,7 +61,7 @@ impl Director {
         headers: &Headers,
         scheduler: &mut dyn Scheduler,
     ) -> Choice {
-        let service = self.services.get(first.service).expect("look found it");
+        let service = self.services.table.get(first.service).expect("look found it");
         let only = |decision| Choice { decision, invalid: None, was_scheduled: false };
         if first.client.port == FTP_DATA_PORT {
             return only(Decision::Pass(PassReason::FtpDataSource));
@@ -99,16 +99,16 @@ impl Director {
         key: TemplateKey,
         scheduler: &mut dyn Scheduler,
     ) -> Choice {
-        let service = self.services.get(first.service).expect("look found it");
-        let found = self.templates.find(now, &key);
+        let service = self.services.table.get(first.service).expect("look found it");
+        let found = self.flows.templates.find(now, &key);
         let usable = found.filter(|id| self.is_template_usable(*id));
         let invalid = found.filter(|_| usable.is_none());
         let is_service_port = first.destination.port == service.key.port();
         // The server's own port applies only on the service's own port; any-port and fwmark services keep the packet's.
         let port_for = |port: u16| if is_service_port && port != 0 { port } else { first.destination.port };
         if let Some(id) = usable {
-            let template = self.templates.get(id).expect("it was just found");
-            let port = self.servers.get(template.server).map_or(0, |record| record.config.key.port);
+            let template = self.flows.templates.get(id).expect("it was just found");
+            let port = self.services.servers.get(template.server).map_or(0, |record| record.config.key.port);
             let decision = match self.to_server(template.server, port_for(port), Persistence::Existing(id)) {
                 Decision::Server { real, forward, .. } if self.refuses_conflict(now, first, service, forward, real) => {
                     Decision::Drop(DropReason::ReplyConflict)
@@ -131,8 +131,8 @@ impl Director {
         Choice { decision, invalid, was_scheduled: true }
     }
 
-    fn to_server(&self, server: ServerId, port: u16, template: Persistence) -> Decision {
-        let config = &self.servers.get(server).expect("it is listed or a template holds it").config;
+    fn to_server(self, server: ServerId, port: u16, template: Persistence) -> Decision {
+        let config = &self.services.servers.get(server).expect("it is listed or a template holds it").config;
         let real = Endpoint::new(config.key.address, port);
         Decision::Server { server, real, forward: config.forward, template }
     }
@@ -152,7 +152,7 @@ impl Director {
             client: first.client,
             destination,
             flags: service.config.scheduler_flags,
-            settings: &self.config.settings,
+            settings: &self.site.config.settings,
         };
         let position = scheduler.schedule(&request, &service.servers)?;
         // A scheduler from outside may be wrong; a quiesced server is never used.
@@ -161,7 +161,7 @@ impl Director {
 
     fn no_server(&self, first: &FirstPacket, service: &Service) -> Decision {
         let is_fwmark = matches!(service.key, ServiceKey::FwMark { .. });
-        if self.config.settings.cache_bypass
+        if self.site.config.settings.cache_bypass
             && is_fwmark
             && !first.is_quoted
             && self.is_foreign_unicast(first.destination.address)
@@ -187,12 +187,12 @@ impl Director {
     }
 
     pub(super) fn is_template_usable(&self, id: TemplateId) -> bool {
-        let template = self.templates.get(id).expect("it was just found");
-        let Some(server) = self.servers.get(template.server) else { return false };
+        let template = self.flows.templates.get(id).expect("it was just found");
+        let Some(server) = self.services.servers.get(template.server) else { return false };
         let is_quiesced = || self.weight_of(template.server) == 0;
         server.is_listed()
             && server.drain.is_none()
-            && !(self.config.settings.expire_quiescent_template && is_quiesced())
+            && !(self.site.config.settings.expire_quiescent_template && is_quiesced())
     }
 }
 

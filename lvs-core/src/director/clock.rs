@@ -3,13 +3,23 @@
 
 use core::time::Duration;
 
-use super::Director;
 use crate::time::Instant;
 
-impl Director {
+/// What the caller's clock says, and the time inside.
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// What the caller's clock said last, but for small steps back.
+    told: Instant,
+    /// The time inside, as of the last call; it never runs backwards.
+    pub now: Instant,
+}
+
+impl Clock {
+    pub const START: Self = Self { told: Instant::ZERO, now: Instant::ZERO };
+
     /// The caller's clock says this.
     #[inline]
-    pub(super) fn advance(&mut self, told: Instant) -> Instant {
+    pub fn advance(&mut self, told: Instant) -> Instant {
         let step = told.as_nanos().wrapping_sub(self.told.as_nanos());
         if step > LEAP_MAX_NANOS {
             return self.leap(told);
@@ -30,7 +40,7 @@ impl Director {
     }
 
     /// The time inside when the caller's clock says this, for those who only look.
-    pub(super) fn time_at(&self, told: Instant) -> Instant {
+    pub fn time_at(&self, told: Instant) -> Instant {
         match told.as_nanos().checked_sub(self.told.as_nanos()) {
             Some(step) => self.now + Duration::from_nanos(step.min(LEAP_MAX_NANOS)),
             None => self.now,
@@ -38,7 +48,7 @@ impl Director {
     }
 
     /// When something is due, by the caller's clock; `None` if that ends before.
-    pub(super) fn told_at(&self, due: Instant) -> Option<Instant> {
+    pub fn told_at(&self, due: Instant) -> Option<Instant> {
         let (told, now, due) = (self.told.as_nanos(), self.now.as_nanos(), due.as_nanos());
         match due.checked_sub(now) {
             Some(ahead) => told.checked_add(ahead),

@@ -3,6 +3,7 @@
 
 use super::Director;
 use super::look::{Fate, FlowEnd};
+use super::tables::Tables;
 use crate::answer_limit::Refused;
 use crate::command::AfterDrain;
 use crate::connection::tcp::TcpState;
@@ -21,7 +22,7 @@ use crate::wire::reset;
 use crate::wire::stream;
 use crate::wire::tcp::TcpFlags;
 
-impl Director {
+impl Tables<'_> {
     /// What a request of a connection meets whose server may be of no more use. `is_opening`: it is a SYN or INIT.
     pub(super) fn fate_by_server(
         &self,
@@ -30,7 +31,9 @@ impl Director {
         flags: Option<TcpFlags>,
         is_opening: bool,
     ) -> Fate {
-        let Some(server) = connection.server.and_then(|id| self.servers.get(id)) else { return Fate::Continue };
+        let Some(server) = connection.server.and_then(|id| self.services.servers.get(id)) else {
+            return Fate::Continue;
+        };
         if server.is_listed() {
             return match server.drain.filter(|drain| drain.deadline <= now) {
                 Some(drain) => fate_after_drain(drain.then, connection, flags, is_opening),
@@ -38,7 +41,7 @@ impl Director {
             };
         }
         match self.on_server_gone(server) {
-            OnServerGone::Default if self.config.settings.expire_nodest_conn => Fate::Ended,
+            OnServerGone::Default if self.site.config.settings.expire_nodest_conn => Fate::Ended,
             OnServerGone::Default | OnServerGone::Drop => Fate::Drop(DropReason::ServerGone),
             _ if is_opening => Fate::Ended,
             OnServerGone::Reschedule => Fate::Elsewhere,
@@ -49,7 +52,9 @@ impl Director {
 
     /// What a reply of a connection meets whose server may be of no more use.
     pub(super) fn fate_of_reply(&self, now: Instant, connection: &Connection, flags: Option<TcpFlags>) -> Fate {
-        let Some(server) = connection.server.and_then(|id| self.servers.get(id)) else { return Fate::Continue };
+        let Some(server) = connection.server.and_then(|id| self.services.servers.get(id)) else {
+            return Fate::Continue;
+        };
         let is_tcp = connection.protocol == Protocol::Tcp;
         if !server.is_listed() {
             // As in Linux, what a deleted server still has to say reaches its clients.
@@ -66,10 +71,12 @@ impl Director {
     }
 
     fn on_server_gone(&self, server: &ServerRecord) -> OnServerGone {
-        let service = self.services.index_of(&server.service).and_then(|index| self.services.get(index));
+        let service = self.services.table.index_of(&server.service).and_then(|index| self.services.table.get(index));
         service.map_or(OnServerGone::Default, |service| service.config.on_server_gone)
     }
+}
 
+impl Director {
     /// Closes a TCP connection on a segment of one side: that side is answered with a RST, and the other one gets a RST
     /// in the segment's place through `poll_transmit`. In state CLOSE it stays a moment, to answer what is under way.
     pub(super) fn close(
@@ -80,16 +87,16 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> Verdict {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let closed = State::Tcp(TcpState::Close);
         if connection.state != closed {
-            let end = self.related_end(now, Some(id), connection, direction, headers);
+            let end = self.tables().related_end(now, Some(id), connection, direction, headers);
             self.reset_in_place_of(id, packet, headers, &end);
             self.enter_state(id, closed, direction);
-            let timeout = self.connections.get(id).expect("nothing removed it").timeout;
-            self.connections.rearm(id, now, timeout);
+            let timeout = self.flows.connections.get(id).expect("nothing removed it").timeout;
+            self.flows.connections.rearm(id, now, timeout);
         }
-        answer_with_reset(packet, headers, self.refused_answers(now, headers.source))
+        answer_with_reset(packet, headers, self.tables().refused_answers(now, headers.source))
     }
 
     /// Queues a RST that goes where this segment would have gone.
@@ -108,14 +115,14 @@ impl Director {
             Direction::Reply => forward::reply(&mut copy, &headers, &end.path),
         };
         let headers = parse::parse(copy.bytes()).unwrap_or(headers);
-        self.keep_in_step(id, end.direction, sequence, &mut copy, &headers);
+        self.tables().keep_in_step(id, end.direction, sequence, &mut copy, &headers);
         let (start, len) = (copy.start(), copy.len());
         self.transmit_later(storage, (start, len), 0, verdict);
     }
 
     /// Tells the client by ICMP that its server is gone. The connection goes on towards its end.
     pub(super) fn refuse_orphan(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let path = self.answer_path(self.now, Direction::Request, headers);
+        let path = self.tables().answer_path(self.clock.now, Direction::Request, headers);
         self.answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::ServerGone)
     }
 }

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::Director;
 use super::accounting::thresholds;
+use super::tables::Tables;
 use super::weights::FACTOR_ONE;
 use crate::command::Command;
 use crate::error::ControlError;
@@ -33,12 +34,12 @@ impl Director {
             Command::AddService(key, config) => self.add_service(now, key, config),
             Command::EditService(key, config) => self.edit_service(now, key, config),
             Command::DeleteService(key) => {
-                let index = self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
+                let index = self.services.table.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
                 self.delete_service(now, index);
                 Ok(())
             }
             Command::Flush => {
-                for index in self.services.indexes() {
+                for index in self.services.table.indexes() {
                     self.delete_service(now, index);
                 }
                 Ok(())
@@ -53,7 +54,7 @@ impl Director {
                 if [tcp, tcp_fin, udp].into_iter().flatten().any(|timeout| timeout.as_secs() > TIMEOUT_MAX_S) {
                     return Err(ControlError::Invalid("timeout"));
                 }
-                self.timeouts.set(*tcp, *tcp_fin, *udp);
+                self.services.timeouts.set(*tcp, *tcp_fin, *udp);
                 Ok(())
             }
             Command::SetSettings(settings) => self.set_settings(now, settings),
@@ -67,56 +68,61 @@ impl Director {
 
     fn new_scheduler(&mut self, name: &str, key: &ServiceKey) -> Result<Box<dyn Scheduler>, ControlError> {
         let init = SchedulerInit {
-            seed: self.seed.derive(self.scheduler_count),
-            load_formula: self.config.load_formula,
+            seed: self.site.seed.derive(self.services.scheduler_count),
+            load_formula: self.site.config.load_formula,
             family: key.family(),
         };
-        let scheduler =
-            self.config.schedulers.create(name, &init).ok_or_else(|| ControlError::NoSuchScheduler(name.into()))?;
-        self.scheduler_count += 1;
+        let scheduler = self
+            .site
+            .config
+            .schedulers
+            .create(name, &init)
+            .ok_or_else(|| ControlError::NoSuchScheduler(name.into()))?;
+        self.services.scheduler_count += 1;
         Ok(scheduler)
     }
 
     fn add_service(&mut self, now: Instant, key: &ServiceKey, config: &ServiceConfig) -> Result<(), ControlError> {
-        if self.services.index_of(key).is_some() {
+        if self.services.table.index_of(key).is_some() {
             return Err(ControlError::ServiceExists(*key));
         }
         if matches!(key, ServiceKey::FwMark { mark: 0, .. }) {
             return Err(ControlError::Invalid("a firewall mark of 0 means no mark"));
         }
-        self.check_names(config)?;
+        self.tables().check_names(config)?;
         check_netmask(key, config)?;
         check_numbers(config)?;
-        if self.services.len() >= self.config.services_max {
+        if self.services.table.len() >= self.site.config.services_max {
             return Err(ControlError::TableFull("services_max"));
         }
         let scheduler = self.new_scheduler(&config.scheduler, key)?;
-        self.services.insert(Service {
+        self.services.table.insert(Service {
             key: *key,
             config: config.clone(),
             scheduler,
-            helper: self.helper(config),
+            helper: self.tables().helper(config),
             servers: alloc::vec::Vec::new(),
             local_addresses: alloc::vec::Vec::new(),
             meter: Meter::default(),
             is_unavailable: false,
             told_conflict: None,
-            added: self.services_added,
+            added: self.services.added,
         });
-        self.services_added += 1;
+        self.services.added += 1;
         self.start_estimator(now);
         Ok(())
     }
 
     fn edit_service(&mut self, now: Instant, key: &ServiceKey, config: &ServiceConfig) -> Result<(), ControlError> {
-        let index = self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
-        self.check_names(config)?;
+        let index = self.services.table.index_of(key).ok_or(ControlError::NoSuchService(*key))?;
+        self.tables().check_names(config)?;
         check_netmask(key, config)?;
         check_numbers(config)?;
-        let is_same = self.services.get(index).is_some_and(|service| service.config.scheduler == config.scheduler);
+        let is_same =
+            self.services.table.get(index).is_some_and(|service| service.config.scheduler == config.scheduler);
         let scheduler = if is_same { None } else { Some(self.new_scheduler(&config.scheduler, key)?) };
-        let helper = self.helper(config);
-        let service = self.services.get_mut(index).expect("the index was just found");
+        let helper = self.tables().helper(config);
+        let service = self.services.table.get_mut(index).expect("the index was just found");
         let slow_start_changed = service.config.slow_start != config.slow_start;
         let engines = (service.config.persistence_engine.is_some(), config.persistence_engine.is_some());
         service.config = config.clone();
@@ -129,15 +135,17 @@ impl Director {
         if slow_start_changed {
             self.refresh_weights(now, index);
         }
-        self.services.note_engine(engines.0, engines.1);
+        self.services.table.note_engine(engines.0, engines.1);
         Ok(())
     }
+}
 
+impl Tables<'_> {
     fn check_names(&self, config: &ServiceConfig) -> Result<(), ControlError> {
-        if !self.config.schedulers.contains(&config.scheduler) {
+        if !self.site.config.schedulers.contains(&config.scheduler) {
             return Err(ControlError::NoSuchScheduler(config.scheduler.clone()));
         }
-        if let Some(name) = config.helper.as_ref().filter(|name| self.config.helpers.get(name).is_none()) {
+        if let Some(name) = config.helper.as_ref().filter(|name| self.site.config.helpers.get(name).is_none()) {
             return Err(ControlError::NoSuchHelper(name.clone()));
         }
         match &config.persistence_engine {
@@ -147,36 +155,38 @@ impl Director {
     }
 
     fn helper(&self, config: &ServiceConfig) -> Option<Arc<dyn Helper>> {
-        self.config.helpers.get(config.helper.as_ref()?)
+        self.site.config.helpers.get(config.helper.as_ref()?)
     }
+}
 
+impl Director {
     fn delete_service(&mut self, now: Instant, index: ServiceIndex) {
-        let Some(service) = self.services.remove(index) else { return };
+        let Some(service) = self.services.table.remove(index) else { return };
         for address in service.local_addresses {
-            self.full_nat.pool.leave(address);
+            self.flows.full_nat.pool.leave(address);
         }
         for server in service.servers {
-            self.server_timers.clear(server.id);
-            self.servers.bury(server.id, server, now, true);
+            self.services.timers.clear(server.id);
+            self.services.servers.bury(server.id, server, now, true);
         }
         self.servers_left(now);
     }
 
     fn add_server(&mut self, now: Instant, key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
-        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
         check_server(key, config)?;
-        let service = self.services.get(index).expect("the index was just found");
+        let service = self.services.table.get(index).expect("the index was just found");
         if service.position(&config.key).is_some() {
             return Err(ControlError::ServerExists(config.key));
         }
-        let server = match self.servers.find_buried(key, config) {
-            Some(id) => self.servers.revive(id, *key, config.clone(), index).expect("it was just found"),
+        let server = match self.services.servers.find_buried(key, config) {
+            Some(id) => self.services.servers.revive(id, *key, config.clone(), index).expect("it was just found"),
             None => {
                 check_unicast(config.key.address, "the server's address is not unicast")?;
-                if self.servers.len() >= self.config.servers_max {
+                if self.services.servers.len() >= self.site.config.servers_max {
                     return Err(ControlError::TableFull("servers_max"));
                 }
-                let id = self.servers.insert(ServerRecord {
+                let id = self.services.servers.insert(ServerRecord {
                     service: *key,
                     config: config.clone(),
                     place: Place::Listed { service: index, position: 0 },
@@ -196,7 +206,7 @@ impl Director {
         let id = server.id;
         self.set_drain(now, id, config.drain);
         self.start_ramp(now, id);
-        let weight = self.effective_weight(now, id);
+        let weight = self.tables().effective_weight(now, id);
         self.list_server(index, RealServer { weight, last_weight: weight, ..server });
         self.tell_if_drained(id);
         Ok(())
@@ -204,42 +214,42 @@ impl Director {
 
     /// Puts a server at the head of its service's list.
     fn list_server(&mut self, index: ServiceIndex, mut server: RealServer) {
-        let config = self.servers.get(server.id).map(|record| &record.config);
+        let config = self.services.servers.get(server.id).map(|record| &record.config);
         evaluate_overload(&mut server, config);
-        let service = self.services.get_mut(index).expect("the caller found it");
+        let service = self.services.table.get_mut(index).expect("the caller found it");
         service.servers.insert(0, server);
         service.is_unavailable = false;
         self.renumber(index);
-        let service = self.services.get_mut(index).expect("the caller found it");
+        let service = self.services.table.get_mut(index).expect("the caller found it");
         service.scheduler.servers_changed(Change::Added { index: 0 }, &service.servers);
     }
 
     /// Tells every server of a service its place in the list.
     fn renumber(&mut self, index: ServiceIndex) {
-        let service = self.services.get(index).expect("the caller found it");
+        let service = self.services.table.get(index).expect("the caller found it");
         for (position, server) in service.servers.iter().enumerate() {
-            if let Some(record) = self.servers.get_mut(server.id) {
+            if let Some(record) = self.services.servers.get_mut(server.id) {
                 record.place = Place::Listed { service: index, position };
             }
         }
     }
 
     fn edit_server(&mut self, now: Instant, key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
-        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
         check_server(key, config)?;
-        let service = self.services.get(index).expect("the index was just found");
+        let service = self.services.table.get(index).expect("the index was just found");
         let position = service.position(&config.key).ok_or(ControlError::NoSuchServer(config.key))?;
         let (id, weight_before) = (service.servers[position].id, service.servers[position].weight);
-        let before = self.servers.get(id).map(|record| record.config.clone());
-        self.servers.edit(id, config.clone());
+        let before = self.services.servers.get(id).map(|record| record.config.clone());
+        self.services.servers.edit(id, config.clone());
         self.set_drain(now, id, config.drain);
-        if weight_before == 0 && self.effective_weight(now, id) != 0 {
+        if weight_before == 0 && self.tables().effective_weight(now, id) != 0 {
             self.start_ramp(now, id);
         } else {
             self.time_ramp(now, id);
         }
-        let weight = self.effective_weight(now, id);
-        let service = self.services.get_mut(index).expect("the index was just found");
+        let weight = self.tables().effective_weight(now, id);
+        let service = self.services.table.get_mut(index).expect("the index was just found");
         let server = &mut service.servers[position];
         server.weight = weight;
         if weight != 0 {
@@ -258,35 +268,35 @@ impl Director {
     }
 
     fn delete_server(&mut self, now: Instant, key: &ServiceKey, server: &ServerKey) -> Result<(), ControlError> {
-        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
-        let service = self.services.get_mut(index).expect("the index was just found");
+        let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        let service = self.services.table.get_mut(index).expect("the index was just found");
         let position = service.position(server).ok_or(ControlError::NoSuchServer(*server))?;
         let removed = service.servers.remove(position);
         let change = Change::Removed { index: position, id: removed.id };
         service.scheduler.servers_changed(change, &service.servers);
         self.renumber(index);
-        self.server_timers.clear(removed.id);
-        self.servers.bury(removed.id, removed, now, false);
+        self.services.timers.clear(removed.id);
+        self.services.servers.bury(removed.id, removed, now, false);
         self.servers_left(now);
         Ok(())
     }
 
     fn zero(&mut self, key: Option<&ServiceKey>) -> Result<(), ControlError> {
         let indexes = match key {
-            Some(key) => alloc::vec![self.services.index_of(key).ok_or(ControlError::NoSuchService(*key))?],
-            None => self.services.indexes(),
+            Some(key) => alloc::vec![self.services.table.index_of(key).ok_or(ControlError::NoSuchService(*key))?],
+            None => self.services.table.indexes(),
         };
         for index in indexes {
-            let service = self.services.get_mut(index).expect("the index was just found");
+            let service = self.services.table.get_mut(index).expect("the index was just found");
             service.meter.zero();
             for server in &service.servers {
-                if let Some(record) = self.servers.get_mut(server.id) {
+                if let Some(record) = self.services.servers.get_mut(server.id) {
                     record.meter.zero();
                 }
             }
         }
         if key.is_none() {
-            self.totals.zero();
+            self.services.totals.zero();
         }
         Ok(())
     }
@@ -296,8 +306,8 @@ impl Director {
             return Err(ControlError::Invalid("drop_entry, drop_packet and secure_tcp take 0 to 3"));
         }
         let modes = |settings: &Settings| [settings.drop_entry, settings.drop_packet, settings.secure_tcp];
-        let modes_changed = modes(&self.config.settings) != modes(settings);
-        self.config.settings = settings.clone();
+        let modes_changed = modes(&self.site.config.settings) != modes(settings);
+        self.site.config.settings = settings.clone();
         // As in Linux, thresholds and rates alone wait for the next second.
         if modes_changed {
             self.evaluate_defence(now);
@@ -307,14 +317,14 @@ impl Director {
 
     /// Forgets what has waited in the trash long enough, and tells of it.
     pub(super) fn sweep_trash(&mut self, now: Instant, budget: &mut u32) {
-        let services = &self.services;
+        let services = &self.services.table;
         // A scheduler only ever knew the servers of its own service.
-        let forgotten = self.servers.sweep_trash(now, budget, |key, id| {
+        let forgotten = self.services.servers.sweep_trash(now, budget, |key, id| {
             let service = services.index_of(key).and_then(|index| services.get(index));
             service.is_some_and(|service| service.scheduler.remembers(id))
         });
         for record in forgotten {
-            self.events.push(Event::ServerForgotten { service: record.service, server: record.config.key });
+            self.outlet.events.push(Event::ServerForgotten { service: record.service, server: record.config.key });
         }
     }
 }

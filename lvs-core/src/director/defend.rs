@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 
+use super::tables::Tables;
 use super::timeout::Along;
 use super::{Director, HalfOpenPolicy};
 use crate::connection::newcomer::Newcomer;
@@ -16,8 +17,8 @@ use crate::time::Instant;
 impl Director {
     /// Evaluates all modes with the places that are free now, and sets the timer for the next time.
     pub(super) fn evaluate_defence(&mut self, now: Instant) {
-        let available = self.available();
-        let settings = &mut self.config.settings;
+        let available = self.tables().available();
+        let settings = &mut self.site.config.settings;
         self.defence.evaluate(settings, available);
         let is_asked_for = [settings.drop_entry, settings.drop_packet, settings.secure_tcp] != [0; 3];
         self.defence.due = is_asked_for.then_some(now + PERIOD);
@@ -30,33 +31,35 @@ impl Director {
     pub(super) fn defend(&mut self, now: Instant, budget: &mut u32) {
         if self.defence.due.is_some_and(|due| due <= now) {
             self.evaluate_defence(now);
-            if is_on(self.config.settings.drop_entry) {
-                self.defence.drop_entry.start(self.places());
+            if is_on(self.site.config.settings.drop_entry) {
+                self.defence.drop_entry.start(self.tables().places());
             }
         }
         while *budget > 0 {
-            let Some(place) = self.defence.drop_entry.pick(self.places()) else { return };
+            let Some(place) = self.defence.drop_entry.pick(self.tables().places()) else { return };
             *budget -= 1;
             self.drop_entry(now, place);
         }
     }
+}
 
+impl Tables<'_> {
     /// What the defences go by: the places of connections, templates, half-open connections and local ports, whichever
     /// are fewest, in places of the connection table. Where fragments wait no defence makes room.
     fn available(&self) -> Available {
-        let (connections, templates) = (&self.connections, &self.templates);
+        let (connections, templates) = (&self.flows.connections, &self.flows.templates);
         let half_open = connections.newcomers_len(Newcomer::HalfOpen);
         let unproven = connections.newcomers_len(Newcomer::Unproven) + connections.newcomers_len(Newcomer::Expected);
-        let makes_room = self.config.half_open_policy == HalfOpenPolicy::EvictOldest;
+        let makes_room = self.site.config.half_open_policy == HalfOpenPolicy::EvictOldest;
         let evictable = if makes_room { half_open } else { 0 };
         let capacity = connections.capacity();
-        let pool = &self.full_nat.pool;
+        let pool = &self.flows.full_nat.pool;
         // How many places there are, are taken, and are taken by those who give way.
         let tables = [
             (capacity, connections.len(), unproven + evictable),
             (templates.capacity(), templates.len(), templates.unproven_len()),
-            (self.config.half_open_bound(), half_open, evictable),
-            (self.config.local_ports.remembered_max, pool.leased(), 0),
+            (self.site.config.half_open_bound(), half_open, evictable),
+            (self.site.config.local_ports.remembered_max, pool.leased(), 0),
         ];
         let scaled = |places: u32, of: u32| (u64::from(places) * u64::from(capacity) / u64::from(of.max(1))) as u32;
         let least = |free: &dyn Fn(u32, u32) -> u32| {
@@ -74,25 +77,28 @@ impl Director {
 
     /// Connections and templates that may be there. Linux keeps both in one table.
     fn places(&self) -> u32 {
-        self.connections.capacity().saturating_add(self.templates.capacity())
+        self.flows.connections.capacity().saturating_add(self.flows.templates.capacity())
     }
+}
 
+impl Director {
     /// Removes what is in this place if `drop_entry` takes it.
     fn drop_entry(&mut self, now: Instant, place: u32) {
         let drop_entry = &mut self.defence.drop_entry;
-        let Some(place) = place.checked_sub(self.connections.capacity()) else {
-            let Some((id, connection)) = self.connections.at(place) else { return };
+        let Some(place) = place.checked_sub(self.flows.connections.capacity()) else {
+            let Some((id, connection)) = self.flows.connections.at(place) else { return };
             if connection.children == 0 && takes_connection(drop_entry, connection, now) {
                 drop_entry.removed += 1;
                 self.end_connection(now, id, Along::Holders);
             }
             return;
         };
-        let Some((id, template)) = self.templates.at(place) else { return };
+        let Some((id, template)) = self.flows.templates.at(place) else { return };
         let is_one_packet = self
+            .services
             .servers
             .get(template.server)
-            .and_then(|record| self.services.get(self.services.index_of(&record.service)?))
+            .and_then(|record| self.services.table.get(self.services.table.index_of(&record.service)?))
             .is_some_and(|service| service.config.one_packet);
         if template.children == 0 && takes_template(drop_entry, template, is_one_packet, now) {
             drop_entry.removed += 1;

@@ -7,6 +7,7 @@
 use super::Director;
 use super::accounting::Count;
 use super::server_timers::ServerTimer;
+use super::tables::Tables;
 use crate::command::AfterDrain;
 use crate::error::ControlError;
 use crate::event::Event;
@@ -22,7 +23,7 @@ impl Director {
         server: &ServerKey,
         drain: DrainConfig,
     ) -> Result<(), ControlError> {
-        let (index, position, id) = self.find_server(key, server)?;
+        let (index, position, id) = self.tables().find_server(key, server)?;
         self.set_drain(now, id, Some(drain));
         self.refresh_weight(now, index, position);
         self.tell_if_drained(id);
@@ -32,24 +33,26 @@ impl Director {
     /// Takes a server out of service, or puts it back; the caller brings its weight up to date.
     pub(super) fn set_drain(&mut self, now: Instant, id: ServerId, drain: Option<DrainConfig>) {
         let deadline = drain.map(|drain| now + drain.deadline);
-        if let Some(record) = self.servers.get_mut(id) {
+        if let Some(record) = self.services.servers.get_mut(id) {
             record.config.drain = drain;
             record.drain =
                 drain.map(|drain| Drain { deadline: now + drain.deadline, then: drain.then, is_told: false });
         }
-        self.server_timers.set(id, ServerTimer::Drain, deadline);
+        self.services.timers.set(id, ServerTimer::Drain, deadline);
     }
 
     /// Tells of a drained server's last connection.
     pub(super) fn tell_if_drained(&mut self, id: ServerId) {
-        if self.servers.get(id).is_some_and(|record| record.drain.is_some()) && self.open_connections_of(id) == 0 {
+        if self.services.servers.get(id).is_some_and(|record| record.drain.is_some())
+            && self.tables().open_connections_of(id) == 0
+        {
             self.tell_drained(id, 0);
         }
     }
 
     /// One more of a server's connections is over and waits to be forgotten, or one less.
     pub(super) fn note_over(&mut self, id: ServerId, is_over: bool) {
-        let Some(record) = self.servers.get_mut(id) else { return };
+        let Some(record) = self.services.servers.get_mut(id) else { return };
         record.over = if is_over { record.over + 1 } else { record.over - 1 };
         if is_over {
             self.tell_if_drained(id);
@@ -58,35 +61,39 @@ impl Director {
 
     /// The drain's time is over.
     pub(super) fn end_drain(&mut self, now: Instant, id: ServerId) {
-        let remaining = self.open_connections_of(id);
+        let remaining = self.tables().open_connections_of(id);
         self.tell_drained(id, remaining);
-        let drain = self.servers.get(id).and_then(|record| record.drain);
+        let drain = self.services.servers.get(id).and_then(|record| record.drain);
         if remaining > 0 && drain.is_some_and(|drain| drain.then == AfterDrain::Reset) {
             self.start_probing(now);
         }
     }
 
     fn tell_drained(&mut self, id: ServerId, remaining: u32) {
-        let Some(record) = self.servers.get_mut(id) else { return };
+        let Some(record) = self.services.servers.get_mut(id) else { return };
         let (service, server) = (record.service, record.config.key);
         let Some(drain) = record.drain.as_mut().filter(|drain| !drain.is_told) else { return };
         drain.is_told = true;
-        self.server_timers.set(id, ServerTimer::Drain, None);
-        self.events.push(Event::Drained { service, server, remaining });
+        self.services.timers.set(id, ServerTimer::Drain, None);
+        self.outlet.events.push(Event::Drained { service, server, remaining });
     }
+}
 
+impl Tables<'_> {
     /// A server's connections but those that are over.
     fn open_connections_of(&self, id: ServerId) -> u32 {
-        let Some(record) = self.servers.get(id) else { return 0 };
+        let Some(record) = self.services.servers.get(id) else { return 0 };
         let total = match &record.place {
             Place::Listed { service, position } => {
-                self.services.get(*service).map_or(0, |service| service.servers[*position].total_connections)
+                self.services.table.get(*service).map_or(0, |service| service.servers[*position].total_connections)
             }
             Place::Trash { counts, .. } => counts.total_connections,
         };
         total.saturating_sub(record.over)
     }
+}
 
+impl Director {
     /// A count of this server went down.
     pub(super) fn note_count_down(&mut self, id: ServerId, count: Count) {
         if matches!(count, Count::Connection) {

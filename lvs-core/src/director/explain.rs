@@ -4,7 +4,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::Director;
 use super::choose::{Choice, Decision, Persistence};
 use super::closing::answer_with_reset;
 use super::first_packet::{bypass_connection, new_connection};
@@ -14,6 +13,7 @@ use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::related::translate_related;
 use super::room::{Refusal, Room};
 use super::server_first::ServerFirst;
+use super::tables::Tables;
 use super::view::connection_view;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
@@ -45,7 +45,7 @@ struct Trial<'a> {
     packet: PacketBuf<'a>,
 }
 
-impl Director {
+impl Tables<'_> {
     pub(super) fn explain_packet(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
         let mut storage = alloc::vec![0; packet.headroom() + packet.len() + packet.tailroom()];
         let start = packet.headroom();
@@ -113,7 +113,7 @@ impl Director {
                 self.try_related(now, trial, headers, self.flow(id), &related, Direction::Reply)
             }
             Outcome::TunnelError(id, error) => {
-                let connection = self.connections.get(id).expect("it was just found");
+                let connection = self.flows.connections.get(id).expect("it was just found");
                 trial.steps.push(Step::IcmpAbout { icmp_type: error.error_type, code: error.code });
                 let connection_view = connection_view(connection, now);
                 trial.steps.push(Step::KnownFlow { direction: Direction::Reply, connection: connection_view });
@@ -125,7 +125,7 @@ impl Director {
             }
             Outcome::UnprovenPathMtu => Verdict::Drop(DropReason::UnprovenPathMtu),
             Outcome::Close(id, direction) => {
-                let connection = self.connections.get(id).expect("it was just found");
+                let connection = self.flows.connections.get(id).expect("it was just found");
                 trial.steps.push(Step::KnownFlow { direction, connection: connection_view(connection, now) });
                 trial.steps.push(Step::ServerGone);
                 let closed = State::Tcp(TcpState::Close);
@@ -135,7 +135,7 @@ impl Director {
                 answer_with_reset(&mut trial.packet, headers, self.refused_answers(now, headers.source))
             }
             Outcome::Unreachable(id) => {
-                let connection = self.connections.get(id).expect("it was just found");
+                let connection = self.flows.connections.get(id).expect("it was just found");
                 let view = connection_view(connection, now);
                 trial.steps.push(Step::KnownFlow { direction: Direction::Request, connection: view });
                 trial.steps.push(Step::ServerGone);
@@ -150,8 +150,8 @@ impl Director {
     }
 
     fn flow(&self, id: ConnectionId) -> Flow<'_> {
-        let connection = self.connections.get(id).expect("it was just found");
-        Flow { id: Some(id), connection, helped: self.helped.get(id).filter(|_| connection.has_helper) }
+        let connection = self.flows.connections.get(id).expect("it was just found");
+        Flow { id: Some(id), connection, helped: self.flows.helped.get(id).filter(|_| connection.has_helper) }
     }
 
     fn try_known(
@@ -288,7 +288,7 @@ impl Director {
     }
 
     fn try_first(&self, now: Instant, trial: &mut Trial<'_>, headers: &Headers, first: &FirstPacket) -> Verdict {
-        let service = self.services.get(first.service).expect("look found it");
+        let service = self.services.table.get(first.service).expect("look found it");
         trial.steps.push(Step::Service(service.key));
         if self.defence.drop_packet.is_due() {
             return Verdict::Drop(DropReason::DropPacketDefence);
@@ -349,7 +349,7 @@ impl Director {
         headers: &Headers,
         opened: &ServerFirst,
     ) -> Verdict {
-        let service = self.services.get(opened.first.service).expect("look found it");
+        let service = self.services.table.get(opened.first.service).expect("look found it");
         trial.steps.push(Step::Service(service.key));
         let connection = self.server_first_connection(now, opened);
         let packet = (trial.packet.bytes(), headers);
@@ -364,15 +364,15 @@ impl Director {
 
     /// Tells who gives way.
     fn tell_room(&self, now: Instant, trial: &mut Trial<'_>, room: &Room) {
-        let connections = room.connections().filter_map(|id| self.connections.get(id));
+        let connections = room.connections().filter_map(|id| self.flows.connections.get(id));
         trial.steps.extend(connections.map(|connection| Step::Evicted(connection_view(connection, now))));
-        let template = room.template.and_then(|id| self.templates.get(id));
+        let template = room.template.and_then(|id| self.flows.templates.get(id));
         trial.steps.extend(template.map(|template| Step::Evicted(self.template_view(template, now))));
     }
 
     fn tell_choice(&self, now: Instant, trial: &mut Trial<'_>, first: &FirstPacket, choice: &Choice) {
-        let service = self.services.get(first.service).expect("look found it");
-        let view = |id| self.templates.get(id).map(|template| self.template_view(template, now));
+        let service = self.services.table.get(first.service).expect("look found it");
+        let view = |id| self.flows.templates.get(id).map(|template| self.template_view(template, now));
         if let Some(template) = choice.invalid.and_then(view) {
             trial.steps.push(Step::TemplateInvalid(template));
         }
@@ -383,7 +383,7 @@ impl Director {
             return;
         }
         let chosen = match &choice.decision {
-            Decision::Server { server, .. } => self.servers.get(*server).map(|record| record.config.key),
+            Decision::Server { server, .. } => self.services.servers.get(*server).map(|record| record.config.key),
             _ => None,
         };
         let candidates = service.servers.iter().map(|server| Candidate {

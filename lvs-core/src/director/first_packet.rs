@@ -10,6 +10,7 @@ use super::accounting::Count;
 use super::choose::{Choice, Decision, Persistence};
 use super::look::{FirstPacket, FlowEnd};
 use super::room::Refusal;
+use super::tables::Tables;
 use super::timeout::Along;
 use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
@@ -38,19 +39,19 @@ impl Director {
             return (Verdict::Drop(DropReason::DropPacketDefence), None);
         }
         self.expire_some(now);
-        if self.refuses_half_open(first, packet.bytes(), headers) {
+        if self.tables().refuses_half_open(first, packet.bytes(), headers) {
             self.tell_full(Table::HalfOpen);
             return (Verdict::Drop(DropReason::HalfOpenFull), None);
         }
-        let service = self.services.get_mut(first.service).expect("look found it");
+        let service = self.services.table.get_mut(first.service).expect("look found it");
         let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NeverChoose));
-        let choice = self.choose(now, first, packet.bytes(), headers, scheduler.as_mut());
-        let service = self.services.get_mut(first.service).expect("look found it");
+        let choice = self.tables().choose(now, first, packet.bytes(), headers, scheduler.as_mut());
+        let service = self.services.table.get_mut(first.service).expect("look found it");
         service.scheduler = scheduler;
         let invalid = choice.invalid;
         let sent = self.carry_out_choice(now, first, choice, packet, headers);
         if let Some(template) = invalid {
-            self.templates.invalidate(template);
+            self.flows.templates.invalidate(template);
         }
         sent
     }
@@ -67,9 +68,9 @@ impl Director {
             Decision::Pass(_) => (Verdict::Pass, None),
             Decision::Drop(reason) => (Verdict::Drop(reason), None),
             Decision::Refuse => {
-                let key = self.services.get(first.service).expect("look found it").key;
+                let key = self.services.table.get(first.service).expect("look found it").key;
                 self.tell_unavailable(&key);
-                let path = self.answer_path(now, Direction::Request, headers);
+                let path = self.tables().answer_path(now, Direction::Request, headers);
                 (self.answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::NoServer), None)
             }
             Decision::Bypass => {
@@ -78,7 +79,7 @@ impl Director {
             }
             Decision::Server { server, real, forward, template } => {
                 let mut connection = new_connection(now, first, real, forward, Some(server));
-                connection.one_packet = self.is_one_packet(first, forward);
+                connection.one_packet = self.tables().is_one_packet(first, forward);
                 self.make_room_and_open(now, first, connection, (template, choice.invalid), packet, headers)
             }
         }
@@ -95,7 +96,7 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         let templates = (&persistence, invalid);
-        let room = match self.room_for(now, first, &connection, templates, (packet.bytes(), headers)) {
+        let room = match self.tables().room_for(now, first, &connection, templates, (packet.bytes(), headers)) {
             Ok(room) => room,
             Err(refusal) => {
                 let reason = self.tell_refusal(refusal);
@@ -113,16 +114,20 @@ impl Director {
         connection.template = self.bind_template(now, first, &connection, persistence);
         self.open_and_send(now, first, connection, packet, headers)
     }
+}
 
+impl Tables<'_> {
     /// One-packet scheduling; not with FullNAT, where a reply finds its client through the connection only, and not for
     /// flows read from ICMP errors, whose translation needs the connection.
     pub(super) fn is_one_packet(&self, first: &FirstPacket, forward: ForwardMethod) -> bool {
         first.protocol == Protocol::Udp
             && !first.is_quoted
             && forward != ForwardMethod::FullNat
-            && self.services.get(first.service).is_some_and(|service| service.config.one_packet)
+            && self.services.table.get(first.service).is_some_and(|service| service.config.one_packet)
     }
+}
 
+impl Director {
     /// Finds or makes the template a new connection hangs on. There is room for it.
     pub(super) fn bind_template(
         &mut self,
@@ -137,7 +142,7 @@ impl Director {
             Persistence::New { key, real_port } => (key, real_port),
         };
         let server = connection.server?;
-        let service = self.services.get(first.service).expect("look found it");
+        let service = self.services.table.get(first.service).expect("look found it");
         let seconds = service.config.persistence_timeout_s.unwrap_or(0);
         let timeout = Duration::from_secs(u64::from(seconds));
         let template = Template {
@@ -154,7 +159,7 @@ impl Director {
             mark: first.mark,
             invalidated: false,
         };
-        let id = self.templates.insert(now, template).expect("room was made for it");
+        let id = self.flows.templates.insert(now, template).expect("room was made for it");
         self.count_up(server, Count::Template);
         Some(id)
     }
@@ -171,12 +176,12 @@ impl Director {
         if connection.one_packet {
             return self.send_one_packet(now, &connection, Direction::Request, packet, headers);
         }
-        let helper = self.helper_for(first, connection.forward);
+        let helper = self.tables().helper_for(first, connection.forward);
         connection.has_helper = helper.is_some();
         let id = self.open(now, connection);
         self.open_translation(id);
         if let Some(helper) = helper {
-            self.helped.insert(id, Helped::by(helper));
+            self.flows.helped.insert(id, Helped::by(helper));
         }
         if first.is_quoted {
             // A flow read from an ICMP error gets no state; it keeps its first three seconds.
@@ -191,16 +196,16 @@ impl Director {
     /// Puts a connection into the table, where there is room for it, and counts it.
     pub(super) fn open(&mut self, now: Instant, mut connection: Connection) -> ConnectionId {
         let (server, template) = (connection.server, connection.template);
-        connection.is_local = self.is_local(&connection);
-        connection.checks_window = self.checks_window(&connection);
+        connection.is_local = self.tables().is_local(&connection);
+        connection.checks_window = self.tables().checks_window(&connection);
         let checks_window = connection.checks_window;
-        let conflict = self.conflict_of(now, &connection);
-        let id = self.connections.insert(now, connection).expect("room was made for it");
+        let conflict = self.tables().conflict_of(now, &connection);
+        let id = self.flows.connections.insert(now, connection).expect("room was made for it");
         if checks_window {
             self.follow_numbers(id);
         }
         if let Some(other) = conflict {
-            let connection = self.connections.get(id).expect("it was just opened").clone();
+            let connection = self.flows.connections.get(id).expect("it was just opened").clone();
             self.note_conflict(now, &connection, other);
         }
         if let Some(server) = server {
@@ -214,9 +219,9 @@ impl Director {
     /// A new connection of a template: one more child, and the template's timer starts again.
     fn hold_template(&mut self, now: Instant, template: Option<TemplateId>) {
         let Some(id) = template else { return };
-        let Some(template) = self.templates.get_mut(id) else { return };
+        let Some(template) = self.flows.templates.get_mut(id) else { return };
         template.children += 1;
-        self.templates.renew(id, now);
+        self.flows.templates.renew(id, now);
     }
 
     /// One-packet scheduling: the connection lives for this packet only.
@@ -228,7 +233,7 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
-        let end = self.flow_end(now, connection, direction, headers);
+        let end = self.tables().flow_end(now, connection, direction, headers);
         if let Some(server) = connection.server {
             self.count_up(server, Count::Connection);
         }
@@ -245,13 +250,13 @@ impl Director {
             self.count_down(server, Count::Connection);
         }
         if let Some(id) = connection.template {
-            if let Some(template) = self.templates.get_mut(id) {
+            if let Some(template) = self.flows.templates.get_mut(id) {
                 template.in_packets += u64::from(direction == Direction::Request);
                 let talks_on = template.assured && direction == Direction::Request;
                 template.assured |= is_answered;
-                self.templates.renew(id, now);
+                self.flows.templates.renew(id, now);
                 if talks_on {
-                    self.templates.prove(id);
+                    self.flows.templates.prove(id);
                 }
             }
         }
@@ -261,7 +266,7 @@ impl Director {
     /// A client that comes again is told that nobody serves it. Where replies bypass us that passes for a packet of the
     /// connection it had, which Linux finds a last time.
     pub(super) fn count_refusal(&mut self, id: ConnectionId, answer_len: usize) {
-        let connection = self.connections.get(id).expect("it is about to end");
+        let connection = self.flows.connections.get(id).expect("it is about to end");
         if !matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat) {
             self.count_out(connection.server, 1, answer_len as u64);
         }
@@ -269,7 +274,7 @@ impl Director {
 
     /// Ends a connection whose addresses and ports were just used anew, or whose server is gone.
     pub(super) fn give_up(&mut self, now: Instant, id: ConnectionId) {
-        self.connections.expire_now(id, now);
+        self.flows.connections.expire_now(id, now);
         self.end_connection(now, id, Along::Nothing);
     }
 }

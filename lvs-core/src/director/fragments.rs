@@ -5,6 +5,7 @@
 use super::Director;
 use super::look::FlowEnd;
 use super::outbox::Packet;
+use super::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::event::Table;
 use crate::flow::{AddressFamily, Protocol};
@@ -65,7 +66,7 @@ impl Director {
     /// A packet with a fragment header.
     pub(super) fn fragment(&mut self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         let Some(part) = headers.fragment else { return Verdict::Pass };
-        match self.fragment_fate(now, packet, headers, &part) {
+        match self.tables().fragment_fate(now, packet, headers, &part) {
             Fate::Pass => Verdict::Pass,
             Fate::Drop(reason) => {
                 if reason == DropReason::FragmentTableFull {
@@ -88,7 +89,9 @@ impl Director {
             },
         }
     }
+}
 
+impl Tables<'_> {
     /// What becomes of a fragment. Changes nothing.
     pub(super) fn fragment_fate(
         &self,
@@ -154,7 +157,9 @@ impl Director {
 
     /// Whether a fragment without its first one may belong to a flow of ours.
     fn is_maybe_ours(&self, headers: &Headers, mark: u32) -> bool {
-        mark != 0 || self.services.is_virtual(headers.destination) || self.servers.has_address(headers.source)
+        mark != 0
+            || self.services.table.is_virtual(headers.destination)
+            || self.services.servers.has_address(headers.source)
     }
 
     /// Whether a datagram of ours is put together before anything is decided. SCTP's CRC32c covers the whole packet, so
@@ -163,11 +168,13 @@ impl Director {
     /// wait. Nor is it known before that which protocol an IPv6 datagram is of that has extension headers in its first
     /// fragment.
     fn is_needed_whole(&self, headers: &Headers, part: &FragmentPart, mark: u32) -> bool {
-        let is_request = mark != 0 || self.services.is_virtual(headers.destination);
+        let is_request = mark != 0 || self.services.table.is_virtual(headers.destination);
         let is_sctp = headers.protocol == Protocol::Sctp.number();
-        is_sctp || hides_protocol(headers, part) || (is_request && self.servers.has_tunnels())
+        is_sctp || hides_protocol(headers, part) || (is_request && self.services.servers.has_tunnels())
     }
+}
 
+impl Director {
     fn first_fragment(
         &mut self,
         now: Instant,
@@ -197,7 +204,7 @@ impl Director {
         self.fragments.memory.decide(id, decision, is_proved);
         let is_complete = self.fragments.memory.note(id, headers, part);
         let waiting = self.fragments.memory.take_waiting(id);
-        if let Err((reason, count)) = self.outbox.push_parts(waiting, decision) {
+        if let Err((reason, count)) = self.outlet.outbox.push_parts(waiting, decision) {
             self.count_drops(reason, count);
         }
         if is_complete {
@@ -224,7 +231,7 @@ impl Director {
             }
             self.abandon(id);
         }
-        let is_maybe_ours = self.is_maybe_ours(headers, packet.mark);
+        let is_maybe_ours = self.tables().is_maybe_ours(headers, packet.mark);
         is_maybe_ours.then(|| self.fragments.memory.remember(now, key, Decision::Open)).flatten()
     }
 
@@ -279,7 +286,7 @@ impl Director {
         let id = match known {
             Some(id) => id,
             None => {
-                let is_collected = self.is_needed_whole(headers, part, packet.mark);
+                let is_collected = self.tables().is_needed_whole(headers, part, packet.mark);
                 let decision = if is_collected { Decision::Collecting } else { Decision::Open };
                 self.fragments.memory.remember(now, key, decision).ok_or(DropReason::FragmentTableFull)?
             }
@@ -338,7 +345,7 @@ impl Director {
     fn forget_datagram(&mut self, id: DatagramId) -> u32 {
         let parts = self.fragments.memory.forget(id);
         if self.fragments.memory.is_relaxed() {
-            self.told_full[Table::Fragments as usize] = false;
+            self.outlet.told_full[Table::Fragments as usize] = false;
         }
         parts
     }

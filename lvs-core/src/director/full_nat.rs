@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::Director;
 use super::look::{FirstPacket, FlowEnd};
+use super::tables::Tables;
 use crate::client_group::ClientGroups;
 use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
@@ -69,22 +70,24 @@ impl Director {
     /// Every local address a service uses, sorted: whoever answers for the director on the server side answers for
     /// these.
     pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.full_nat.pool.addresses()
+        self.flows.full_nat.pool.addresses()
     }
 
     /// How many local ports are in which state, for each pair of real server and local address used so far, sorted.
     /// Leased, free and quarantined ones together are always [`LocalPorts::count`].
     pub fn local_ports(&self, now: Instant) -> Vec<LocalPortsView> {
-        self.full_nat.pool.views(self.time_at(now))
+        self.flows.full_nat.pool.views(self.clock.time_at(now))
     }
 
     /// Packets that should have carried their client's address ([`ClientAddress::Toa`], [`ClientAddress::Uoa`]) and
     /// went without, because header, MTU or buffer had no room for it; with UOA, those beside which none could be sent
     /// either.
     pub fn client_addresses_omitted(&self) -> u64 {
-        self.full_nat.client_addresses_omitted
+        self.flows.full_nat.client_addresses_omitted
     }
+}
 
+impl Tables<'_> {
     /// A reply's connection, whichever way it is found.
     pub(super) fn find_reply(
         &self,
@@ -93,9 +96,11 @@ impl Director {
         source: Endpoint,
         destination: Endpoint,
     ) -> Option<ConnectionId> {
-        self.connections.find_reply(now, protocol, source, destination).or_else(|| {
-            let may_be_full_nat = self.full_nat.pool.has_leases();
-            may_be_full_nat.then(|| self.connections.find_full_nat_reply(now, protocol, source, destination)).flatten()
+        self.flows.connections.find_reply(now, protocol, source, destination).or_else(|| {
+            let may_be_full_nat = self.flows.full_nat.pool.has_leases();
+            may_be_full_nat
+                .then(|| self.flows.connections.find_full_nat_reply(now, protocol, source, destination))
+                .flatten()
         })
     }
 }
@@ -103,9 +108,9 @@ impl Director {
 /// The commands.
 impl Director {
     pub(super) fn add_local_address(&mut self, key: &ServiceKey, address: IpAddr) -> Result<(), ControlError> {
-        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
         super::control::check_unicast(address, "the local address is not unicast")?;
-        let service = self.services.get_mut(index).expect("the index was just found");
+        let service = self.services.table.get_mut(index).expect("the index was just found");
         if service.local_addresses.contains(&address) {
             return Err(ControlError::LocalAddressExists(address));
         }
@@ -113,17 +118,17 @@ impl Director {
             return Err(ControlError::TableFull("local addresses of a service"));
         }
         service.local_addresses.push(address);
-        self.full_nat.pool.join(address);
+        self.flows.full_nat.pool.join(address);
         Ok(())
     }
 
     pub(super) fn delete_local_address(&mut self, key: &ServiceKey, address: IpAddr) -> Result<(), ControlError> {
-        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
-        let service = self.services.get_mut(index).expect("the index was just found");
+        let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        let service = self.services.table.get_mut(index).expect("the index was just found");
         let position = service.local_addresses.iter().position(|known| *known == address);
         let position = position.ok_or(ControlError::NoSuchLocalAddress(address))?;
         service.local_addresses.remove(position);
-        self.full_nat.pool.leave(address);
+        self.flows.full_nat.pool.leave(address);
         Ok(())
     }
 }
@@ -134,13 +139,13 @@ impl Director {
     /// up.
     pub(super) fn lease_local(&mut self, now: Instant, first: &FirstPacket, connection: &Connection, local: Endpoint) {
         let Connection { protocol, real, client, server, .. } = *connection;
-        let service = self.services.get(first.service).expect("look found it");
-        let pool = &mut self.full_nat.pool;
+        let service = self.services.table.get(first.service).expect("look found it");
+        let pool = &mut self.flows.full_nat.pool;
         if !pool.lease_again(protocol, real, local, client.address) {
             let leased = pool.lease(now, protocol, real, &service.local_addresses, client.address);
             debug_assert_eq!(leased, Ok(local), "what was found is leased");
         }
-        if let Some(record) = server.and_then(|id| self.servers.get_mut(id)) {
+        if let Some(record) = server.and_then(|id| self.services.servers.get_mut(id)) {
             record.told_ports_exhausted = false;
         }
     }
@@ -149,7 +154,7 @@ impl Director {
     pub(super) fn lease_expected(&mut self, now: Instant, expected: &Connection) {
         let Some(local) = expected.local else { return };
         let (real, client) = (expected.real, expected.client.address);
-        let leased = self.full_nat.pool.lease(now, expected.protocol, real, &[local.address], client);
+        let leased = self.flows.full_nat.pool.lease(now, expected.protocol, real, &[local.address], client);
         debug_assert_eq!(leased, Ok(local), "what was found is leased");
     }
 
@@ -162,14 +167,14 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> Verdict {
-        let key = self.services.get(first.service).expect("look found it").key;
-        self.full_nat.pool.look_elsewhere();
-        let record = connection.server.and_then(|id| self.servers.get_mut(id));
+        let key = self.services.table.get(first.service).expect("look found it").key;
+        self.flows.full_nat.pool.look_elsewhere();
+        let record = connection.server.and_then(|id| self.services.servers.get_mut(id));
         let record = record.filter(|_| reason == DropReason::LocalPortsExhausted);
         if record.is_some_and(|record| !core::mem::replace(&mut record.told_ports_exhausted, true)) {
-            self.events.push(Event::LocalPortsExhausted { service: key, server: connection.real });
+            self.outlet.events.push(Event::LocalPortsExhausted { service: key, server: connection.real });
         }
-        let path = self.answer_path(self.now, Direction::Request, headers);
+        let path = self.tables().answer_path(self.clock.now, Direction::Request, headers);
         let verdict = self.answer(packet, headers, IcmpError::PortUnreachable, &path, reason);
         if matches!(verdict, Verdict::Reply { .. }) {
             // Answered or not, it is a connection that could not be opened.
@@ -180,19 +185,22 @@ impl Director {
 
     /// Remembers what a connection just opened translates.
     pub(super) fn open_translation(&mut self, id: ConnectionId) {
-        let translation = self.connections.get(id).and_then(|connection| self.initial_translation(connection));
+        let translation =
+            self.flows.connections.get(id).and_then(|connection| self.tables().initial_translation(connection));
         if let Some(translation) = translation {
-            self.full_nat.translations.insert(id, translation);
+            self.flows.full_nat.translations.insert(id, translation);
         }
     }
+}
 
+impl Tables<'_> {
     /// What a new connection translates besides addresses and ports.
     fn initial_translation(&self, connection: &Connection) -> Option<Translation> {
         if connection.forward != ForwardMethod::FullNat {
             return None;
         }
-        let record = connection.server.and_then(|id| self.servers.get(id))?;
-        let service = self.services.get(self.services.index_of(&record.service)?)?;
+        let record = connection.server.and_then(|id| self.services.servers.get(id))?;
+        let service = self.services.table.get(self.services.table.index_of(&record.service)?)?;
         let mut options = service.config.full_nat;
         let is_proxied = matches!(options.client_address, ClientAddress::ProxyV1 | ClientAddress::ProxyV2);
         if is_proxied && connection.parent.is_some() {
@@ -208,7 +216,7 @@ impl Director {
 }
 
 /// Packets.
-impl Director {
+impl Tables<'_> {
     /// The way of a packet, with the connection's translation as it is after this packet. `id` is `None` for a
     /// connection that is still to be opened.
     pub(super) fn with_translation(
@@ -244,16 +252,20 @@ impl Director {
         }
         end
     }
+}
 
+impl Director {
     /// Remembers the translation after a packet that counted.
     pub(super) fn keep_translation(&mut self, id: ConnectionId, end: &FlowEnd) {
         if let Some(after) = end.path.full_nat.translation {
-            if let Some(translation) = self.full_nat.translations.get_mut(&id) {
+            if let Some(translation) = self.flows.full_nat.translations.get_mut(&id) {
                 *translation = after;
             }
         }
     }
+}
 
+impl Tables<'_> {
     /// Whether this packet will leave without the client's address it should carry.
     pub(super) fn omits_client_address(&self, packet: &PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> bool {
         let translation = end.path.full_nat.translation.filter(|_| end.direction == Direction::Request);
@@ -261,22 +273,26 @@ impl Director {
             translation.is_some_and(|of| of.options.client_address == ClientAddress::Toa || of.tells_client());
         is_asked_for && full_nat::omits_client_address(packet, headers, &end.path)
     }
+}
 
+impl Director {
     /// A packet has left without the client's address it should carry: UOA sends it beside, TOA cannot.
     pub(super) fn make_up_for_client_address(&mut self, headers: &Headers, end: &FlowEnd, verdict: Verdict) {
         let has_uoa = end.path.full_nat.translation.is_some_and(|of| of.tells_client());
         let alone = if has_uoa { full_nat::uoa::alone(headers, &end.path) } else { None };
         let sent = alone.is_some_and(|storage| {
             let place = (HEADROOM, storage.len() - HEADROOM);
-            self.outbox.push(storage, place, 0, verdict).is_ok()
+            self.outlet.outbox.push(storage, place, 0, verdict).is_ok()
         });
-        self.answers += u64::from(sent);
-        self.full_nat.client_addresses_omitted += u64::from(!sent);
+        self.outlet.answers += u64::from(sent);
+        self.flows.full_nat.client_addresses_omitted += u64::from(!sent);
     }
+}
 
+impl Tables<'_> {
     fn translation(&self, id: Option<ConnectionId>, connection: &Connection) -> Option<Translation> {
         match id {
-            Some(id) => self.full_nat.translation(id),
+            Some(id) => self.flows.full_nat.translation(id),
             None => self.initial_translation(connection),
         }
     }
@@ -304,7 +320,7 @@ impl Director {
             (Direction::Reply, _) if flags.rst() => before.after_server_reset(),
             (Direction::Request, _) if flags.syn() && !flags.ack() => {
                 let local = connection.local.unwrap_or(connection.client);
-                let isn = initial_sequence_number(self.full_nat.isn_key, now, local, connection.real);
+                let isn = initial_sequence_number(self.flows.full_nat.isn_key, now, local, connection.real);
                 before.after_client_syn(segment.sequence, connection.state.is_half_open(), isn)
             }
             (Direction::Reply, Some(acknowledgment)) if flags.syn() => {

@@ -9,6 +9,7 @@ use core::ops::Range;
 use super::Director;
 use super::accounting::Count;
 use super::look::{FirstPacket, FlowEnd};
+use super::tables::Tables;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
 use crate::drop_reason::DropReason;
@@ -43,11 +44,11 @@ pub(super) struct Help {
     changed: Option<Arc<Changed>>,
 }
 
-impl Director {
+impl Tables<'_> {
     /// The helper for a new connection, if its service has one for it.
     pub(super) fn helper_for(&self, first: &FirstPacket, forward: ForwardMethod) -> Option<Arc<dyn Helper>> {
         let is_translated = matches!(forward, ForwardMethod::Nat | ForwardMethod::FullNat);
-        let service = self.services.get(first.service).filter(|_| is_translated)?;
+        let service = self.services.table.get(first.service).filter(|_| is_translated)?;
         let helper = service.helper.as_ref().filter(|_| first.protocol == Protocol::Tcp)?;
         let port = match service.key.port() {
             0 => helper.port(),
@@ -55,7 +56,9 @@ impl Director {
         };
         (first.destination.port == port).then(|| Arc::clone(helper))
     }
+}
 
+impl Director {
     /// Sends a packet of a connection with a helper.
     pub(super) fn send_helped(
         &mut self,
@@ -65,9 +68,9 @@ impl Director {
         headers: &Headers,
         end: &FlowEnd,
     ) -> Verdict {
-        let connection = self.connections.get(id).expect("the caller found it");
-        let helped = self.helped.get(id).expect("a connection with a helper has an entry until it ends");
-        let help = match self.consult(now, helped, connection, connection.state, end, packet, headers) {
+        let connection = self.flows.connections.get(id).expect("the caller found it");
+        let helped = self.flows.helped.get(id).expect("a connection with a helper has an entry until it ends");
+        let help = match self.tables().consult(now, helped, connection, connection.state, end, packet, headers) {
             Ok(help) => help,
             Err(reason) => {
                 if reason == DropReason::ConnectionTableFull {
@@ -83,7 +86,9 @@ impl Director {
         }
         verdict
     }
+}
 
+impl Tables<'_> {
     /// What the helper makes of a packet, `state` being the connection's as the helper sees it. Changes nothing; what
     /// it asks for can be done.
     #[expect(clippy::too_many_arguments, reason = "all of the connection's surroundings, on copies where explained")]
@@ -155,14 +160,14 @@ impl Director {
     fn find_expected(&self, now: Instant, expected: &Connection) -> Option<ConnectionId> {
         let Connection { client, virtual_endpoint, real, .. } = *expected;
         if expected.forward == ForwardMethod::FullNat {
-            let found = self.connections.find_request(now, Protocol::Tcp, client, virtual_endpoint);
+            let found = self.flows.connections.find_request(now, Protocol::Tcp, client, virtual_endpoint);
             let is_it = |known: &Connection| known.real == real && known.forward == expected.forward;
-            return found.filter(|id| self.connections.get(*id).is_some_and(is_it));
+            return found.filter(|id| self.flows.connections.get(*id).is_some_and(is_it));
         }
         if expected.no_client_port {
-            self.connections.find_reply(now, Protocol::Tcp, real, client)
+            self.flows.connections.find_reply(now, Protocol::Tcp, real, client)
         } else {
-            self.connections.find_request(now, Protocol::Tcp, client, virtual_endpoint)
+            self.flows.connections.find_request(now, Protocol::Tcp, client, virtual_endpoint)
         }
     }
 
@@ -176,42 +181,44 @@ impl Director {
         known: Option<ConnectionId>,
     ) -> Result<Option<Endpoint>, DropReason> {
         let Some(local) = parent.local else { return Ok(None) };
-        if let Some(known) = known.and_then(|id| self.connections.get(id)) {
+        if let Some(known) = known.and_then(|id| self.flows.connections.get(id)) {
             return Ok(known.local);
         }
         let (real, client) = (expected.real, expected.client.address);
-        let chosen = self.full_nat.pool.choose(now, Protocol::Tcp, real, &[local.address], client);
+        let chosen = self.flows.full_nat.pool.choose(now, Protocol::Tcp, real, &[local.address], client);
         chosen.map(Some).map_err(super::room::no_port)
     }
+}
 
+impl Director {
     /// Remembers what a helper found, and opens what it expects.
     fn keep_help(&mut self, now: Instant, id: ConnectionId, help: Help, mark: u32) {
-        if let Some(helped) = self.helped.get_mut(id) {
+        if let Some(helped) = self.flows.helped.get_mut(id) {
             (helped.notes, helped.counts, helped.changed) = (help.notes, help.counts, help.changed);
         }
         let Some(mut expected) = help.expected else { return };
-        match self.find_expected(now, &expected) {
+        match self.tables().find_expected(now, &expected) {
             Some(known) => self.listen_again(now, known),
             None => {
                 // Before anything gives way, so that it is the one that was chosen.
                 self.lease_expected(now, &expected);
-                let announced = self.helped.get(id).map(|helped| &helped.announced[..]).unwrap_or_default();
+                let announced = self.flows.helped.get(id).map(|helped| &helped.announced[..]).unwrap_or_default();
                 if let Some(gives_way) = help.gives_way {
                     let is_own = announced.contains(&gives_way);
                     self.make_room_for_expected(now, gives_way, is_own);
                 }
                 expected.mark = mark;
                 expected.parent = Some(id);
-                expected.is_local = self.is_local(&expected);
+                expected.is_local = self.tables().is_local(&expected);
                 let server = expected.server;
-                let child = self.connections.insert(now, expected).expect("room was made for it");
+                let child = self.flows.connections.insert(now, expected).expect("room was made for it");
                 if let Some(server) = server {
                     self.count_up(server, Count::Expected);
                 }
                 self.open_translation(child);
-                self.connections.adopt(id);
-                let connections = &self.connections;
-                if let Some(helped) = self.helped.get_mut(id) {
+                self.flows.connections.adopt(id);
+                let connections = &self.flows.connections;
+                if let Some(helped) = self.flows.helped.get_mut(id) {
                     helped.announced.retain(|id| connections.is_expected(*id));
                     helped.announced.push(child);
                 }
@@ -222,10 +229,12 @@ impl Director {
     /// A connection that was announced again waits for its first packet again.
     fn listen_again(&mut self, now: Instant, id: ConnectionId) {
         self.enter_state(id, LISTEN, Direction::Request);
-        let timeout = self.connections.get(id).expect("the caller found it").timeout;
-        self.connections.rearm(id, now, timeout);
+        let timeout = self.flows.connections.get(id).expect("the caller found it").timeout;
+        self.flows.connections.rearm(id, now, timeout);
     }
+}
 
+impl Tables<'_> {
     /// Gives a segment that the director sends in place of another one, which had the number `sequence`, the numbers its
     /// receiver expects.
     pub(super) fn keep_in_step(
@@ -236,7 +245,7 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) {
-        let counts = self.helped.get(id).map(|helped| helped.counts).filter(|counts| !counts.agree());
+        let counts = self.flows.helped.get(id).map(|helped| helped.counts).filter(|counts| !counts.agree());
         if let Some(counts) = counts {
             renumber(&counts, direction, sequence, packet, headers);
         }

@@ -8,6 +8,7 @@ use super::Director;
 use super::accounting::Count;
 use super::config::DirectorConfig;
 use super::look::FlowEnd;
+use super::tables::Tables;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
 use crate::connection::timeouts::Timeouts;
@@ -38,14 +39,14 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let (server, has_helper) = (connection.server, connection.has_helper);
         // What a client sends to a connection that is only expected is its first packet if it opens it: a RST does not.
         let is_only_expected = connection.is_expected
-            && self.next_state(connection, packet.bytes(), headers, Direction::Request)
+            && self.tables().next_state(connection, packet.bytes(), headers, Direction::Request)
                 == Some(State::Tcp(TcpState::Listen));
-        let end = self.flow_end(now, connection, Direction::Request, headers);
-        let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
+        let end = self.tables().flow_end(now, connection, Direction::Request, headers);
+        let end = self.tables().with_translation(now, Some(id), connection, packet.bytes(), headers, end);
         if connection.no_client_port {
             self.learn_client_port(id, packet.bytes(), headers);
         }
@@ -53,10 +54,10 @@ impl Director {
         if !is_only_expected {
             self.heard(id, Direction::Request);
         }
-        let gives_way = self.reopening_room(id, packet.bytes(), headers);
+        let gives_way = self.tables().reopening_room(id, packet.bytes(), headers);
         self.move_state(id, packet, headers, Direction::Request);
         self.keep_translation(id, &end);
-        let omits_client_address = self.omits_client_address(packet, headers, &end);
+        let omits_client_address = self.tables().omits_client_address(packet, headers, &end);
         let verdict = if has_helper {
             self.send_helped(now, id, packet, headers, &end)
         } else {
@@ -65,10 +66,10 @@ impl Director {
         if omits_client_address && matches!(verdict, Verdict::Forward { .. }) {
             self.make_up_for_client_address(headers, &end, verdict);
         }
-        let connection = self.connections.get_mut(id).expect("nothing removed it");
+        let connection = self.flows.connections.get_mut(id).expect("nothing removed it");
         connection.in_packets += 1;
         let timeout = connection.timeout;
-        self.connections.rearm(id, now, timeout);
+        self.flows.connections.rearm(id, now, timeout);
         if let Some(gives_way) = gives_way {
             self.make_room_for_reopened(now, gives_way);
         }
@@ -78,8 +79,8 @@ impl Director {
     /// Notes who was heard: an expected connection counts from its first packet on, and datagrams to and fro prove that
     /// the client is there.
     fn heard(&mut self, id: ConnectionId, direction: Direction) {
-        let was_expected = self.connections.heard(id, direction);
-        let connection = self.connections.get(id).expect("the caller found it");
+        let was_expected = self.flows.connections.heard(id, direction);
+        let connection = self.flows.connections.get(id).expect("the caller found it");
         let (server, template) = (connection.server, connection.template);
         let is_proven = connection.talk == Talk::Mutual && connection.protocol == Protocol::Udp;
         if let (Some(server), true) = (server, was_expected) {
@@ -87,7 +88,7 @@ impl Director {
             self.count_up(server, Count::Connection);
         }
         if let (Some(template), true) = (template, is_proven) {
-            self.templates.prove(template);
+            self.flows.templates.prove(template);
         }
     }
 
@@ -99,12 +100,12 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let (server, has_helper) = (connection.server, connection.has_helper);
-        let end = self.flow_end(now, connection, Direction::Reply, headers);
-        let end = self.with_translation(now, Some(id), connection, packet.bytes(), headers, end);
+        let end = self.tables().flow_end(now, connection, Direction::Reply, headers);
+        let end = self.tables().with_translation(now, Some(id), connection, packet.bytes(), headers, end);
         // Of the packet as it came: between families its headers move.
-        let next = self.believed_state(Some(id), connection, packet, headers, Direction::Reply);
+        let next = self.tables().believed_state(Some(id), connection, packet, headers, Direction::Reply);
         self.note_belief(id, next, packet, headers, Direction::Reply);
         let verdict = if has_helper {
             self.send_helped(now, id, packet, headers, &end)
@@ -119,8 +120,8 @@ impl Director {
             if let Some(next) = next {
                 self.enter_state(id, next, Direction::Reply);
             }
-            let timeout = self.connections.get(id).expect("nothing removed it").timeout;
-            self.connections.rearm(id, now, timeout);
+            let timeout = self.flows.connections.get(id).expect("nothing removed it").timeout;
+            self.flows.connections.rearm(id, now, timeout);
         }
         (verdict, Some(end))
     }
@@ -128,24 +129,24 @@ impl Director {
     /// The first packet of an FTP data connection tells whence the client comes, even if it gets no further.
     fn learn_client_port(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers) {
         if let Some((port, _)) = headers.ports(bytes) {
-            self.connections.set_client_port(id, port);
+            self.flows.connections.set_client_port(id, port);
         }
     }
 
     /// Rewrites the packet for its way out.
     pub(super) fn send(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
-        if let Some(reason) = self.refuses_super_packet(packet, end) {
+        if let Some(reason) = self.tables().refuses_super_packet(packet, end) {
             return Verdict::Drop(reason);
         }
-        let segments = self.later_segments(packet, end);
+        let segments = self.tables().later_segments(packet, end);
         let verdict = match end.direction {
             Direction::Request => forward::request(packet, headers, &end.path),
             Direction::Reply => forward::reply(packet, headers, &end.path),
         };
         if end.direction == Direction::Request && end.path.method == ForwardMethod::Tunnel {
-            self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
-            if let Some(record) = end.server.and_then(|id| self.servers.get_mut(id)) {
-                record.route = Some(UsedRoute { at: self.now, mtu: end.path.mtu });
+            self.outlet.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
+            if let Some(record) = end.server.and_then(|id| self.services.servers.get_mut(id)) {
+                record.route = Some(UsedRoute { at: self.clock.now, mtu: end.path.mtu });
             }
             if matches!(verdict, Verdict::Forward { .. }) {
                 self.send_segments(segments, end);
@@ -153,10 +154,10 @@ impl Director {
         }
         if end.direction == Direction::Request && end.path.leaves_ipv6() {
             // It may have been given an identification.
-            self.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
+            self.outlet.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
         }
         if matches!(verdict, Verdict::Reply { .. }) {
-            self.answers += 1;
+            self.outlet.answers += 1;
             // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
             let is_nat = matches!(end.path.method, ForwardMethod::Nat | ForwardMethod::FullNat);
             if end.direction == Direction::Request && !is_nat {
@@ -165,7 +166,9 @@ impl Director {
         }
         verdict
     }
+}
 
+impl Tables<'_> {
     /// Where packets of this connection go in this direction.
     pub(super) fn flow_end(
         &self,
@@ -174,16 +177,16 @@ impl Director {
         direction: Direction,
         headers: &Headers,
     ) -> FlowEnd {
-        let record = connection.server.and_then(|id| self.servers.get(id));
+        let record = connection.server.and_then(|id| self.services.servers.get(id));
         let mtu = match direction {
             Direction::Request => self.request_mtu(now, connection, record),
-            Direction::Reply => self.config.client_side.mtu,
+            Direction::Reply => self.site.config.client_side.mtu,
         };
         let tunnel = match connection.forward {
             ForwardMethod::Tunnel => {
-                let source_port = || gue_source_port(self.seed, connection);
+                let source_port = || gue_source_port(self.site.seed, connection);
                 record.map_or_else(Default::default, |record| {
-                    tunnel_path(&self.config, source_port, connection.real.address, record)
+                    tunnel_path(&self.site.config, source_port, connection.real.address, record)
                 })
             }
             _ => TunnelPath::default(),
@@ -198,7 +201,7 @@ impl Director {
             full_nat: FullNatPath { local: connection.local, translation: None },
             mtu,
             mss_clamp: self.mss_clamp(record),
-            care: if self.config.settings.drop_damaged_sctp { Care::ChecksSctp } else { Care::AsLinux },
+            care: if self.site.config.settings.drop_damaged_sctp { Care::ChecksSctp } else { Care::AsLinux },
             error_source: self.error_source(direction, headers),
             refused: self.refused_answers(now, headers.source),
             identification: self.identification(),
@@ -218,16 +221,16 @@ impl Director {
     /// Highest MSS the connection's service lets SYNs announce.
     fn mss_clamp(&self, record: Option<&ServerRecord>) -> Option<u16> {
         let Place::Listed { service, .. } = record?.place else { return None };
-        self.services.get(service)?.config.mss_clamp
+        self.services.table.get(service)?.config.mss_clamp
     }
 
     /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose
     /// errors come to us, what routers on the way have told.
     fn request_mtu(&self, now: Instant, connection: &Connection, record: Option<&ServerRecord>) -> u16 {
-        let mtu = record.and_then(|record| record.config.mtu).unwrap_or(self.config.server_side.mtu);
+        let mtu = record.and_then(|record| record.config.mtu).unwrap_or(self.site.config.server_side.mtu);
         match connection.forward {
             ForwardMethod::Tunnel => {
-                self.servers.path_mtu(now, connection.real.address).map_or(mtu, |path_mtu| path_mtu.min(mtu))
+                self.services.servers.path_mtu(now, connection.real.address).map_or(mtu, |path_mtu| path_mtu.min(mtu))
             }
             _ => mtu,
         }
@@ -239,18 +242,18 @@ impl Director {
         match direction {
             Direction::Request => Some(headers.destination),
             Direction::Reply if self.is_service_address(headers.destination) => Some(headers.destination),
-            Direction::Reply => self.config.server_side.address(headers.family),
+            Direction::Reply => self.site.config.server_side.address(headers.family),
         }
     }
 
     /// Whether packets to this address come to the director for its own sake: a virtual or a local address.
     pub(super) fn is_service_address(&self, address: IpAddr) -> bool {
-        self.services.is_virtual(address) || self.full_nat.pool.has(address)
+        self.services.table.is_virtual(address) || self.flows.full_nat.pool.has(address)
     }
 
     /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
     pub(super) fn identification(&self) -> u32 {
-        identification(self.answers, self.identification_secret)
+        identification(self.outlet.answers, self.site.identification_secret)
     }
 
     /// The state after this packet; `None` if its transport header cannot be read or says nothing (AH, ESP).
@@ -281,11 +284,13 @@ impl Director {
             State::Udp => Some(State::Udp),
         }
     }
+}
 
+impl Director {
     /// Moves a connection to its next state.
     fn move_state(&mut self, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers, direction: Direction) {
-        let connection = self.connections.get(id).expect("the caller found it");
-        let next = self.believed_state(Some(id), connection, packet, headers, direction);
+        let connection = self.flows.connections.get(id).expect("the caller found it");
+        let next = self.tables().believed_state(Some(id), connection, packet, headers, direction);
         self.note_belief(id, next, packet, headers, direction);
         if let Some(next) = next {
             self.enter_state(id, next, direction);
@@ -294,11 +299,11 @@ impl Director {
 
     /// Puts a connection into a state: timeout, activity of its server, its template's assurance.
     pub(super) fn enter_state(&mut self, id: ConnectionId, next: State, direction: Direction) {
-        let connection = self.connections.get(id).expect("the caller found it");
-        let timeout = self.timeout_of(connection.server, next);
+        let connection = self.flows.connections.get(id).expect("the caller found it");
+        let timeout = self.tables().timeout_of(connection.server, next);
         let before = connection.state;
-        self.connections.set_state(id, next);
-        let connection = self.connections.get_mut(id).expect("the caller found it");
+        self.flows.connections.set_state(id, next);
+        let connection = self.flows.connections.get_mut(id).expect("the caller found it");
         let (server, template) = (connection.server, connection.template);
         let (was_active, is_active) = (connection.is_active, next.is_active());
         connection.timeout = timeout;
@@ -324,38 +329,44 @@ impl Director {
             }
         };
         if let (Some(id), true) = (template, assures) {
-            if let Some(template) = self.templates.get_mut(id) {
+            if let Some(template) = self.flows.templates.get_mut(id) {
                 template.assured = true;
             }
             if next != State::Udp {
-                self.templates.prove(id);
+                self.flows.templates.prove(id);
             }
         }
     }
+}
 
+impl Tables<'_> {
     /// How long a connection of this server lives in this state: by its service, else by the director.
     pub(super) fn timeout_of(&self, server: Option<ServerId>, state: State) -> Duration {
-        let service = server.and_then(|id| self.servers.get(id)).and_then(|record| match record.place {
-            Place::Listed { service, .. } => self.services.get(service),
+        let service = server.and_then(|id| self.services.servers.get(id)).and_then(|record| match record.place {
+            Place::Listed { service, .. } => self.services.table.get(service),
             Place::Trash { .. } => None,
         });
-        timeout_in(service, &self.timeouts, state)
+        timeout_in(service, &self.services.timeouts, state)
     }
+}
 
+impl Director {
     /// A packet from a NAT server that belongs to no connection: port unreachable (`nat_icmp_send`).
     pub(super) fn refuse_unknown_reply(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let verdict = self.refuse_reply_on(self.now, packet, headers);
+        let verdict = self.tables().refuse_reply_on(self.clock.now, packet, headers);
         if matches!(verdict, Verdict::Reply { .. }) {
-            self.answers += 1;
+            self.outlet.answers += 1;
         }
         verdict
     }
+}
 
+impl Tables<'_> {
     /// The same on a packet that may be a copy.
     pub(super) fn refuse_reply_on(&self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         let (path, error) = (self.answer_path(now, Direction::Reply, headers), IcmpError::PortUnreachable);
         // On its way through, the packet has already been routed: its hop limit counts down before it is quoted.
-        if !self.services.is_virtual(headers.destination) {
+        if !self.services.table.is_virtual(headers.destination) {
             if headers.hop_limit <= 1 {
                 return Verdict::Pass;
             }
@@ -368,7 +379,9 @@ impl Director {
         }
         forward::answer(packet, headers, error, &path, DropReason::NoServer)
     }
+}
 
+impl Director {
     /// Answers a packet with an ICMP error, or refuses it.
     pub(super) fn answer(
         &mut self,
@@ -380,11 +393,13 @@ impl Director {
     ) -> Verdict {
         let verdict = forward::answer(packet, headers, error, path, otherwise);
         if matches!(verdict, Verdict::Reply { .. }) {
-            self.answers += 1;
+            self.outlet.answers += 1;
         }
         verdict
     }
+}
 
+impl Tables<'_> {
     /// A path that leads nowhere: only good for answers.
     pub(super) fn answer_path(&self, now: Instant, direction: Direction, headers: &Headers) -> Path {
         Path {
@@ -405,7 +420,7 @@ impl Director {
     }
 
     pub(super) fn is_secure_tcp(&self) -> bool {
-        is_on(self.config.settings.secure_tcp)
+        is_on(self.site.config.settings.secure_tcp)
     }
 }
 

@@ -4,9 +4,9 @@
 use alloc::boxed::Box;
 use core::net::IpAddr;
 
-use super::Director;
 use super::martian::is_no_source;
 use super::server_first::ServerFirst;
+use super::tables::Tables;
 use super::tunnel_error::TunnelError;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
@@ -113,12 +113,12 @@ impl Look {
     }
 }
 
-impl Director {
+impl Tables<'_> {
     /// Looks up a packet that carries its transport header (no later fragment).
     pub(super) fn look(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
         let is_icmp = headers.protocol == icmp_number(headers.family);
         // An IPv6 service's tunnels may be IPv4 ones.
-        let may_concern_tunnels = is_icmp && self.servers.has_tunnels();
+        let may_concern_tunnels = is_icmp && self.services.servers.has_tunnels();
         if !self.serves(headers.family) && !may_concern_tunnels {
             return Look::of(Outcome::Pass(PassReason::NoServiceOfFamily));
         }
@@ -128,7 +128,7 @@ impl Director {
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), headers) else {
             let outcome = match Protocol::from_number(headers.protocol) {
                 None => Outcome::Pass(PassReason::UnknownProtocol),
-                Some(_) if self.services.is_virtual(headers.destination) => {
+                Some(_) if self.services.table.is_virtual(headers.destination) => {
                     Outcome::Drop(DropReason::TruncatedTransport)
                 }
                 Some(_) => Outcome::Pass(PassReason::NoPorts),
@@ -138,7 +138,7 @@ impl Director {
         // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`,
         // `nat_ipopts`). An IPv6 routing header is for the server to judge.
         let is_replying = || self.find_reply(now, protocol, source, destination).is_some();
-        let is_ours = || self.services.is_virtual(headers.destination) || is_replying();
+        let is_ours = || self.services.table.is_virtual(headers.destination) || is_replying();
         if headers.source_route && headers.family == AddressFamily::Ipv4 && is_ours() {
             return Look::of(Outcome::Drop(DropReason::SourceRouted));
         }
@@ -151,9 +151,9 @@ impl Director {
                 },
             });
         }
-        if let Some(id) = self.connections.find_request(now, protocol, source, destination) {
+        if let Some(id) = self.flows.connections.find_request(now, protocol, source, destination) {
             // Linux looks for a reply first. Only few requests can be one, and those are marked.
-            let is_marked = self.connections.get(id).is_some_and(|connection| connection.both_ways);
+            let is_marked = self.flows.connections.get(id).is_some_and(|connection| connection.both_ways);
             return match is_marked.then(|| self.find_reply(now, protocol, source, destination)).flatten() {
                 Some(id) => Look::of(self.look_reply(now, id, packet, headers)),
                 None => self.look_known(now, id, packet, headers),
@@ -170,11 +170,11 @@ impl Director {
 
     /// Whether packets of this family may be ours: a service's, or, behind an IPv6 service with IPv4 servers, replies.
     pub(super) fn serves(&self, family: AddressFamily) -> bool {
-        self.services.serves(family) || self.full_nat.pool.has_leases()
+        self.services.table.serves(family) || self.flows.full_nat.pool.has_leases()
     }
 
     fn look_known(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let fate = self.fate(now, connection, packet.bytes(), headers);
         let is_deciding = matches!(fate, Fate::Ended | Fate::Elsewhere) || connection.is_unproven();
         if is_deciding && self.refuses_damaged(packet, headers) {
@@ -199,11 +199,11 @@ impl Director {
     fn refuses_client_port(&self, now: Instant, connection: &Connection, bytes: &[u8], headers: &Headers) -> bool {
         let port = headers.ports(bytes).filter(|_| connection.no_client_port).map(|(port, _)| port);
         let client = port.map(|port| Endpoint::new(connection.client.address, port));
-        client.is_some_and(|client| self.connections.is_full_for(now, connection.protocol, client))
+        client.is_some_and(|client| self.flows.connections.is_full_for(now, connection.protocol, client))
     }
 
     fn look_reply(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         match self.fate_of_reply(now, connection, headers.tcp_flags(packet.bytes())) {
             Fate::Drop(reason) => Outcome::Drop(reason),
             Fate::Close => Outcome::Close(id, Direction::Reply),
@@ -213,7 +213,7 @@ impl Director {
 
     /// May the packet go on with its connection, or does it open another one, or is its server gone?
     fn fate(&self, now: Instant, connection: &Connection, bytes: &[u8], headers: &Headers) -> Fate {
-        let settings = &self.config.settings;
+        let settings = &self.site.config.settings;
         let is_opening = opens_connection(bytes, headers, connection.protocol);
         if is_opening {
             let is_quiesced = || connection.server.is_some_and(|id| self.weight_of(id) == 0);
@@ -232,10 +232,10 @@ impl Director {
 
     /// What a service may add to `conn_reuse_mode`: persistent connections, and those whose server was deleted.
     fn reuse_reschedules(&self, connection: &Connection) -> bool {
-        let Some(record) = connection.server.and_then(|id| self.servers.get(id)) else { return false };
-        let service = self.services.index_of(&record.service).and_then(|index| self.services.get(index));
+        let Some(record) = connection.server.and_then(|id| self.services.servers.get(id)) else { return false };
+        let service = self.services.table.index_of(&record.service).and_then(|index| self.services.table.get(index));
         service.is_some_and(|service| service.config.reuse_reschedules)
-            && (is_finished(connection, self.config.settings.conn_reuse_mode) || !record.is_listed())
+            && (is_finished(connection, self.site.config.settings.conn_reuse_mode) || !record.is_listed())
     }
 
     /// A packet without a connection: may it open one, and which service takes it?
@@ -248,7 +248,7 @@ impl Director {
         let Some((source_port, destination_port)) = headers.ports(bytes) else {
             return Outcome::Drop(DropReason::TruncatedTransport);
         };
-        let is_local = self.services.is_virtual(headers.destination) || packet.mark != 0;
+        let is_local = self.services.table.is_virtual(headers.destination) || packet.mark != 0;
         match self.may_open(protocol, bytes, headers, any_segment) {
             Opening::Yes => {}
             Opening::No(reason) => return Outcome::Pass(reason),
@@ -267,7 +267,7 @@ impl Director {
 
     /// Whether a packet that opens a connection or brings one about is refused for its checksum.
     fn refuses_damaged(&self, packet: &PacketBuf<'_>, headers: &Headers) -> bool {
-        self.config.settings.drop_damaged_openings && damage::is_damaged(packet, headers)
+        self.site.config.settings.drop_damaged_openings && damage::is_damaged(packet, headers)
     }
 
     /// The service for a flow that may open a connection.
@@ -280,7 +280,7 @@ impl Director {
         is_quoted: bool,
     ) -> Outcome {
         let mark = packet.mark;
-        match self.services.lookup(mark, protocol, destination) {
+        match self.services.table.lookup(mark, protocol, destination) {
             None => Outcome::Pass(PassReason::NoService),
             Some(service) => {
                 let first = FirstPacket { service, protocol, client, destination, mark, is_quoted };
@@ -291,7 +291,7 @@ impl Director {
 
     /// The protocol's own rule for opening a connection.
     fn may_open(&self, protocol: Protocol, bytes: &[u8], headers: &Headers, any_segment: bool) -> Opening {
-        let settings = &self.config.settings;
+        let settings = &self.site.config.settings;
         match protocol {
             Protocol::Tcp => match headers.tcp_flags(bytes) {
                 None => Opening::Truncated,
@@ -324,13 +324,14 @@ impl Director {
         let related = match icmp::related(packet.bytes(), headers) {
             Ok(Some(related)) => related,
             Ok(None) => return unrelated,
-            Err(reason) if self.services.is_virtual(headers.destination) => return Outcome::Drop(reason),
+            Err(reason) if self.services.table.is_virtual(headers.destination) => return Outcome::Drop(reason),
             Err(_) => return unrelated,
         };
         if let Some(outcome) = self.look_tunnel_error(now, packet, headers, &related) {
             return outcome;
         }
-        let may_open = self.config.settings.schedule_icmp && Protocol::from_number(related.quoted.protocol).is_some();
+        let may_open =
+            self.site.config.settings.schedule_icmp && Protocol::from_number(related.quoted.protocol).is_some();
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), &related.quoted) else {
             return if may_open { Outcome::Drop(DropReason::TruncatedIcmp) } else { unrelated };
         };
@@ -339,7 +340,7 @@ impl Director {
             return Outcome::RelatedReply(id, related);
         }
         // What the client's side quotes is the reply as it saw it: virtual endpoint → client.
-        if let Some(id) = self.connections.find_request(now, protocol, destination, source) {
+        if let Some(id) = self.flows.connections.find_request(now, protocol, destination, source) {
             return Outcome::RelatedRequest(id, related);
         }
         if may_open {
@@ -352,7 +353,7 @@ impl Director {
     }
 
     fn refuses_unknown_reply(&self, protocol: Protocol, source: Endpoint, bytes: &[u8], headers: &Headers) -> bool {
-        if !self.config.settings.nat_icmp_send || !self.servers.is_nat_server(protocol, source) {
+        if !self.site.config.settings.nat_icmp_send || !self.services.servers.is_nat_server(protocol, source) {
             return false;
         }
         match protocol {
@@ -365,9 +366,9 @@ impl Director {
     /// The server's effective weight, listed or not.
     pub(super) fn weight_of(&self, id: ServerId) -> u32 {
         use crate::service::server_table::Place;
-        match self.servers.get(id).map(|record| &record.place) {
+        match self.services.servers.get(id).map(|record| &record.place) {
             Some(Place::Listed { service, position }) => {
-                self.services.get(*service).map_or(0, |service| service.servers[*position].weight)
+                self.services.table.get(*service).map_or(0, |service| service.servers[*position].weight)
             }
             Some(Place::Trash { counts, .. }) => counts.weight,
             None => 0,

@@ -5,18 +5,18 @@
 
 use core::net::IpAddr;
 
-use super::Director;
 use super::look::{FirstPacket, Outcome};
+use super::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::packet::PacketBuf;
 
-impl Director {
+impl Tables<'_> {
     /// A packet that a service takes, unless its source could not have sent it. Only asked of packets that open a
     /// connection: a known one had a client.
     pub(super) fn unless_martian(&self, first: FirstPacket, packet: &PacketBuf<'_>) -> Outcome {
         let source = first.client.address;
         let is_own = || source == first.destination.address || self.is_own_source(source, packet.from_host);
-        if is_no_source(source) || (!self.config.settings.accept_local && is_own()) {
+        if is_no_source(source) || (!self.site.config.settings.accept_local && is_own()) {
             return Outcome::Drop(DropReason::MartianSource);
         }
         Outcome::First(first)
@@ -24,7 +24,7 @@ impl Director {
 
     /// Whether the source is an address of the director. What its own host sends may have the host's.
     fn is_own_source(&self, source: IpAddr, from_host: bool) -> bool {
-        let is_hosts = || self.is_own_address(source) || self.config.host_addresses.contains(&source);
+        let is_hosts = || self.is_own_address(source) || self.site.config.host_addresses.contains(&source);
         self.is_service_address(source) || (!from_host && is_hosts())
     }
 }

@@ -13,28 +13,28 @@ impl Director {
     /// At most `most` services behind `after` in the order of their keys, with their servers; fewer only at the end.
     /// Without `after`: the first ones. Looks at every key, and copies only what it returns.
     pub fn services_after(&self, now: Instant, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
-        let keys = self.services.iter().map(|service| service.key);
+        let keys = self.services.table.iter().map(|service| service.key);
         let mut keys: Vec<_> = keys.filter(|key| after.is_none_or(|after| key > after)).collect();
         if keys.len() > most {
             keys.select_nth_unstable(most);
             keys.truncate(most);
         }
         keys.sort_unstable();
-        let now = self.time_at(now);
-        let ended = self.ended(now);
-        let services = keys.iter().filter_map(|key| self.services.get(self.services.index_of(key)?));
-        services.map(|service| self.service_view(now, service, &ended)).collect()
+        let now = self.clock.time_at(now);
+        let ended = self.tables().ended(now);
+        let services = keys.iter().filter_map(|key| self.services.table.get(self.services.table.index_of(key)?));
+        services.map(|service| self.tables().service_view(now, service, &ended)).collect()
     }
 
     /// A service without its servers.
     pub fn service_alone(&self, key: &ServiceKey) -> Option<ServiceView> {
-        let service = self.services.get(self.services.index_of(key)?)?;
-        Some(self.service_row(service))
+        let service = self.services.table.get(self.services.table.index_of(key)?)?;
+        Some(self.tables().service_row(service))
     }
 
     /// At most `most` services behind `after` in the order of their keys, without their servers; fewer only at the end.
     pub fn services_alone(&self, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
-        let keys = self.services.iter().map(|service| service.key);
+        let keys = self.services.table.iter().map(|service| service.key);
         let mut keys: Vec<_> = keys.filter(|key| after.is_none_or(|after| key > after)).collect();
         if keys.len() > most {
             keys.select_nth_unstable(most);
@@ -54,27 +54,28 @@ impl Director {
         position: usize,
         most: usize,
     ) -> Vec<ServerView> {
-        let service = self.services.index_of(key).and_then(|index| self.services.get(index));
+        let service = self.services.table.index_of(key).and_then(|index| self.services.table.get(index));
         let Some(servers) = service.map(|service| &service.servers) else { return Vec::new() };
-        let is_last =
-            |id| last.is_some_and(|last| self.servers.get(id).is_some_and(|record| record.config.key == *last));
+        let is_last = |id| {
+            last.is_some_and(|last| self.services.servers.get(id).is_some_and(|record| record.config.key == *last))
+        };
         // Nearly always it is where it was.
         let was = position.checked_sub(1).filter(|index| servers.get(*index).is_some_and(|server| is_last(server.id)));
         let found = was.or_else(|| servers.iter().position(|server| is_last(server.id)));
         let start = found.map_or(position, |index| index + 1);
-        servers.iter().skip(start).take(most).filter_map(|server| self.server_row(server)).collect()
+        servers.iter().skip(start).take(most).filter_map(|server| self.tables().server_row(server)).collect()
     }
 
     /// How a service is configured; `None` if there is none with this key.
     pub fn service_config(&self, service: &ServiceKey) -> Option<&ServiceConfig> {
-        Some(&self.services.get(self.services.index_of(service)?)?.config)
+        Some(&self.services.table.get(self.services.table.index_of(service)?)?.config)
     }
 
     /// How a server of a service is configured; `None` if service or server is not there.
     pub fn server_config(&self, service: &ServiceKey, server: &ServerKey) -> Option<&ServerConfig> {
-        let service = self.services.get(self.services.index_of(service)?)?;
+        let service = self.services.table.get(self.services.table.index_of(service)?)?;
         let id = service.servers.get(service.position(server)?)?.id;
-        Some(&self.servers.get(id)?.config)
+        Some(&self.services.servers.get(id)?.config)
     }
 
     /// Living connections and templates, from `cursor` on, which is 0 at first, and the cursor to go on with; `None` at
@@ -86,12 +87,13 @@ impl Director {
     /// assert_eq!(director.connections_from(Instant::ZERO, 0, 100), (vec![], None));
     /// ```
     pub fn connections_from(&self, now: Instant, cursor: u64, most: usize) -> (Vec<ConnectionView>, Option<u64>) {
-        let now = self.time_at(now);
+        let now = self.clock.time_at(now);
         let (mut views, mut cursor) = (Vec::new(), cursor);
         for _ in 0..most {
             let place = cursor as u32;
-            if cursor < TEMPLATES && place < self.connections.places() {
+            if cursor < TEMPLATES && place < self.flows.connections.places() {
                 let connection = self
+                    .flows
                     .connections
                     .at(place)
                     .map(|(_, connection)| connection)
@@ -100,16 +102,20 @@ impl Director {
                 cursor += 1;
             } else if cursor < TEMPLATES {
                 cursor = TEMPLATES;
-            } else if place < self.templates.places() {
-                let template =
-                    self.templates.at(place).map(|(_, template)| template).filter(|template| template.deadline > now);
-                views.extend(template.map(|template| self.template_view(template, now)));
+            } else if place < self.flows.templates.places() {
+                let template = self
+                    .flows
+                    .templates
+                    .at(place)
+                    .map(|(_, template)| template)
+                    .filter(|template| template.deadline > now);
+                views.extend(template.map(|template| self.tables().template_view(template, now)));
                 cursor += 1;
             } else {
                 return (views, None);
             }
         }
-        let ends = cursor >= TEMPLATES && cursor as u32 >= self.templates.places();
+        let ends = cursor >= TEMPLATES && cursor as u32 >= self.flows.templates.places();
         (views, (!ends).then_some(cursor))
     }
 }

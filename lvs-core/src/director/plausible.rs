@@ -4,6 +4,7 @@
 //! `connection/window.rs`.
 
 use super::Director;
+use super::tables::Tables;
 use crate::connection::tcp::TcpState;
 use crate::connection::window::{Numbers, Rule, Segment};
 use crate::connection::{Connection, ConnectionId, State};
@@ -17,7 +18,7 @@ use crate::wire::stream;
 /// How far a helper may have moved the two sides' numbers apart.
 const HELPER_SLACK: u32 = 65_535;
 
-impl Director {
+impl Tables<'_> {
     /// The state after this packet, as [`Self::next_state`] says, unless the packet is not to be believed.
     pub(super) fn believed_state(
         &self,
@@ -41,7 +42,7 @@ impl Director {
         headers: &Headers,
         direction: Direction,
     ) -> bool {
-        let Some(numbers) = id.filter(|_| connection.checks_window).and_then(|id| self.numbers.get(id)) else {
+        let Some(numbers) = id.filter(|_| connection.checks_window).and_then(|id| self.flows.numbers.get(id)) else {
             return true;
         };
         let opens = connection.state.is_half_open() && !next.is_half_open();
@@ -53,7 +54,9 @@ impl Director {
         stream::checksum_is_valid(packet, headers)
             && segment.is_some_and(|segment| numbers.believes(direction, &segment, rule(connection)))
     }
+}
 
+impl Director {
     /// Follows the numbers of a packet, as it came, and counts it if it was not believed. `believed`: the state it leads
     /// to, if it was.
     pub(super) fn note_belief(
@@ -64,36 +67,44 @@ impl Director {
         headers: &Headers,
         direction: Direction,
     ) {
-        let connection = self.connections.get(id).expect("the caller found it");
+        let connection = self.flows.connections.get(id).expect("the caller found it");
         let bytes = packet.bytes();
         if !connection.checks_window || headers.protocol != connection.protocol.number() {
             return;
         }
-        if believed.is_none() && self.next_state(connection, bytes, headers, direction).is_some() {
-            self.disbelieved += 1;
+        if believed.is_none() && self.tables().next_state(connection, bytes, headers, direction).is_some() {
+            self.outlet.disbelieved += 1;
             return;
         }
         let is_open = connection.state == State::Tcp(TcpState::Established);
         let rule = rule(connection);
-        let segment = self.segment_of(Some(id), connection, bytes, headers, direction);
-        if let (Some(numbers), Some(segment)) = (self.numbers.get_mut(id), segment) {
+        let segment = self.tables().segment_of(Some(id), connection, bytes, headers, direction);
+        if let (Some(numbers), Some(segment)) = (self.flows.numbers.get_mut(id), segment) {
             numbers.note(direction, &segment, rule, is_open);
         }
     }
+}
 
+impl Tables<'_> {
     /// Whether a new connection's service asks for all this. Connections keep what was asked when they began.
     pub(super) fn checks_window(&self, connection: &Connection) -> bool {
-        let record = connection.server.and_then(|id| self.servers.get(id));
-        let service = record.and_then(|record| self.services.index_of(&record.service));
+        let record = connection.server.and_then(|id| self.services.servers.get(id));
+        let service = record.and_then(|record| self.services.table.index_of(&record.service));
         connection.protocol == Protocol::Tcp
-            && service.and_then(|index| self.services.get(index)).is_some_and(|service| service.config.check_window)
+            && service
+                .and_then(|index| self.services.table.get(index))
+                .is_some_and(|service| service.config.check_window)
     }
+}
 
+impl Director {
     /// Begins to follow a new connection's numbers.
     pub(super) fn follow_numbers(&mut self, id: ConnectionId) {
-        self.numbers.insert(id, Numbers::default());
+        self.flows.numbers.insert(id, Numbers::default());
     }
+}
 
+impl Tables<'_> {
     /// A segment in the client's numbers.
     fn segment_of(
         &self,
@@ -105,7 +116,7 @@ impl Director {
     ) -> Option<Segment> {
         let mut segment = Segment::read(bytes, headers)?;
         if connection.forward == ForwardMethod::FullNat && direction == Direction::Reply {
-            if let Some(translation) = id.and_then(|id| self.full_nat.translation(id)) {
+            if let Some(translation) = id.and_then(|id| self.flows.full_nat.translation(id)) {
                 segment.acknowledgment = segment.acknowledgment.map(|number| translation.to_client(number));
             }
         }

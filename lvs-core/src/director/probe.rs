@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use super::Director;
+use super::tables::Tables;
 use crate::command::AfterDrain;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
@@ -36,19 +37,23 @@ const NUMBERS: [u32; 2] = [0, 1 << 31];
 impl Director {
     /// A drain is over whose connections are to be reset.
     pub(super) fn start_probing(&mut self, now: Instant) {
-        match &mut self.probing {
+        match &mut self.upkeep.probing {
             Some(probing) => probing.again = true,
-            None => self.probing = Some(Probing { due: now, next: 0, again: false }),
+            None => self.upkeep.probing = Some(Probing { due: now, next: 0, again: false }),
         }
     }
 
     /// Goes on with the walk, if one is under way.
     pub(super) fn probe_some(&mut self, now: Instant, budget: &mut u32) {
-        let Some(mut probing) = self.probing else { return };
-        let end = self.connections.capacity();
+        let Some(mut probing) = self.upkeep.probing else { return };
+        let end = self.flows.connections.capacity();
         while *budget > 0 && probing.next < end {
             *budget -= 1;
-            let silent = self.connections.at(probing.next).filter(|(_, connection)| self.is_to_speak(now, connection));
+            let silent = self
+                .flows
+                .connections
+                .at(probing.next)
+                .filter(|(_, connection)| self.tables().is_to_speak(now, connection));
             probing.next += 1;
             if let Some((id, _)) = silent {
                 self.probe(now, id);
@@ -58,25 +63,29 @@ impl Director {
         if probing.next == end && probing.again {
             (probing.next, probing.again) = (0, false);
         }
-        self.probing = (probing.next < end).then_some(probing);
+        self.upkeep.probing = (probing.next < end).then_some(probing);
     }
+}
 
+impl Tables<'_> {
     /// A live TCP connection whose server's drain is over and has it reset. Not a half-open one: its client may be made
     /// up, and whoever has the address is not to hear from us.
     fn is_to_speak(&self, now: Instant, connection: &Connection) -> bool {
         let is_over = matches!(connection.state, State::Tcp(TcpState::Close | TcpState::TimeWait | TcpState::Listen));
         let is_open = !is_over && !connection.state.is_half_open();
-        let drain = connection.server.and_then(|id| self.servers.get(id)?.drain);
+        let drain = connection.server.and_then(|id| self.services.servers.get(id)?.drain);
         let is_over = drain.is_some_and(|drain| drain.deadline <= now && drain.then == AfterDrain::Reset);
         is_over && is_open && connection.protocol == Protocol::Tcp && connection.deadline > now
     }
+}
 
+impl Director {
     fn probe(&mut self, now: Instant, id: ConnectionId) {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let (client, service) = (connection.client, connection.virtual_endpoint);
         for number in NUMBERS {
             let (storage, place) = segment(service, client, number);
-            let mtu = self.config.client_side.mtu;
+            let mtu = self.site.config.client_side.mtu;
             let verdict = Verdict::Forward { next_hop: client.address, direction: Direction::Reply, mtu };
             self.transmit_later(storage, place, 0, verdict);
             self.probe_server(now, id, segment(client, service, number));
@@ -85,15 +94,15 @@ impl Director {
 
     /// Sends a segment of the client's to the server, as any other.
     fn probe_server(&mut self, now: Instant, id: ConnectionId, (mut storage, (start, len)): (Vec<u8>, (usize, usize))) {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let mut packet = PacketBuf::new(&mut storage, start, len);
         let Ok(headers) = parse::parse(packet.bytes()) else { return };
         // Its numbers are nobody's: FullNAT has nothing to translate but its ends.
-        let mut end = self.flow_end(now, connection, Direction::Request, &headers);
+        let mut end = self.tables().flow_end(now, connection, Direction::Request, &headers);
         end.path.full_nat.translation = Some(Translation::new(FullNatOptions::default(), 0));
         let verdict = forward::request(&mut packet, &headers, &end.path);
         let place = (packet.start(), packet.len());
-        self.answers += 1;
+        self.outlet.answers += 1;
         self.transmit_later(storage, place, 0, verdict);
     }
 }

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use super::Director;
 use super::look::FlowEnd;
+use super::tables::Tables;
 use crate::connection::{Connection, ConnectionId};
 use crate::forward::{full_nat, nat};
 use crate::packet::PacketBuf;
@@ -22,7 +23,7 @@ impl Director {
         headers: &Headers,
         related: &Related,
     ) -> Verdict {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let (method, server) = (connection.forward, connection.server);
         let is_translated = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
         if is_translated {
@@ -30,12 +31,12 @@ impl Director {
                 return Verdict::Drop(reason);
             }
         }
-        let end = self.related_end(self.now, Some(id), connection, Direction::Request, headers);
+        let end = self.tables().related_end(self.clock.now, Some(id), connection, Direction::Request, headers);
         self.count_in(server, 1, headers.packet_len as u64);
         if is_translated {
             return translate_related(packet, headers, related, &end);
         }
-        let connection = self.connections.get_mut(id).expect("it was just found");
+        let connection = self.flows.connections.get_mut(id).expect("it was just found");
         connection.in_packets += 1;
         self.send(packet, headers, &end)
     }
@@ -48,7 +49,7 @@ impl Director {
         headers: &Headers,
         related: &Related,
     ) -> Verdict {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let (method, server) = (connection.forward, connection.server);
         let is_translated = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
         if is_translated {
@@ -56,11 +57,11 @@ impl Director {
                 return Verdict::Drop(reason);
             }
         }
-        if self.keeps_related(connection, headers) {
+        if self.tables().keeps_related(connection, headers) {
             self.count_out(server, 1, headers.packet_len as u64);
             return Verdict::Pass;
         }
-        let end = self.related_end(self.now, Some(id), connection, Direction::Reply, headers);
+        let end = self.tables().related_end(self.clock.now, Some(id), connection, Direction::Reply, headers);
         let verdict = if is_translated {
             translate_related(packet, headers, related, &end)
         } else {
@@ -71,7 +72,9 @@ impl Director {
         }
         verdict
     }
+}
 
+impl Tables<'_> {
     /// Whether a server sent an error about a request to the host itself: it is counted and stays here. With FullNAT
     /// the director is the client the server knows, and the error is for the client behind.
     pub(super) fn keeps_related(&self, connection: &Connection, headers: &Headers) -> bool {
@@ -80,7 +83,7 @@ impl Director {
 
     /// Whether packets to this address end here: one of the director's own, or a virtual one.
     pub(super) fn is_host_address(&self, address: IpAddr) -> bool {
-        self.is_own_address(address) || self.services.is_virtual(address)
+        self.is_own_address(address) || self.services.table.is_virtual(address)
     }
 }
 

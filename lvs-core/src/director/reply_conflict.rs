@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::Director;
 use super::look::FirstPacket;
+use super::tables::Tables;
 use crate::connection::Connection;
 use crate::drop_reason::DropReason;
 use crate::event::Event;
@@ -28,7 +29,7 @@ struct Flow {
     virtual_endpoint: Endpoint,
 }
 
-impl Director {
+impl Tables<'_> {
     /// The virtual endpoint of a connection, not over yet, whose replies a new one of this flow would take.
     fn reply_conflict(&self, now: Instant, flow: &Flow, forward: ForwardMethod, real: Endpoint) -> Option<Endpoint> {
         let answers_as = match forward {
@@ -36,8 +37,8 @@ impl Director {
             ForwardMethod::Nat => real,
             _ => flow.virtual_endpoint,
         };
-        let id = self.connections.find_reply(now, flow.protocol, answers_as, flow.client)?;
-        let other = self.connections.get(id).expect("it was just found");
+        let id = self.flows.connections.find_reply(now, flow.protocol, answers_as, flow.client)?;
+        let other = self.flows.connections.get(id).expect("it was just found");
         let is_another = other.virtual_endpoint != flow.virtual_endpoint && !other.state.is_over();
         is_another.then_some(other.virtual_endpoint)
     }
@@ -55,7 +56,7 @@ impl Director {
         let rule = service.config.on_reply_conflict;
         let is_in_conflict = |position: usize| {
             let server = &service.servers[position];
-            let forward = self.servers.get(server.id).map(|record| record.config.forward);
+            let forward = self.services.servers.get(server.id).map(|record| record.config.forward);
             let real = Endpoint::new(server.key.address, port_of(server.key.port));
             forward.is_some_and(|forward| self.reply_conflict(now, &flow_of(first), forward, real).is_some())
         };
@@ -92,18 +93,20 @@ impl Director {
         let flow = Flow { protocol, client, virtual_endpoint };
         self.reply_conflict(now, &flow, forward, real).filter(|_| !connection.no_client_port)
     }
+}
 
+impl Director {
     /// A connection was opened that takes the replies of the one to `other`: counted, and told once a minute.
     pub(super) fn note_conflict(&mut self, now: Instant, connection: &Connection, other: Endpoint) {
-        self.reply_conflicts += 1;
-        let key = connection.server.and_then(|id| self.servers.get(id)).map(|record| record.service);
-        let Some(index) = key.and_then(|key| self.services.index_of(&key)) else { return };
-        let Some(service) = self.services.get_mut(index) else { return };
+        self.outlet.reply_conflicts += 1;
+        let key = connection.server.and_then(|id| self.services.servers.get(id)).map(|record| record.service);
+        let Some(index) = key.and_then(|key| self.services.table.index_of(&key)) else { return };
+        let Some(service) = self.services.table.get_mut(index) else { return };
         if service.told_conflict.is_some_and(|told| now.duration_since(told) < TOLD_EVERY) {
             return;
         }
         service.told_conflict = Some(now);
-        self.events.push(Event::ReplyConflict {
+        self.outlet.events.push(Event::ReplyConflict {
             service: service.key,
             server: connection.real,
             client: connection.client,

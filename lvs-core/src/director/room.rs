@@ -4,6 +4,7 @@
 
 use super::choose::Persistence;
 use super::look::FirstPacket;
+use super::tables::Tables;
 use super::timeout::Along;
 use super::{Director, HalfOpenPolicy};
 use crate::connection::newcomer::Newcomer;
@@ -55,13 +56,13 @@ enum Short {
     Expectation,
 }
 
-impl Director {
+impl Tables<'_> {
     /// Whether one more half-open connection is refused, if the packet opens one.
     pub(super) fn refuses_half_open(&self, first: &FirstPacket, bytes: &[u8], headers: &Headers) -> bool {
         self.is_half_open_full()
             && opens_half(first, bytes, headers)
-            && (self.config.half_open_policy == HalfOpenPolicy::Refuse
-                || self.connections.oldest_half_open(None).is_none())
+            && (self.site.config.half_open_policy == HalfOpenPolicy::Refuse
+                || self.flows.connections.oldest_half_open(None).is_none())
     }
 
     /// Who gives way to this connection, which is still to be opened by the packet. `invalid` is a template that was
@@ -78,23 +79,25 @@ impl Director {
         if connection.one_packet {
             return Ok(room);
         }
-        if self.connections.is_full_for(now, connection.protocol, connection.client) {
+        if self.flows.connections.is_full_for(now, connection.protocol, connection.client) {
             return Err(Refusal::Full(DropReason::ClientEndpointFull));
         }
         if connection.forward == ForwardMethod::FullNat {
             (room.local, room.port) = self.port_room(now, first, connection)?;
         }
         let gives_way = |room: &Room| room.port.or(room.half_open);
-        let port_is_half_open = room.port.is_some_and(|id| self.connections.kind(id) == Some(Newcomer::HalfOpen));
+        let port_is_half_open = room.port.is_some_and(|id| self.flows.connections.kind(id) == Some(Newcomer::HalfOpen));
         if self.is_half_open_full() && opens_half(first, bytes, headers) && !port_is_half_open {
-            room.half_open = self.connections.oldest_half_open(None);
+            room.half_open = self.flows.connections.oldest_half_open(None);
         }
-        if self.connections.is_full() && gives_way(&room).is_none() {
+        if self.flows.connections.is_full() && gives_way(&room).is_none() {
             room.place = Some(self.place_room()?);
         }
         Ok(room)
     }
+}
 
+impl Director {
     /// Ends what gives way. `kept` is the template the new connection will hang on.
     pub(super) fn make_room(&mut self, now: Instant, room: &Room, kept: &Persistence) {
         // What is evicted must not take the newcomer's own template along.
@@ -102,7 +105,7 @@ impl Director {
             Persistence::Existing(id) => Some(*id),
             _ => None,
         };
-        if let Some(template) = kept.and_then(|id| self.templates.get_mut(id)) {
+        if let Some(template) = kept.and_then(|id| self.flows.templates.get_mut(id)) {
             template.children += 1;
         }
         for (id, short) in [(room.port, Short::Port), (room.half_open, Short::HalfOpen), (room.place, Short::Place)] {
@@ -110,12 +113,12 @@ impl Director {
                 self.evict(now, id, short);
             }
         }
-        if let Some(template) = kept.and_then(|id| self.templates.get_mut(id)) {
+        if let Some(template) = kept.and_then(|id| self.flows.templates.get_mut(id)) {
             template.children -= 1;
         }
         if let Some(id) = room.template {
             self.tell_full(Table::Templates);
-            self.defence.templates_evicted += u64::from(self.templates.get(id).is_some());
+            self.defence.templates_evicted += u64::from(self.flows.templates.get(id).is_some());
             self.remove_template(id);
         }
     }
@@ -130,11 +133,13 @@ impl Director {
         }
         reason
     }
+}
 
+impl Tables<'_> {
     /// The place of a new connection in a full table.
     fn place_room(&self) -> Result<ConnectionId, Refusal> {
-        let with_half_open = self.config.half_open_policy == HalfOpenPolicy::EvictOldest;
-        let idlest = self.connections.idlest_newcomer(with_half_open);
+        let with_half_open = self.site.config.half_open_policy == HalfOpenPolicy::EvictOldest;
+        let idlest = self.flows.connections.idlest_newcomer(with_half_open);
         idlest.ok_or(Refusal::Full(DropReason::ConnectionTableFull))
     }
 
@@ -145,7 +150,7 @@ impl Director {
         invalid: Option<TemplateId>,
     ) -> Result<Option<TemplateId>, Refusal> {
         let Persistence::New { key: TemplateKey { client, .. }, .. } = persistence else { return Ok(None) };
-        match self.templates.room_for(*client) {
+        match self.flows.templates.room_for(*client) {
             TemplateRoom::Free => Ok(None),
             TemplateRoom::After(id) => Ok(Some(id)),
             TemplateRoom::Full(full) => invalid.map(Some).ok_or(Refusal::Full(template_refusal(full))),
@@ -160,14 +165,14 @@ impl Director {
         connection: &Connection,
     ) -> Result<(Option<Endpoint>, Option<ConnectionId>), Refusal> {
         let Connection { protocol, real, client, .. } = *connection;
-        let addresses = &self.services.get(first.service).expect("look found it").local_addresses;
-        let full = match self.full_nat.pool.choose(now, protocol, real, addresses, client.address) {
+        let addresses = &self.services.table.get(first.service).expect("look found it").local_addresses;
+        let full = match self.flows.full_nat.pool.choose(now, protocol, real, addresses, client.address) {
             Ok(local) => return Ok((Some(local), None)),
             Err(full) => full,
         };
         let of = (full == PortsFull::Client).then_some(client.address);
-        let holder = self.connections.oldest_port_holder(protocol, real, of);
-        let local = holder.and_then(|id| self.connections.get(id)?.local);
+        let holder = self.flows.connections.oldest_port_holder(protocol, real, of);
+        let local = holder.and_then(|id| self.flows.connections.get(id)?.local);
         match local.filter(|local| addresses.contains(&local.address)) {
             Some(local) => Ok((Some(local), holder)),
             None => Err(Refusal::NoPort(no_port(full))),
@@ -182,42 +187,48 @@ impl Director {
         waiting: &[ConnectionId],
         expected: &Connection,
     ) -> Result<Option<ConnectionId>, DropReason> {
-        if self.connections.is_full_for(now, expected.protocol, expected.client) {
+        if self.flows.connections.is_full_for(now, expected.protocol, expected.client) {
             return Err(DropReason::ClientEndpointFull);
         }
-        let mut waiting = waiting.iter().filter(|id| self.connections.is_expected(**id));
+        let mut waiting = waiting.iter().filter(|id| self.flows.connections.is_expected(**id));
         let oldest = waiting.next();
-        if waiting.count() + 1 >= self.config.expectations_max.max(1) as usize && oldest.is_some() {
+        if waiting.count() + 1 >= self.site.config.expectations_max.max(1) as usize && oldest.is_some() {
             return Ok(oldest.copied());
         }
-        match self.connections.is_full() {
+        match self.flows.connections.is_full() {
             false => Ok(None),
             true => self.place_room().map(Some).map_err(|_| DropReason::ConnectionTableFull),
         }
     }
+}
 
+impl Director {
     /// Ends what gives way to an expected connection: one announced on the same connection, or somebody else's.
     pub(super) fn make_room_for_expected(&mut self, now: Instant, id: ConnectionId, is_own: bool) {
         self.evict(now, id, if is_own { Short::Expectation } else { Short::Place });
     }
+}
 
+impl Tables<'_> {
     fn is_half_open_full(&self) -> bool {
-        self.connections.newcomers_len(Newcomer::HalfOpen) >= self.config.half_open_bound()
+        self.flows.connections.newcomers_len(Newcomer::HalfOpen) >= self.site.config.half_open_bound()
     }
 
     /// The half-open connection that gives way to a known one, if the client's packet opens that again.
     #[inline]
     pub(super) fn reopening_room(&self, id: ConnectionId, bytes: &[u8], headers: &Headers) -> Option<ConnectionId> {
-        if !self.is_half_open_full() || self.config.half_open_policy == HalfOpenPolicy::Refuse {
+        if !self.is_half_open_full() || self.site.config.half_open_policy == HalfOpenPolicy::Refuse {
             return None;
         }
-        let connection = self.connections.get(id)?;
+        let connection = self.flows.connections.get(id)?;
         let next = self.next_state(connection, bytes, headers, Direction::Request)?;
         let reopens =
             next.is_half_open() && connection.children == 0 && connection.newcomer() != Some(Newcomer::HalfOpen);
-        self.connections.oldest_half_open(Some(id)).filter(|_| reopens)
+        self.flows.connections.oldest_half_open(Some(id)).filter(|_| reopens)
     }
+}
 
+impl Director {
     /// Ends what gives way to a connection that was opened again.
     pub(super) fn make_room_for_reopened(&mut self, now: Instant, id: ConnectionId) {
         self.evict(now, id, Short::HalfOpen);
@@ -225,9 +236,9 @@ impl Director {
 
     /// What hung on a connection has ended, and it may be half-open like others.
     pub(super) fn keep_half_open_bound(&mut self, now: Instant) {
-        let is_over = self.connections.newcomers_len(Newcomer::HalfOpen) > self.config.half_open_bound();
-        if is_over && self.config.half_open_policy == HalfOpenPolicy::EvictOldest {
-            if let Some(id) = self.connections.oldest_half_open(None) {
+        let is_over = self.flows.connections.newcomers_len(Newcomer::HalfOpen) > self.site.config.half_open_bound();
+        if is_over && self.site.config.half_open_policy == HalfOpenPolicy::EvictOldest {
+            if let Some(id) = self.flows.connections.oldest_half_open(None) {
                 self.evict(now, id, Short::HalfOpen);
             }
         }
@@ -248,8 +259,8 @@ impl Director {
             Short::Expectation => &mut self.defence.expectations_evicted,
         };
         *counter += 1;
-        if self.connections.kind(id) == Some(Newcomer::Unproven) {
-            self.connections.pass_over(id);
+        if self.flows.connections.kind(id) == Some(Newcomer::Unproven) {
+            self.flows.connections.pass_over(id);
         }
         self.end_connection(now, id, Along::Template);
     }
@@ -257,12 +268,16 @@ impl Director {
     /// Once a quarter is free again, the next time a table is full is worth telling.
     pub(super) fn note_room(&mut self) {
         let fill = [
-            (Table::Connections, self.connections.len(), self.connections.capacity()),
-            (Table::Templates, self.templates.len(), self.templates.capacity()),
-            (Table::HalfOpen, self.connections.newcomers_len(Newcomer::HalfOpen), self.config.half_open_bound()),
+            (Table::Connections, self.flows.connections.len(), self.flows.connections.capacity()),
+            (Table::Templates, self.flows.templates.len(), self.flows.templates.capacity()),
+            (
+                Table::HalfOpen,
+                self.flows.connections.newcomers_len(Newcomer::HalfOpen),
+                self.site.config.half_open_bound(),
+            ),
         ];
         for (table, len, capacity) in fill {
-            self.told_full[table as usize] &= len > capacity / 4 * 3;
+            self.outlet.told_full[table as usize] &= len > capacity / 4 * 3;
         }
     }
 }

@@ -7,6 +7,7 @@ use super::Director;
 use super::choose::{Persistence, call_id_in, template_key};
 use super::first_packet::new_connection;
 use super::look::{FirstPacket, FlowEnd};
+use super::tables::Tables;
 use crate::connection::Connection;
 use crate::flow::{Endpoint, Protocol};
 use crate::packet::PacketBuf;
@@ -28,7 +29,7 @@ pub(super) struct ServerFirst {
     pub invalid: Option<TemplateId>,
 }
 
-impl Director {
+impl Tables<'_> {
     /// Whether a packet without a connection is such a datagram. `source` and `destination` are the packet's.
     pub(super) fn look_server_first(
         &self,
@@ -39,23 +40,23 @@ impl Director {
         headers: &Headers,
     ) -> Option<ServerFirst> {
         // AH and ESP only follow connections; what is for the host itself is no reply on its way through.
-        let may_open = self.services.has_engines()
+        let may_open = self.services.table.has_engines()
             && headers.protocol == Protocol::Udp.number()
             && destination.port != 0
-            && self.servers.is_nat_server(Protocol::Udp, source)
-            && !self.services.is_virtual(destination.address)
+            && self.services.servers.is_nat_server(Protocol::Udp, source)
+            && !self.services.table.is_virtual(destination.address)
             && !self.is_own_address(destination.address);
         if !may_open {
             return None;
         }
         let (service, server) =
-            self.services.iter().find_map(|service| Some((service, self.speaker_of(service, source)?)))?;
+            self.services.table.iter().find_map(|service| Some((service, self.speaker_of(service, source)?)))?;
         let virtual_endpoint = match service.key {
             ServiceKey::Address { address, port, .. } => Endpoint::new(address, port),
             ServiceKey::FwMark { .. } => return None,
         };
         let first = FirstPacket {
-            service: self.services.index_of(&service.key)?,
+            service: self.services.table.index_of(&service.key)?,
             protocol: Protocol::Udp,
             client: destination,
             destination: virtual_endpoint,
@@ -66,7 +67,7 @@ impl Director {
         if service.is_persistent() {
             let engine_key = Some(call_id_in(bytes, headers)?.into());
             let key = TemplateKey { engine_key, ..template_key(service, &first) };
-            match self.templates.find(now, &key) {
+            match self.flows.templates.find(now, &key) {
                 Some(id) if self.is_template_of(id, server) => opened.template = Persistence::Existing(id),
                 found => {
                     opened.invalid = found;
@@ -84,14 +85,17 @@ impl Director {
             return None;
         }
         let server = &service.servers[service.position(&source)?];
-        let is_nat = self.servers.get(server.id).is_some_and(|record| record.config.forward == ForwardMethod::Nat);
+        let is_nat =
+            self.services.servers.get(server.id).is_some_and(|record| record.config.forward == ForwardMethod::Nat);
         is_nat.then_some(server.id)
     }
 
     fn is_template_of(&self, id: TemplateId, server: ServerId) -> bool {
-        self.is_template_usable(id) && self.templates.get(id).is_some_and(|template| template.server == server)
+        self.is_template_usable(id) && self.flows.templates.get(id).is_some_and(|template| template.server == server)
     }
+}
 
+impl Director {
     /// Opens the connection and sends the datagram on to the client.
     pub(super) fn server_first(
         &mut self,
@@ -101,11 +105,11 @@ impl Director {
         headers: &Headers,
     ) -> (Verdict, Option<FlowEnd>) {
         self.expire_some(now);
-        let mut connection = self.server_first_connection(now, &opened);
+        let mut connection = self.tables().server_first_connection(now, &opened);
         let ServerFirst { first, template, invalid, .. } = opened;
-        let room = self.room_for(now, &first, &connection, (&template, invalid), (packet.bytes(), headers));
+        let room = self.tables().room_for(now, &first, &connection, (&template, invalid), (packet.bytes(), headers));
         if let Some(template) = invalid {
-            self.templates.invalidate(template);
+            self.flows.templates.invalidate(template);
         }
         let room = match room {
             Ok(room) => room,
@@ -119,7 +123,9 @@ impl Director {
         let id = self.open(now, connection);
         self.known_reply(now, id, packet, headers)
     }
+}
 
+impl Tables<'_> {
     pub(super) fn server_first_connection(&self, now: Instant, opened: &ServerFirst) -> Connection {
         let server = Some(opened.server);
         let mut connection = new_connection(now, &opened.first, opened.real, ForwardMethod::Nat, server);

@@ -7,6 +7,7 @@ use core::num::NonZeroU16;
 
 use super::Director;
 use super::known_flow::{gue_source_port, identification, timeout_in, tunnel_path};
+use super::tables::Tables;
 use crate::connection::tcp::Segment;
 use crate::connection::{Connection, ConnectionId, Role, State, Talk};
 use crate::flow::{Endpoint, Protocol};
@@ -52,7 +53,7 @@ impl Director {
         plain: &Plain<A>,
         hashes: FlowHashes,
     ) -> Option<Verdict> {
-        match self.find_steady(now, plain, hashes)? {
+        match self.tables().find_steady(now, plain, hashes)? {
             (id, Direction::Request) => self.steady_request(now, packet, plain, id),
             (id, Direction::Reply) => self.steady_reply(now, packet, plain, id),
         }
@@ -67,15 +68,15 @@ impl Director {
         plain: &Plain<A>,
         id: ConnectionId,
     ) -> Option<Verdict> {
-        let is_secure_tcp = self.is_secure_tcp();
-        let mut tenant = self.connections.tenant(id)?;
+        let is_secure_tcp = self.tables().is_secure_tcp();
+        let mut tenant = self.flows.connections.tenant(id)?;
         let connection = &mut *tenant.record;
         let path_mtu = match connection.forward {
-            ForwardMethod::Tunnel => self.servers.path_mtu(now, connection.real.address),
+            ForwardMethod::Tunnel => self.services.servers.path_mtu(now, connection.real.address),
             _ => None,
         };
-        let (server, service) = in_service(&mut self.servers, &mut self.services, connection.server?)?;
-        let mtu = server.config.mtu.unwrap_or(self.config.server_side.mtu);
+        let (server, service) = in_service(&mut self.services.servers, &mut self.services.table, connection.server?)?;
+        let mtu = server.config.mtu.unwrap_or(self.site.config.server_side.mtu);
         let mtu = path_mtu.map_or(mtu, |path_mtu| path_mtu.min(mtu));
         let keeps_state = keeps_state(connection.state, plain.flags, connection.request_role(), is_secure_tcp);
         // A datagram after the first answer proves its client.
@@ -91,29 +92,29 @@ impl Director {
             }
             ForwardMethod::DirectRouting => plain.pass_on(packet, []),
             ForwardMethod::Tunnel => {
-                let source_port = || kept_source_port(self.seed, connection);
-                let path = tunnel_path(&self.config, source_port, real_address, server);
-                let number = identification(self.answers, self.identification_secret);
+                let source_port = || kept_source_port(self.site.seed, connection);
+                let path = tunnel_path(&self.site.config, source_port, real_address, server);
+                let number = identification(self.outlet.answers, self.site.identification_secret);
                 let tunnel = path.towards(real_address, mtu, number)?;
                 enter(packet, plain, &path, &tunnel)?;
-                self.answers += 1;
+                self.outlet.answers += 1;
                 server.route = Some(UsedRoute { at: now, mtu });
             }
             ForwardMethod::FullNat => {
-                let translation = self.full_nat.translation(id);
+                let translation = self.flows.full_nat.translation(id);
                 translate(packet, plain, connection, translation, Direction::Request)?;
             }
             ForwardMethod::Local | ForwardMethod::Bypass => return None,
         }
 
-        for meter in [&mut server.meter, &mut service.meter, &mut self.totals] {
+        for meter in [&mut server.meter, &mut service.meter, &mut self.services.totals] {
             meter.live.count_in(1, len);
         }
         connection.in_packets += 1;
         let next_hop = real_address;
-        let timeout = timeout_in(Some(service), &self.timeouts, connection.state);
+        let timeout = timeout_in(Some(service), &self.services.timeouts, connection.state);
         if !tenant.put_off(now, timeout) {
-            self.connections.rearm(id, now, timeout);
+            self.flows.connections.rearm(id, now, timeout);
         }
         Some(Verdict::Forward { next_hop, direction: Direction::Request, mtu })
     }
@@ -127,11 +128,11 @@ impl Director {
         plain: &Plain<A>,
         id: ConnectionId,
     ) -> Option<Verdict> {
-        let is_secure_tcp = self.is_secure_tcp();
-        let mut tenant = self.connections.tenant(id)?;
+        let is_secure_tcp = self.tables().is_secure_tcp();
+        let mut tenant = self.flows.connections.tenant(id)?;
         let connection = &*tenant.record;
-        let (server, service) = in_service(&mut self.servers, &mut self.services, connection.server?)?;
-        let mtu = self.config.client_side.mtu;
+        let (server, service) = in_service(&mut self.services.servers, &mut self.services.table, connection.server?)?;
+        let mtu = self.site.config.client_side.mtu;
         let keeps_state = keeps_state(connection.state, plain.flags, Role::Output, is_secure_tcp);
         // From a connection's first reply on, its requests are judged otherwise.
         let is_first_answer = connection.talk == Talk::Asked;
@@ -144,28 +145,30 @@ impl Director {
             ForwardMethod::Nat => plain.pass_on(packet, [(End::Source, A::of(from.address)?, from.port)]),
             ForwardMethod::DirectRouting | ForwardMethod::Tunnel => plain.pass_on(packet, []),
             ForwardMethod::FullNat => {
-                let translation = self.full_nat.translation(id);
+                let translation = self.flows.full_nat.translation(id);
                 translate(packet, plain, connection, translation, Direction::Reply)?;
             }
             ForwardMethod::Local | ForwardMethod::Bypass => return None,
         }
 
-        for meter in [&mut server.meter, &mut service.meter, &mut self.totals] {
+        for meter in [&mut server.meter, &mut service.meter, &mut self.services.totals] {
             meter.live.count_out(1, len);
         }
         // A datagram from the server assures the template.
         let template = connection.template.filter(|_| connection.state == State::Udp);
-        if let Some(template) = template.and_then(|id| self.templates.get_mut(id)) {
+        if let Some(template) = template.and_then(|id| self.flows.templates.get_mut(id)) {
             template.assured = true;
         }
         let next_hop = connection.client.address;
-        let timeout = timeout_in(Some(service), &self.timeouts, connection.state);
+        let timeout = timeout_in(Some(service), &self.services.timeouts, connection.state);
         if !tenant.put_off(now, timeout) {
-            self.connections.rearm(id, now, timeout);
+            self.flows.connections.rearm(id, now, timeout);
         }
         Some(Verdict::Forward { next_hop, direction: Direction::Reply, mtu })
     }
+}
 
+impl Tables<'_> {
     /// The connection of a plain packet, as `look` finds it, where that is the newest one of its client endpoint.
     #[inline]
     fn find_steady<A: Address>(
@@ -175,18 +178,21 @@ impl Director {
         hashes: FlowHashes,
     ) -> Option<(ConnectionId, Direction)> {
         // With `nat_icmp_send`, replies are looked for first.
-        if !self.serves(A::FAMILY) || self.config.settings.nat_icmp_send || self.connections.awaits_client_ports() {
+        if !self.serves(A::FAMILY)
+            || self.site.config.settings.nat_icmp_send
+            || self.flows.connections.awaits_client_ports()
+        {
             return None;
         }
         let (protocol, source, destination) = (plain.protocol, plain.source(), plain.destination());
         let is_known = |connection: &Connection| connection.protocol == protocol && connection.deadline > now;
-        let request = hashes.request.unwrap_or_else(|| self.connections.hash_request(protocol, source));
-        if let Some((id, connection)) = self.connections.newest(request) {
+        let request = hashes.request.unwrap_or_else(|| self.flows.connections.hash_request(protocol, source));
+        if let Some((id, connection)) = self.flows.connections.newest(request) {
             let is_it = connection.client == source && connection.virtual_endpoint == destination;
             return (is_it && is_known(connection)).then_some((id, Direction::Request));
         }
-        let reply = hashes.reply.unwrap_or_else(|| self.connections.hash_request(protocol, destination));
-        let Some((id, connection)) = self.connections.newest(reply) else {
+        let reply = hashes.reply.unwrap_or_else(|| self.flows.connections.hash_request(protocol, destination));
+        let Some((id, connection)) = self.flows.connections.newest(reply) else {
             return self.find_full_nat_reply(now, plain);
         };
         let answers_as = match connection.forward {
@@ -201,8 +207,8 @@ impl Director {
     #[inline(never)]
     fn find_full_nat_reply<A: Address>(&self, now: Instant, plain: &Plain<A>) -> Option<(ConnectionId, Direction)> {
         let (protocol, source, destination) = (plain.protocol, plain.source(), plain.destination());
-        let hash = self.connections.hash_full_nat_reply(protocol, source, destination);
-        let (id, connection) = self.connections.newest_full_nat(hash)?;
+        let hash = self.flows.connections.hash_full_nat_reply(protocol, source, destination);
+        let (id, connection) = self.flows.connections.newest_full_nat(hash)?;
         let is_it = connection.protocol == protocol
             && connection.real == source
             && connection.local == Some(destination)

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::Director;
 use super::look::FlowEnd;
 use super::outbox::{PACKET_COST, with_headroom};
+use super::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::forward;
 use crate::packet::{HEADROOM, PacketBuf};
@@ -17,13 +18,13 @@ use crate::verdict::{Direction, Verdict};
 use crate::wire::parse::parse;
 use crate::wire::segment::segment;
 
-impl Director {
+impl Tables<'_> {
     /// Why a super-packet cannot be cut, if it has to be. Changes nothing.
     pub(super) fn refuses_super_packet(&self, packet: &PacketBuf<'_>, end: &FlowEnd) -> Option<DropReason> {
         let gso = packet.offload.gso.filter(|_| is_to_be_cut(packet, end))?;
         let segments = packet.len() / usize::from(gso.size.max(1));
         let len = packet.len() + segments * HEADERS_LEN_MAX;
-        (!self.outbox.has_room(len)).then_some(DropReason::TransmitQueueFull)
+        (!self.outlet.outbox.has_room(len)).then_some(DropReason::TransmitQueueFull)
     }
 
     /// The segments behind the first one, if the packet is a super-packet that is to be cut.
@@ -41,20 +42,22 @@ impl Director {
         }
         later
     }
+}
 
+impl Director {
     /// Sends the segments behind the first one, which went its way.
     pub(super) fn send_segments(&mut self, segments: Vec<Vec<u8>>, end: &FlowEnd) {
         for mut storage in segments {
             let len = storage.len() - HEADROOM;
             let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
             let mut path = end.path;
-            path.identification = self.identification();
+            path.identification = self.tables().identification();
             let verdict = match parse(packet.bytes()) {
                 Ok(headers) => forward::request(&mut packet, &headers, &path),
                 Err(reason) => Verdict::Drop(reason),
             };
             let place = (packet.start(), packet.len());
-            self.answers += 1;
+            self.outlet.answers += 1;
             self.transmit_later(storage, place, 0, verdict);
         }
     }
@@ -66,7 +69,7 @@ impl Director {
         }
         let outcome = match verdict {
             Verdict::Drop(reason) => Err(reason),
-            verdict => self.outbox.push(storage, place, mark, verdict),
+            verdict => self.outlet.outbox.push(storage, place, mark, verdict),
         };
         if let Err(reason) = outcome {
             self.count_drop(reason);

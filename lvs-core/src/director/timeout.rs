@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::accounting::Count;
 use super::server_timers::ServerTimer;
+use super::tables::Tables;
 use super::{Director, TIMEOUT_WORK_MAX};
 use crate::connection::ConnectionId;
 use crate::persistence::TemplateId;
@@ -55,16 +56,16 @@ pub(super) enum Along {
 impl Director {
     pub(super) fn next_due(&self) -> Option<Instant> {
         [
-            self.connections.next_deadline(),
-            self.templates.next_deadline(),
+            self.flows.connections.next_deadline(),
+            self.flows.templates.next_deadline(),
             self.fragments.next_deadline(),
-            self.servers.trash_due(),
-            self.defence_due(),
-            self.server_timers.next_due(),
-            self.estimator_due.filter(|_| self.config.settings.run_estimation),
-            self.estimation.map(|estimation| estimation.due),
-            self.sweep.map(|sweep| sweep.due),
-            self.probing.map(|probing| probing.due),
+            self.services.servers.trash_due(),
+            self.tables().defence_due(),
+            self.services.timers.next_due(),
+            self.upkeep.estimator_due.filter(|_| self.site.config.settings.run_estimation),
+            self.upkeep.estimation.map(|estimation| estimation.due),
+            self.upkeep.sweep.map(|sweep| sweep.due),
+            self.upkeep.probing.map(|probing| probing.due),
         ]
         .into_iter()
         .flatten()
@@ -81,7 +82,7 @@ impl Director {
         self.serve_timers(now, &mut budget);
         self.probe_some(now, &mut budget);
         self.expire_fragments(now, &mut budget);
-        if self.servers.trash_due().is_some_and(|due| due <= now) {
+        if self.services.servers.trash_due().is_some_and(|due| due <= now) {
             self.sweep_trash(now, &mut budget);
         }
         TIMEOUT_WORK_MAX - budget
@@ -90,7 +91,7 @@ impl Director {
     /// Steps of slow starts, and ends of drains.
     fn serve_timers(&mut self, now: Instant, budget: &mut u32) {
         while *budget > 0 {
-            let Some((id, timer)) = self.server_timers.pop(now) else { return };
+            let Some((id, timer)) = self.services.timers.pop(now) else { return };
             *budget -= 1;
             match timer {
                 ServerTimer::Ramp => self.step_ramp(now, id),
@@ -107,29 +108,29 @@ impl Director {
     }
 
     fn expire(&mut self, now: Instant, budget: &mut u32) {
-        while let Some(id) = self.connections.pop_expired(now, budget) {
+        while let Some(id) = self.flows.connections.pop_expired(now, budget) {
             self.end_connection(now, id, Along::Nothing);
         }
-        while let Some(id) = self.templates.pop_expired(now, budget) {
+        while let Some(id) = self.flows.templates.pop_expired(now, budget) {
             self.end_template(now, id);
         }
     }
 
     /// Ends a connection, or puts its end off while others hang on it.
     pub(super) fn end_connection(&mut self, now: Instant, id: ConnectionId, along: Along) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.flows.connections.get(id) else { return };
         if connection.children > 0 {
-            self.connections.rearm(id, now, LATER);
+            self.flows.connections.rearm(id, now, LATER);
             return;
         }
-        let Some(connection) = self.connections.remove(id) else { return };
-        self.full_nat.release(now, id, &connection);
+        let Some(connection) = self.flows.connections.remove(id) else { return };
+        self.flows.full_nat.release(now, id, &connection);
         self.note_room();
         if connection.has_helper {
-            self.helped.remove(id);
+            self.flows.helped.remove(id);
         }
         if connection.checks_window {
-            self.numbers.remove(id);
+            self.flows.numbers.remove(id);
         }
         if let Some(server) = connection.server {
             if connection.state.is_over() {
@@ -149,7 +150,7 @@ impl Director {
     }
 
     fn release_template(&mut self, now: Instant, id: TemplateId, along: Along) {
-        let Some(template) = self.templates.get_mut(id) else { return };
+        let Some(template) = self.flows.templates.get_mut(id) else { return };
         template.children -= 1;
         if along != Along::Nothing && template.children == 0 && !template.assured {
             self.end_template(now, id);
@@ -157,7 +158,7 @@ impl Director {
     }
 
     fn release_parent(&mut self, now: Instant, id: ConnectionId, along: Along) {
-        let Some(left) = self.connections.disown(id) else { return };
+        let Some(left) = self.flows.connections.disown(id) else { return };
         if along == Along::Holders && left == 0 {
             self.end_connection(now, id, Along::Holders);
         } else {
@@ -168,9 +169,9 @@ impl Director {
     /// Ends a template, or puts its end off while connections hang on it: from then on it is refreshed by 60 s, not
     /// by the service's timeout, as Linux does.
     pub(super) fn end_template(&mut self, now: Instant, id: TemplateId) {
-        let Some(template) = self.templates.get(id) else { return };
+        let Some(template) = self.flows.templates.get(id) else { return };
         if template.children > 0 {
-            self.templates.rearm(id, now, LATER);
+            self.flows.templates.rearm(id, now, LATER);
             return;
         }
         self.remove_template(id);
@@ -178,83 +179,89 @@ impl Director {
 
     /// Ends a template, whatever hangs on it.
     pub(super) fn remove_template(&mut self, id: TemplateId) {
-        let Some(template) = self.templates.remove(id) else { return };
+        let Some(template) = self.flows.templates.remove(id) else { return };
         self.note_room();
         self.count_down(template.server, Count::Template);
     }
 
     /// A server was deleted: where `expire_nodest_conn` says so, its connections are swept soon.
     pub(super) fn servers_left(&mut self, now: Instant) {
-        if self.config.settings.expire_nodest_conn {
-            self.sweep = Some(Sweep { due: now + SWEEP_DELAY, connection: 0, template: 0 });
+        if self.site.config.settings.expire_nodest_conn {
+            self.upkeep.sweep = Some(Sweep { due: now + SWEEP_DELAY, connection: 0, template: 0 });
         }
     }
 
     fn sweep_deleted(&mut self, now: Instant, budget: &mut u32) {
-        let Some(mut sweep) = self.sweep.filter(|sweep| sweep.due <= now) else { return };
-        while *budget > 0 && sweep.connection < self.connections.capacity() {
+        let Some(mut sweep) = self.upkeep.sweep.filter(|sweep| sweep.due <= now) else { return };
+        while *budget > 0 && sweep.connection < self.flows.connections.capacity() {
             let found = self
+                .flows
                 .connections
                 .at(sweep.connection)
                 .map(|(id, connection)| (id, connection.server, connection.children));
             sweep.connection += 1;
             *budget -= 1;
             if let Some((id, server, 0)) = found {
-                if self.is_deleted(server) {
+                if self.tables().is_deleted(server) {
                     self.end_connection(now, id, Along::Holders);
                 }
             }
         }
         while *budget > 0
-            && sweep.connection == self.connections.capacity()
-            && sweep.template < self.templates.capacity()
+            && sweep.connection == self.flows.connections.capacity()
+            && sweep.template < self.flows.templates.capacity()
         {
-            let found = self.templates.at(sweep.template).map(|(id, template)| (id, template.server));
+            let found = self.flows.templates.at(sweep.template).map(|(id, template)| (id, template.server));
             sweep.template += 1;
             *budget -= 1;
             if let Some((id, server)) = found {
-                let is_childless = self.templates.get(id).is_some_and(|template| template.children == 0);
-                if is_childless && self.is_deleted(Some(server)) {
+                let is_childless = self.flows.templates.get(id).is_some_and(|template| template.children == 0);
+                if is_childless && self.tables().is_deleted(Some(server)) {
                     self.end_template(now, id);
                 }
             }
         }
-        let is_done = sweep.connection == self.connections.capacity() && sweep.template == self.templates.capacity();
+        let is_done =
+            sweep.connection == self.flows.connections.capacity() && sweep.template == self.flows.templates.capacity();
         sweep.due = now;
-        self.sweep = (!is_done).then_some(sweep);
+        self.upkeep.sweep = (!is_done).then_some(sweep);
     }
+}
 
+impl Tables<'_> {
     fn is_deleted(&self, server: Option<ServerId>) -> bool {
-        server.and_then(|id| self.servers.get(id)).is_some_and(|record| !record.is_listed())
+        server.and_then(|id| self.services.servers.get(id)).is_some_and(|record| !record.is_listed())
     }
+}
 
+impl Director {
     /// The 2-second estimator: samples every counter and moves the rates. With more services and servers than one call
     /// may look at, it goes on in the next.
     fn estimate(&mut self, now: Instant, budget: &mut u32) {
-        let Some(mut estimation) = self.estimation.take().or_else(|| self.begin_estimation(now)) else { return };
+        let Some(mut estimation) = self.upkeep.estimation.take().or_else(|| self.begin_estimation(now)) else { return };
         let Estimation { ticks, service, server, .. } = &mut estimation;
-        while *budget > 0 && *service < self.services.places() {
-            if let Some(service) = self.services.get_mut(*service) {
+        while *budget > 0 && *service < self.services.table.places() {
+            if let Some(service) = self.services.table.get_mut(*service) {
                 (0..*ticks).for_each(|_| service.meter.tick());
                 *budget = budget.saturating_sub(*ticks);
             }
             *service += 1;
         }
-        while *budget > 0 && *server < self.servers.places() {
+        while *budget > 0 && *server < self.services.servers.places() {
             // Deleted servers are not sampled.
-            if let Some(record) = self.servers.at_mut(*server).filter(|record| record.is_listed()) {
+            if let Some(record) = self.services.servers.at_mut(*server).filter(|record| record.is_listed()) {
                 (0..*ticks).for_each(|_| record.meter.tick());
                 *budget = budget.saturating_sub(*ticks);
             }
             *server += 1;
         }
-        let is_done = *service >= self.services.places() && *server >= self.servers.places();
-        self.estimation = (!is_done).then_some(Estimation { due: now, ..estimation });
+        let is_done = *service >= self.services.table.places() && *server >= self.services.servers.places();
+        self.upkeep.estimation = (!is_done).then_some(Estimation { due: now, ..estimation });
     }
 
     /// The ticks that are due, if any.
     fn begin_estimation(&mut self, now: Instant) -> Option<Estimation> {
-        let due = self.estimator_due.filter(|due| *due <= now)?;
+        let due = self.upkeep.estimator_due.filter(|due| *due <= now)?;
         let missed = now.duration_since(due).as_nanos() / ESTIMATOR_PERIOD.as_nanos() + 1;
         let ticks = u32::try_from(missed).unwrap_or(u32::MAX).min(ESTIMATOR_TICKS_MAX);
         let next = if missed <= u128::from(ESTIMATOR_TICKS_MAX) {
@@ -263,17 +270,17 @@ impl Director {
             now + ESTIMATOR_PERIOD
         };
         // At the end of time there is no next tick.
-        self.estimator_due = Some(next).filter(|next| *next > now);
-        if !self.config.settings.run_estimation {
+        self.upkeep.estimator_due = Some(next).filter(|next| *next > now);
+        if !self.site.config.settings.run_estimation {
             return None;
         }
-        (0..ticks).for_each(|_| self.totals.tick());
+        (0..ticks).for_each(|_| self.services.totals.tick());
         Some(Estimation { due: now, ticks, service: 0, server: 0 })
     }
 
     /// The estimator runs from the director's first service on.
     pub(super) fn start_estimator(&mut self, now: Instant) {
-        self.estimator_due.get_or_insert(now + ESTIMATOR_PERIOD);
+        self.upkeep.estimator_due.get_or_insert(now + ESTIMATOR_PERIOD);
     }
 }
 
@@ -306,20 +313,20 @@ mod tests {
         for number in 0..COUNT {
             // All of them within four milliseconds.
             let at = start + Duration::from_micros(u64::from(number % 4_000));
-            director.connections.insert(at, connection(number)).expect("there is room");
+            director.flows.connections.insert(at, connection(number)).expect("there is room");
         }
         let end = start + Duration::from_secs(4);
         assert_eq!(director.connection_count(end), 0, "they are dead to everybody already");
         let (mut units, mut calls) = (0u64, 0);
         while director.poll_timeout().is_some_and(|due| due <= end) {
-            let before = director.connections.len();
+            let before = director.flows.connections.len();
             let used = director.do_due(end);
             assert!(used <= TIMEOUT_WORK_MAX, "{used}");
-            assert!(before - director.connections.len() <= used);
+            assert!(before - director.flows.connections.len() <= used);
             units += u64::from(used);
             calls += 1;
         }
-        assert_eq!((director.connections.len(), director.poll_timeout()), (0, None));
+        assert_eq!((director.flows.connections.len(), director.poll_timeout()), (0, None));
         // A record moves down at most seven levels of the wheel before it comes out.
         assert!(units <= 8 * u64::from(COUNT), "{units}");
         assert!(calls <= units / u64::from(TIMEOUT_WORK_MAX) + 1, "{calls}");

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::Director;
 use super::look::{Outcome, flow_of};
+use super::tables::Tables;
 use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
@@ -41,7 +42,7 @@ impl TunnelError {
     }
 }
 
-impl Director {
+impl Tables<'_> {
     /// What an ICMP error is if it quotes a tunnel packet to one of our servers; `None` if it does not.
     pub(super) fn look_tunnel_error(
         &self,
@@ -65,8 +66,8 @@ impl Director {
     fn look_inside(&self, now: Instant, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
         let error = self.strip(bytes, related)?;
         let (protocol, source, destination) = flow_of(bytes, &error.inner.moved_by(error.inner_start))?;
-        let id = self.connections.find_request(now, protocol, source, destination)?;
-        if self.connections.get(id)?.real.address != related.quoted.destination {
+        let id = self.flows.connections.find_request(now, protocol, source, destination)?;
+        if self.flows.connections.get(id)?.real.address != related.quoted.destination {
             return None;
         }
         if !icmp::checksum_is_valid(bytes, headers) {
@@ -92,12 +93,12 @@ impl Director {
             gre::PROTOCOL => (TunnelKind::Gre, 0),
             _ => return None,
         };
-        let as_in_linux = !self.config.settings.tunnel_mtu_proof;
+        let as_in_linux = !self.site.config.settings.tunnel_mtu_proof;
         if as_in_linux && (kind != TunnelKind::Gue || headers.family != AddressFamily::Ipv4) {
             return None;
         }
         let end = TunnelEnd { address: quoted.destination, kind, port };
-        let is_ours = self.servers.is_tunnel_end(&end) && self.is_own_address(quoted.source);
+        let is_ours = self.services.servers.is_tunnel_end(&end) && self.is_own_address(quoted.source);
         if !is_ours || !icmp::checksum_is_valid(bytes, headers) {
             return None;
         }
@@ -110,17 +111,17 @@ impl Director {
     /// Whether an error about a tunnel packet quotes what only the path knows, where that is asked for. While too many
     /// guess at it, nobody is believed.
     fn is_proved(&self, now: Instant, bytes: &[u8], related: &Related) -> bool {
-        if !self.config.settings.tunnel_mtu_proof {
+        if !self.site.config.settings.tunnel_mtu_proof {
             return true;
         }
-        let proof = self.servers.proof(related.quoted.destination);
+        let proof = self.services.servers.proof(related.quoted.destination);
         let is_right = bytes.get(related.quoted_start..).is_some_and(|quoted| match related.quoted.family {
             AddressFamily::Ipv4 => related.quoted.dont_fragment && read_u16(quoted, 4) == Some(proof as u16),
             AddressFamily::Ipv6 => {
                 quoted.first_chunk().is_some_and(|first| u32::from_be_bytes(*first) & 0xf_ffff == proof)
             }
         });
-        is_right && self.path_mtu_guesses.has_place(now, GUESS_PERIOD, GUESSES_AT_ONCE)
+        is_right && self.outlet.path_mtu_guesses.has_place(now, GUESS_PERIOD, GUESSES_AT_ONCE)
     }
 
     /// Reads the quoted tunnel packet down to the client's.
@@ -133,7 +134,7 @@ impl Director {
             UDP => (TunnelKind::Gue, read_u16(behind_ip, 2)?, gue::len_around_ipv4(behind_ip)?),
             _ => return None,
         };
-        if !self.servers.is_tunnel_end(&TunnelEnd { address: quoted.destination, kind, port }) {
+        if !self.services.servers.is_tunnel_end(&TunnelEnd { address: quoted.destination, kind, port }) {
             return None;
         }
         let inner_start = quoted.transport + header_len;
@@ -150,7 +151,9 @@ impl Director {
             inner,
         })
     }
+}
 
+impl Director {
     /// Tells the client, and remembers a path MTU.
     pub(super) fn tunnel_error(
         &mut self,
@@ -159,21 +162,23 @@ impl Director {
         packet: &mut PacketBuf<'_>,
         error: &TunnelError,
     ) -> Verdict {
-        let connection = self.connections.get(id).expect("it was just found");
+        let connection = self.flows.connections.get(id).expect("it was just found");
         let (server, address) = (connection.server, connection.real.address);
-        let verdict = self.tell_client(now, packet, connection, error);
+        let verdict = self.tables().tell_client(now, packet, connection, error);
         if let Some(mtu) = error.path_mtu() {
-            self.servers.learn_path_mtu(now, address, mtu);
+            self.services.servers.learn_path_mtu(now, address, mtu);
         }
         if matches!(verdict, Verdict::Reply { .. }) {
-            self.answers += 1;
+            self.outlet.answers += 1;
             // Twice: the error as it came, which Linux counts without its wrapping, and what the client is told.
             self.count_out(server, 1, error.inner.packet_len as u64);
             self.count_out(server, 1, packet.len() as u64);
         }
         verdict
     }
+}
 
+impl Tables<'_> {
     /// Turns the error into one about the client's own packet, on a packet that may be a copy.
     pub(super) fn tell_client(
         &self,
@@ -186,8 +191,8 @@ impl Director {
             // The client's packets may be fragmented: it need not know.
             Some(_) if !error.inner.dont_fragment => return Verdict::Drop(DropReason::PathMtuLearned),
             Some(reported) => {
-                let route = connection.server.and_then(|id| self.servers.get(id)?.route);
-                let used = |route| self.servers.used_route_mtu(now, connection.real.address, route, reported);
+                let route = connection.server.and_then(|id| self.services.servers.get(id)?.route);
+                let used = |route| self.services.servers.used_route_mtu(now, connection.real.address, route, reported);
                 let mtu = route.map(used).map_or(reported, u32::from);
                 let overhead = u32::from(error.overhead);
                 if mtu > LEAST_MTU + overhead { mtu - overhead } else { mtu }

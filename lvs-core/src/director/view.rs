@@ -7,6 +7,7 @@ use core::net::IpAddr;
 
 use super::Director;
 use super::accounting::Count;
+use super::tables::Tables;
 use crate::connection::tcp::TcpState;
 use crate::connection::timeouts::Timeouts;
 use crate::connection::{Connection, State};
@@ -32,46 +33,49 @@ pub(super) struct Ended {
 impl Director {
     /// Every service, sorted by key, with its servers in list order (newest first).
     pub fn services(&self, now: Instant) -> Vec<ServiceView> {
-        let now = self.time_at(now);
-        let ended = self.ended(now);
-        let mut views: Vec<_> = self.services.iter().map(|service| self.service_view(now, service, &ended)).collect();
+        let now = self.clock.time_at(now);
+        let ended = self.tables().ended(now);
+        let mut views: Vec<_> =
+            self.services.table.iter().map(|service| self.tables().service_view(now, service, &ended)).collect();
         views.sort_by_key(|view| view.key);
         views
     }
 
     /// One service; `None` if there is none with this key.
     pub fn service(&self, now: Instant, key: &ServiceKey) -> Option<ServiceView> {
-        let service = self.services.get(self.services.index_of(key)?)?;
-        let now = self.time_at(now);
-        Some(self.service_view(now, service, &self.ended(now)))
+        let service = self.services.table.get(self.services.table.index_of(key)?)?;
+        let now = self.clock.time_at(now);
+        Some(self.tables().service_view(now, service, &self.tables().ended(now)))
     }
 
     /// Every living connection and template. Order means nothing, but is the same in every run.
     pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnectionView> + '_ {
-        let now = self.time_at(now);
-        let connections = self.connections.iter().filter(move |(_, connection)| connection.deadline > now);
-        let templates = self.templates.iter().filter(move |(_, template)| template.deadline > now);
+        let now = self.clock.time_at(now);
+        let connections = self.flows.connections.iter().filter(move |(_, connection)| connection.deadline > now);
+        let templates = self.flows.templates.iter().filter(move |(_, template)| template.deadline > now);
         connections
             .map(move |(_, connection)| connection_view(connection, now))
-            .chain(templates.map(move |(_, template)| self.template_view(template, now)))
+            .chain(templates.map(move |(_, template)| self.tables().template_view(template, now)))
     }
 
     /// How many connections live; templates do not count.
     pub fn connection_count(&self, now: Instant) -> usize {
-        let now = self.time_at(now);
-        self.connections.iter().filter(|(_, connection)| connection.deadline > now).count()
+        let now = self.clock.time_at(now);
+        self.flows.connections.iter().filter(|(_, connection)| connection.deadline > now).count()
     }
 
     /// The counters of the whole director.
     pub fn statistics(&self) -> Statistics {
-        self.totals.statistics()
+        self.services.totals.statistics()
     }
 
     /// The timeouts `ipvsadm -L --timeout` shows.
     pub fn timeouts(&self) -> TimeoutsView {
-        timeouts_view(&self.timeouts)
+        timeouts_view(&self.services.timeouts)
     }
+}
 
+impl Tables<'_> {
     pub(super) fn service_view(
         &self,
         now: Instant,
@@ -103,7 +107,7 @@ impl Director {
     }
 
     fn server_view(&self, now: Instant, server: &RealServer, ended: Ended) -> Option<ServerView> {
-        let record = self.servers.get(server.id)?;
+        let record = self.services.servers.get(server.id)?;
         let total = server.total_connections - ended.total;
         let active = server.active_connections - ended.active;
         let expected = server.expected_connections - ended.expected;
@@ -127,8 +131,8 @@ impl Director {
     /// What has ended but is still counted, by server. Walks the tables only when something may have.
     pub(super) fn ended(&self, now: Instant) -> BTreeMap<ServerId, Ended> {
         let mut ended: BTreeMap<ServerId, Ended> = BTreeMap::new();
-        if self.connections.may_have_expired(now) {
-            for (_, connection) in self.connections.iter().filter(|(_, connection)| connection.deadline <= now) {
+        if self.flows.connections.may_have_expired(now) {
+            for (_, connection) in self.flows.connections.iter().filter(|(_, connection)| connection.deadline <= now) {
                 let Some(server) = connection.server else { continue };
                 let counts = ended.entry(server).or_default();
                 match Count::of(connection) {
@@ -139,8 +143,8 @@ impl Director {
                 counts.over += u32::from(connection.state.is_over());
             }
         }
-        if self.templates.may_have_expired(now) {
-            for (_, template) in self.templates.iter().filter(|(_, template)| template.deadline <= now) {
+        if self.flows.templates.may_have_expired(now) {
+            for (_, template) in self.flows.templates.iter().filter(|(_, template)| template.deadline <= now) {
                 ended.entry(template.server).or_default().templates += 1;
             }
         }
@@ -148,7 +152,7 @@ impl Director {
     }
 
     pub(super) fn template_view(&self, template: &Template, now: Instant) -> ConnectionView {
-        let server = self.servers.get(template.server).map(|record| record.config.key.address);
+        let server = self.services.servers.get(template.server).map(|record| record.config.key.address);
         ConnectionView {
             is_template: true,
             protocol: template.key.protocol,

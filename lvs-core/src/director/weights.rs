@@ -3,6 +3,7 @@
 
 use super::Director;
 use super::server_timers::ServerTimer;
+use super::tables::Tables;
 use crate::error::ControlError;
 use crate::scheduler::Change;
 use crate::service::effective_weight::{Ramp, effective_weight, next_change};
@@ -14,45 +15,49 @@ use crate::time::Instant;
 /// Neutral load factor.
 pub(super) const FACTOR_ONE: u32 = 1024;
 
-impl Director {
+impl Tables<'_> {
     /// The weight schedulers use: the operator's, moved by slow start and the reported factor; 0 while draining.
     pub(super) fn effective_weight(&self, now: Instant, id: ServerId) -> u32 {
-        self.servers.get(id).map_or(0, |record| match record.drain {
+        self.services.servers.get(id).map_or(0, |record| match record.drain {
             Some(_) => 0,
             None => effective_weight(record.config.weight, self.ramp(now, id), record.factor),
         })
     }
 
     fn ramp(&self, now: Instant, id: ServerId) -> Option<Ramp> {
-        let record = self.servers.get(id)?;
+        let record = self.services.servers.get(id)?;
         let Place::Listed { service, .. } = record.place else { return None };
-        let slow_start = self.services.get(service)?.config.slow_start?;
+        let slow_start = self.services.table.get(service)?.config.slow_start?;
         Some(Ramp { slow_start, elapsed: now.duration_since(record.ramp_since?) })
     }
+}
 
+impl Director {
     /// A listed server was added or came back from weight 0: it warms up if its service says so.
     pub(super) fn start_ramp(&mut self, now: Instant, id: ServerId) {
-        let Some(record) = self.servers.get_mut(id) else { return };
+        let Some(record) = self.services.servers.get_mut(id) else { return };
         record.ramp_since = Some(now);
         self.time_ramp(now, id);
     }
 
     /// Sets the timer for the next step of a server's ramp; the ramp is over if there is none.
     pub(super) fn time_ramp(&mut self, now: Instant, id: ServerId) {
-        let ramp = self.ramp(now, id);
-        let Some(record) = self.servers.get_mut(id) else { return };
+        let ramp = self.tables().ramp(now, id);
+        let Some(record) = self.services.servers.get_mut(id) else { return };
         let next = ramp.and_then(|ramp| next_change(record.config.weight, ramp, record.factor));
         let due = next.and_then(|elapsed| record.ramp_since.map(|since| since + elapsed));
         let is_over = ramp.is_none_or(|ramp| ramp.elapsed >= ramp.slow_start.window);
         if is_over {
             record.ramp_since = None;
         }
-        self.server_timers.set(id, ServerTimer::Ramp, due);
+        self.services.timers.set(id, ServerTimer::Ramp, due);
     }
 
     /// The next step of a server's ramp.
     pub(super) fn step_ramp(&mut self, now: Instant, id: ServerId) {
-        let Some(Place::Listed { service, position }) = self.servers.get(id).map(|record| record.place.clone()) else {
+        let Some(Place::Listed { service, position }) =
+            self.services.servers.get(id).map(|record| record.place.clone())
+        else {
             return;
         };
         self.refresh_weight(now, service, position);
@@ -60,20 +65,21 @@ impl Director {
 
     /// Brings a server's effective weight up to date and tells the scheduler if it moved.
     pub(super) fn refresh_weight(&mut self, now: Instant, index: ServiceIndex, position: usize) {
-        let Some(id) = self.services.get(index).and_then(|service| service.servers.get(position)).map(|s| s.id) else {
+        let Some(id) = self.services.table.get(index).and_then(|service| service.servers.get(position)).map(|s| s.id)
+        else {
             return;
         };
-        let before = self.services.get(index).map_or(0, |service| service.servers[position].weight);
-        if before == 0 && self.effective_weight(now, id) != 0 {
+        let before = self.services.table.get(index).map_or(0, |service| service.servers[position].weight);
+        if before == 0 && self.tables().effective_weight(now, id) != 0 {
             self.start_ramp(now, id);
         } else {
             self.time_ramp(now, id);
         }
-        let weight = self.effective_weight(now, id);
+        let weight = self.tables().effective_weight(now, id);
         if weight == before {
             return;
         }
-        let service = self.services.get_mut(index).expect("it was just found");
+        let service = self.services.table.get_mut(index).expect("it was just found");
         let server = &mut service.servers[position];
         server.weight = weight;
         if weight != 0 {
@@ -85,7 +91,7 @@ impl Director {
 
     /// The service's slow start changed: those that are warming up go on by the new one.
     pub(super) fn refresh_weights(&mut self, now: Instant, index: ServiceIndex) {
-        let count = self.services.get(index).map_or(0, |service| service.servers.len());
+        let count = self.services.table.get(index).map_or(0, |service| service.servers.len());
         for position in 0..count {
             self.refresh_weight(now, index, position);
         }
@@ -98,25 +104,27 @@ impl Director {
         server: &ServerKey,
         factor: u32,
     ) -> Result<(), ControlError> {
-        let (index, position, id) = self.find_server(key, server)?;
+        let (index, position, id) = self.tables().find_server(key, server)?;
         if factor > FACTOR_ONE * FACTOR_ONE {
             return Err(ControlError::OutOfRange("factor"));
         }
-        if let Some(record) = self.servers.get_mut(id) {
+        if let Some(record) = self.services.servers.get_mut(id) {
             record.factor = factor;
         }
         self.refresh_weight(now, index, position);
         Ok(())
     }
+}
 
+impl Tables<'_> {
     /// A listed server's place and name.
     pub(super) fn find_server(
         &self,
         key: &ServiceKey,
         server: &ServerKey,
     ) -> Result<(ServiceIndex, usize, ServerId), ControlError> {
-        let index = self.services.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
-        let service = self.services.get(index).expect("the index was just found");
+        let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
+        let service = self.services.table.get(index).expect("the index was just found");
         let position = service.position(server).ok_or(ControlError::NoSuchServer(*server))?;
         Ok((index, position, service.servers[position].id))
     }

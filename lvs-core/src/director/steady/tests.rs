@@ -146,8 +146,9 @@ impl Pair {
                 let is_its = |row: &Row| endpoint(row.1) == view.virtual_endpoint;
                 let service = SERVICES.iter().position(is_its).unwrap();
                 let mut shape = *shape;
-                let found = self.steady.connections.find_full_nat_reply(self.now, view.protocol.unwrap(), from, to);
-                if let Some(translation) = found.and_then(|id| self.steady.full_nat.translation(id)) {
+                let found =
+                    self.steady.flows.connections.find_full_nat_reply(self.now, view.protocol.unwrap(), from, to);
+                if let Some(translation) = found.and_then(|id| self.steady.flows.full_nat.translation(id)) {
                     let is_syn = shape.flags & 2 != 0;
                     let (client, server) = if is_syn { (1000, 2000) } else { shape.numbers };
                     let at_server = translation.to_server(client, client == 1000).wrapping_add(u32::from(is_syn));
@@ -175,7 +176,7 @@ impl Pair {
             }
             packet
         });
-        let now = self.steady.advance(self.now);
+        let now = self.steady.clock.advance(self.now);
         let verdict = match self.steady.steady(now, &mut tried, FlowHashes::default()) {
             Some(verdict) => {
                 self.taken[service][direction] += 1;
@@ -186,7 +187,7 @@ impl Pair {
                 self.steady.handle_any(now, &mut tried)
             }
         };
-        let now = self.general.advance(self.now);
+        let now = self.general.clock.advance(self.now);
         assert_eq!(self.general.handle_any(now, &mut plain), verdict);
         assert_eq!(tried.bytes(), plain.bytes());
         assert_eq!((tried.start(), tried.offload), (plain.start(), plain.offload));
@@ -250,10 +251,10 @@ impl Pair {
         assert_eq!(connections(steady, now), connections(general, now));
         assert_eq!(steady.services(now), general.services(now));
         assert_eq!(steady.statistics(), general.statistics());
-        assert_eq!(steady.drops, general.drops);
+        assert_eq!(steady.outlet.drops, general.outlet.drops);
         assert_eq!(steady.gauges(), general.gauges());
         assert_eq!(steady.poll_timeout(), general.poll_timeout());
-        assert_eq!(steady.answers, general.answers);
+        assert_eq!(steady.outlet.answers, general.outlet.answers);
         let mut next = || (steady.poll_event(), general.poll_event());
         while let (Some(event), other) = next() {
             assert_eq!(Some(event), other);

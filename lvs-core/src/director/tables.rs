@@ -1,0 +1,111 @@
+//! What a director keeps, in groups, and the view of it that decisions read: nothing that takes [`Tables`] can change
+//! anything.
+
+use super::Director;
+use super::accounting::EventQueue;
+use super::config::DirectorConfig;
+use super::fragments::FragmentTable;
+use super::full_nat::FullNat;
+use super::outbox::Outbox;
+use super::probe::Probing;
+use super::server_timers::ServerTimers;
+use super::timeout::{Estimation, Sweep};
+use crate::answer_limit::{AnswerLimit, Bucket};
+use crate::connection::table::ConnectionTable;
+use crate::connection::timeouts::Timeouts;
+use crate::connection::window::NumbersTable;
+use crate::defence::Defence;
+use crate::drop_reason::DropReason;
+use crate::helper::table::HelpedTable;
+use crate::persistence::TemplateTable;
+use crate::rng::Seed;
+use crate::service::server_table::ServerTable;
+use crate::service::stats::Meter;
+use crate::service::table::ServiceTable;
+use crate::time::Instant;
+
+/// Who the director is.
+pub(super) struct Site {
+    pub config: DirectorConfig,
+    pub seed: Seed,
+    /// Makes the identifications of packets the director makes itself unguessable.
+    pub identification_secret: u64,
+}
+
+/// Services and servers, and what is counted of them.
+pub(super) struct Services {
+    pub table: ServiceTable,
+    pub servers: ServerTable,
+    pub timers: ServerTimers,
+    pub totals: Meter,
+    pub timeouts: Timeouts,
+    pub scheduler_count: u64,
+    /// How many services were added so far.
+    pub added: u64,
+}
+
+/// What the director remembers of flows.
+pub(super) struct Flows {
+    pub connections: ConnectionTable,
+    /// What protocol helpers keep of some of them.
+    pub helped: HelpedTable,
+    pub templates: TemplateTable,
+    pub full_nat: FullNat,
+    /// Numbers of the connections that are followed.
+    pub numbers: NumbersTable,
+}
+
+/// What leaves by another door than the packet that is handled, and what is counted of all packets.
+pub(super) struct Outlet {
+    /// Packets on their way to `poll_transmit`.
+    pub outbox: Outbox,
+    pub events: EventQueue,
+    pub drops: [u64; DropReason::ALL.len()],
+    pub told_full: [bool; 4],
+    /// Packets the director has made itself: gives their identifications.
+    pub answers: u64,
+    pub answer_limit: AnswerLimit,
+    /// ICMP errors about a tunnel's path MTU that guessed its proof.
+    pub path_mtu_guesses: Bucket,
+    pub reply_conflicts: u64,
+    pub disbelieved: u64,
+}
+
+/// Work that goes on by itself.
+#[derive(Default)]
+pub(super) struct Upkeep {
+    pub estimator_due: Option<Instant>,
+    /// What one call of the estimator could not finish.
+    pub estimation: Option<Estimation>,
+    /// The sweep of deleted servers' connections, while one is under way (`expire_nodest_conn`).
+    pub sweep: Option<Sweep>,
+    /// The walk over silent connections at the end of a drain, while one is under way.
+    pub probing: Option<Probing>,
+}
+
+/// All that a decision may read.
+#[derive(Clone, Copy)]
+pub(super) struct Tables<'a> {
+    pub site: &'a Site,
+    pub services: &'a Services,
+    pub flows: &'a Flows,
+    pub fragments: &'a FragmentTable,
+    pub defence: &'a Defence,
+    pub outlet: &'a Outlet,
+    pub now: Instant,
+}
+
+impl Director {
+    #[inline(always)]
+    pub(super) fn tables(&self) -> Tables<'_> {
+        Tables {
+            site: &self.site,
+            services: &self.services,
+            flows: &self.flows,
+            fragments: &self.fragments,
+            defence: &self.defence,
+            outlet: &self.outlet,
+            now: self.clock.now,
+        }
+    }
+}
