@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use lvs_core::{Command, DirectorConfig, DropReason, HalfOpenPolicy, ServerConfig, Verdict};
-use lvs_testkit::desk::tcp_service;
+use lvs_testkit::desk::{tcp_service, udp_service};
 use lvs_testkit::{Desk, sctp, tcp, udp};
 
 const WEB: &str = "192.0.2.1:80";
@@ -230,6 +230,33 @@ fn half_open_connections_give_their_local_ports_back_first() {
     check_served(&mut desk, spoofed, WEB);
 }
 
+/// Only for the place of one that came after them do flows of datagrams go to the end of the line.
+#[test]
+fn a_port_that_is_taken_back_passes_over_nobody_who_has_none() {
+    let (dns, relay) = ("192.0.2.1:53", "192.0.2.1:54");
+    let mut config = DirectorConfig { connections_max: 7, ..Desk::config() };
+    (config.local_ports.first, config.local_ports.last) = (2_000, 2_000);
+    let rules = "-A -u 192.0.2.1:53 -s rr\n-a -u 192.0.2.1:53 -r 10.0.0.2:53 -g\n-A -u 192.0.2.1:54 -s rr";
+    let mut desk = Desk::with_config(config, rules);
+    desk.apply(&Command::AddLocalAddress(udp_service(relay), IpAddr::from([10, 0, 1, 1])));
+    desk.apply(&Command::AddServer(udp_service(relay), ServerConfig::full_nat("10.0.0.2:54".parse().unwrap())));
+    // Four that ask twice and fall silent, then two that came later.
+    for packet in [0, 0, 1, 1, 2, 2, 3, 3, 4, 5].map(|n| udp(client(n), dns).payload(b"?").build()) {
+        desk.pass(Duration::from_secs(1));
+        desk.feed(&packet);
+    }
+    for number in 0..3 {
+        desk.pass(Duration::from_secs(1));
+        desk.feed(&udp(made_up(number), relay).payload(b"?").build());
+    }
+    assert_eq!(desk.director.defence_counters().ports_taken_back, 2);
+    desk.feed(&udp(client(6), dns).payload(b"?").build());
+    let mut rest: Vec<_> = desk.connections().into_iter().map(|row| row.client.address).collect();
+    rest.sort_unstable();
+    let expected: Vec<_> = [made_up(2)].into_iter().chain((1..7).map(client)).map(|client| client.ip()).collect();
+    assert_eq!(rest, expected, "the one silent longest has given way");
+}
+
 #[test]
 fn bypass_connections_count_as_half_open_ones() {
     let config = DirectorConfig { half_open_max: 2, half_open_policy: HalfOpenPolicy::EvictOldest, ..Desk::config() };
@@ -319,7 +346,7 @@ fn one_client_endpoint_makes_no_long_chain() {
 fn full_memory_for_local_ports_refuses_nobody_once_ports_have_rested() {
     let mut config = Desk::config();
     config.local_ports.remembered_max = 512;
-    let dns = lvs_testkit::desk::udp_service("192.0.2.1:53");
+    let dns = udp_service("192.0.2.1:53");
     let mut desk = Desk::with_config(config, "-A -u 192.0.2.1:53 -s rr\n--set 0 0 1");
     (1..=4).for_each(|n| desk.apply(&Command::AddLocalAddress(dns, IpAddr::from([10, 0, 1, n]))));
     let add = |desk: &mut Desk, net: u8| {

@@ -259,7 +259,8 @@ impl Director {
             Short::Expectation => &mut self.defence.expectations_evicted,
         };
         *counter += 1;
-        if self.flows.connections.kind(id) == Some(Newcomer::Unproven) {
+        // Others were passed over for it only where any of them would have made room.
+        if short == Short::Place && self.flows.connections.kind(id) == Some(Newcomer::Unproven) {
             self.flows.connections.pass_over(id);
         }
         self.end_connection(now, id, Along::Template);

@@ -166,15 +166,15 @@ impl LocalAddressPool {
         self.forget_at = (self.forget_at + FORGET_WORK_MAX) % self.lanes.len().max(1);
     }
 
-    /// Leases the endpoint that was released last towards `real`, without rest: it was taken back for this client.
-    /// Returns whether that is so.
+    /// Leases an endpoint that was released towards `real` a moment ago, without rest: it was taken back for this client.
+    /// Others may have been released since, for the same client. Returns whether that is so.
     pub fn lease_again(&mut self, protocol: Protocol, real: Endpoint, local: Endpoint, client: IpAddr) -> bool {
         let key = LaneKey { protocol, real, local: local.address };
         let lane = self.by_key.get(&key).and_then(|index| self.lanes[*index as usize].as_mut());
-        let Some(lane) = lane.filter(|lane| lane.returned.back().is_some_and(|last| last.port == local.port)) else {
-            return false;
-        };
-        lane.returned.pop_back();
+        let Some(lane) = lane else { return false };
+        let mut latest = lane.returned.iter().enumerate().rev().take(RELEASED_TOGETHER_MAX);
+        let Some((index, _)) = latest.find(|(_, returned)| returned.port == local.port) else { return false };
+        lane.returned.remove(index);
         lane.leased += 1;
         self.leased += 1;
         self.leases_given += 1;
@@ -319,6 +319,10 @@ impl LocalAddressPool {
         Order::new(self.seed.derive(self.lanes_made).derive(0), self.config.count())
     }
 }
+
+/// Ports towards one server that one packet may free: of a newcomer for each bound (places, half-open ones, ports), and of
+/// one more where what one of them hung on becomes half-open itself. Twice as many, to be sure.
+const RELEASED_TOGETHER_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -465,5 +469,18 @@ mod tests {
         assert_eq!(lease(&mut pool, Instant::ZERO, 1), None);
         assert!(pool.lease_again(Protocol::Tcp, real(1), local, CLIENT));
         assert_eq!((pool.leased(), pool.remembered), (1, 1));
+    }
+
+    #[test]
+    fn a_port_is_taken_back_though_another_was_released_after_it() {
+        let mut pool = pool(2000, 2001);
+        let [first, second] =
+            [0, 1].map(|_| Endpoint::new(LOCAL, lease(&mut pool, Instant::ZERO, 1).expect("there are two")));
+        pool.release(Instant::ZERO, Protocol::Tcp, real(1), first, CLIENT);
+        pool.release(Instant::ZERO, Protocol::Tcp, real(1), second, CLIENT);
+        assert!(pool.lease_again(Protocol::Tcp, real(1), first, CLIENT));
+        assert!(!pool.lease_again(Protocol::Tcp, real(1), first, CLIENT), "it is leased");
+        assert!(pool.lease_again(Protocol::Tcp, real(1), second, CLIENT));
+        assert_eq!(pool.leased(), 2);
     }
 }
