@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use lvs_io::Prefix;
 
 use crate::realserver::{Action, TunnelEnd};
-use run::device_name;
 pub use run::{DeviceOptions, OnDeviceLoss, Run};
+pub(crate) use run::{WORKERS_MAX, device_name};
 
 /// What the words after the program's name come to.
 #[derive(Clone, PartialEq, Eq, Debug, Parser)]
@@ -41,8 +41,11 @@ pub enum Invocation {
     #[command(after_help = EXIT_STATUS)]
     Demo(Demo),
     /// Balance what arrives on devices until Ctrl-C, then print the tables.
-    #[command(after_help = EXIT_STATUS, after_long_help = run::names_and_exit_status())]
+    #[command(after_help = EXIT_STATUS, after_long_help = run::names_and_exit_status(), override_usage = run::USAGE)]
     Run(Run),
+    /// Say whether a configuration file, its rules and its settings are right, and touch nothing.
+    #[command(after_help = EXIT_STATUS)]
+    Check(Check),
     /// Make this machine a real server for direct routing or tunnels, or end that.
     ///
     /// The virtual addresses go to lo, and ARP keeps quiet about them. Says what it changes, and 'stop' undoes exactly
@@ -66,6 +69,14 @@ pub struct Demo {
     /// Make so many requests
     #[arg(long, value_name = "N", default_value_t = crate::demo::plan::REQUESTS, value_parser = requests)]
     pub requests: usize,
+}
+
+/// `lvsd check`.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Check {
+    /// The configuration file, as 'lvsd run --config FILE' reads it
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `lvsd realserver`.
@@ -166,8 +177,8 @@ fn requests(text: &str) -> Result<usize, String> {
 const REQUESTS_MAX: usize = 20_000;
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 all went well; 1 a request failed, the rules are wrong or unreadable, or
-something was denied; 2 the command line is wrong.";
+Exit status: 0 all went well; 1 a request failed, rules or configuration are wrong or
+unreadable, or something was denied; 2 the command line is wrong.";
 
 #[cfg(test)]
 mod tests {
@@ -184,7 +195,9 @@ mod tests {
     /// What `line` is as a call of `run`.
     fn run(line: &str) -> (PathBuf, Devices, u16) {
         match parsed(line) {
-            Ok(Invocation::Run(run)) => (run.rules.unwrap_or_default(), run.devices.devices(), run.workers),
+            Ok(Invocation::Run(run)) => {
+                (run.rules.unwrap_or_default(), run.devices.devices().expect("named"), run.workers.unwrap_or(1))
+            }
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -247,7 +260,7 @@ mod tests {
             ("demo --requests", "a value is required for '--requests <N>' but none was supplied"),
             ("demo --requests 0", "invalid value '0' for '--requests <N>': a number from 1 to 20000"),
             ("run --tun a", "<RULES>"),
-            ("run r.txt", "<--tun <NAME[,NAME]>|--afpacket <NAME[,NAME]>|--control <PATH>>"),
+            ("run r.txt", "<--config <FILE>|--tun <NAME[,NAME]>|--afpacket <NAME[,NAME]>|--control <PATH>>"),
             ("run r.txt --tun a --afpacket b", "cannot be used with '--afpacket <NAME[,NAME]>'"),
             ("run r.txt --tun a --tun b", "cannot be used multiple times"),
             ("run r.txt --tun a --in-blocks", "cannot be used with '--in-blocks'"),
@@ -264,6 +277,9 @@ mod tests {
             ("realserver status --vip ::1", "unexpected argument '--vip' found"),
             ("run r.txt s.txt --tun a", "unexpected argument 's.txt' found"),
             ("run r.txt --tun a --workers 0", "0 is not in 1..=64"),
+            ("check", "<FILE>"),
+            ("run r.txt --tun a --addresses mine", "[possible values: lvsd, host]"),
+            ("run r.txt --tun a --log xml", "[possible values: human, json]"),
             ("run r.txt --tun a --workers", "a value is required for '--workers <N>'"),
             ("run r.txt --tun a --set drop_entri=1", "there is no setting drop_entri; near are drop_entry"),
             ("run r.txt --tun a,b,c", "one name or two"),

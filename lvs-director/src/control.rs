@@ -11,6 +11,7 @@
 
 mod addresses;
 mod clients;
+mod group;
 pub mod journal;
 mod listener;
 mod overlay;
@@ -27,6 +28,7 @@ use lvs_io_afpacket::AddressesHandle;
 
 use self::addresses::Addresses;
 use self::clients::Clients;
+pub use self::group::group_number;
 use self::listener::Listener;
 pub use self::listener::{ListenError, default_path};
 use self::tables::Tables;

@@ -4,6 +4,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`args`] | the command line |
+//! | [`configuration`] | the configuration file, the command line above it, and `lvsd check` |
+//! | [`address_owner`] | whose the virtual addresses are |
 //! | [`capacity`] | how much its directors hold, and how they defend it |
 //! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
 //! | [`run`] | `lvsd run`: a director in the foreground, on TUN or Ethernet devices |
@@ -13,24 +15,31 @@
 //! | [`rules`] | the reader of `ipvsadm-save` files |
 //! | [`listing`] | a director's tables, as `ipvsadm -Ln` prints them |
 //! | [`denied`] | what the operating system refused, and what helps |
-//! | [`say`] | results on standard output, all else on standard error |
+//! | [`say`], [`log`] | results on standard output, all else on standard error; for people, or as JSON |
+//! | [`report`] | what `lvsd run` prints of itself |
+//! | [`seed`] | the secret that hashes begin with |
 //! | [`http`] | the demo's small HTTP client and server |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod address_owner;
 pub mod args;
 pub mod capacity;
 mod claim;
+pub mod configuration;
 pub mod control;
 pub mod demo;
 pub mod denied;
 pub mod devices;
 pub mod http;
 pub mod listing;
+pub mod log;
 mod loss;
 pub mod realserver;
+pub mod report;
 pub mod rules;
 pub mod run;
 pub mod say;
+pub mod seed;
 mod threads;
 mod warnings;

@@ -3,12 +3,20 @@
 use std::process::ExitCode;
 
 use lvs_director::args::{self, Invocation};
-use lvs_director::{demo, realserver, run, say};
+use lvs_director::configuration::check;
+use lvs_director::log::Format;
+use lvs_director::{demo, log, realserver, run, say};
 
 fn main() -> ExitCode {
-    match args::parse(std::env::args_os().skip(1)) {
+    let invocation = args::parse(std::env::args_os().skip(1));
+    // `run` begins it by itself: its configuration says how.
+    if !matches!(invocation, Ok(Invocation::Run(_))) {
+        log::begin(Format::Human);
+    }
+    match invocation {
         Ok(Invocation::Demo(options)) => demo::run(options.requests, options.json),
         Ok(Invocation::Run(options)) => run::run(&options),
+        Ok(Invocation::Check(options)) => check::check(&options.file),
         Ok(Invocation::RealServer(options)) => {
             let (action, vips, tunnel) = options.action.parts();
             let memory = options.memory.clone().unwrap_or_else(realserver::default_path);

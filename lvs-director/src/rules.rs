@@ -2,6 +2,8 @@
 //! Whatever is wrong is told in ipvsadm's words, with the line it stands in.
 
 use std::fmt;
+use std::fs;
+use std::path::Path;
 
 use lvs_admin::{Names, Request};
 use lvs_core::{Director, Instant};
@@ -27,6 +29,16 @@ impl std::error::Error for RuleError {}
 
 const NO_RULE: &str = "no rule begins like this; one begins with -A for a service or -a for a server, as ipvsadm-save \
                        writes them";
+
+/// What a file of rules is called in complaints, and what it holds; without one, nothing.
+///
+/// # Errors
+/// A sentence: it cannot be read.
+pub fn read(path: Option<&Path>) -> Result<(String, String), String> {
+    let Some(path) = path else { return Ok(("no rules".to_owned(), String::new())) };
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok((path.display().to_string(), text))
+}
 
 /// Has `director` carry out every line of `text`. Blank lines are skipped; there are no comments, as in ipvsadm.
 ///

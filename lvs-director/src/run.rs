@@ -3,29 +3,32 @@
 //! printed at the end.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::ExitCode;
 
 use lvs_core::local_address::LocalPorts;
-use lvs_core::{Director, DirectorConfig, DropReason, Instant, Seed, ServiceKey, Side};
-use lvs_io::{Clock, Counters, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
-use lvs_io_afpacket::{AddressesHandle, SourceCounters, SourceCountersHandle};
+use lvs_core::{Director, DirectorConfig, Instant, Seed, ServiceKey, Side};
+use lvs_io::{Clock, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
+use lvs_io_afpacket::{AddressesHandle, SourceCountersHandle};
 
+use crate::address_owner::AddressOwner;
 use crate::capacity::{self, Described};
+use crate::configuration::Configuration;
 use crate::control::{self, Control};
 use crate::denied::Denied;
 pub use crate::devices::Devices;
 use crate::devices::Opened;
-use crate::{args, listing, loss, rules, say, threads, warnings};
+use crate::report::{self, Share};
+use crate::{args, listing, log, loss, rules, say, seed, threads, warnings};
 
-/// Runs as many directors as `options` ask for, with the rules in their file, on their devices until SIGINT, SIGTERM or SIGHUP;
-/// then prints their tables, put together, to standard output. Fails, with a sentence on standard error, if the rules
-/// cannot be read or carried out, a device is denied, or one fails under way.
+/// Runs as many directors as `options` and the configuration file they name ask for, with the rules in their file, on their
+/// devices until SIGINT or SIGTERM; then prints their tables, put together, to standard output. Fails, with a sentence on
+/// standard error, if something is wrong in a file, a device is denied, or one fails under way.
 pub fn run(options: &args::Run) -> ExitCode {
-    match forward(options) {
+    let configuration = Configuration::of(options);
+    log::begin(configuration.as_ref().map_or(options.log.unwrap_or_default(), |configuration| configuration.log));
+    match configuration.and_then(|configuration| forward(&configuration)) {
         Ok(tables) => say::print(&tables),
         Err(complaint) => {
             say::error(complaint);
@@ -35,24 +38,21 @@ pub fn run(options: &args::Run) -> ExitCode {
 }
 
 /// Does it all, and returns the tables as they are at the end.
-fn forward(options: &args::Run) -> Result<String, String> {
-    let (devices, workers) = (&options.devices.devices(), options.workers);
-    let (rules, text) = match &options.rules {
-        Some(rules) => {
-            let text = fs::read_to_string(rules);
-            (rules.as_path(), text.map_err(|error| format!("cannot read {}: {error}", rules.display()))?)
-        }
-        None => (Path::new("no rules"), String::new()),
-    };
+fn forward(configuration: &Configuration) -> Result<String, String> {
+    if configuration.addresses == AddressOwner::Host {
+        return Err("the host cannot own the virtual addresses yet: addresses is to be \"lvsd\"".to_owned());
+    }
+    let (devices, workers) = (&configuration.devices, configuration.workers);
+    let (rules, text) = rules::read(configuration.rules.as_deref())?;
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
-    let seed = seed().map_err(|denied| denied.to_string())?;
-    let config = capacity::configured(capacity::memory(), workers, &options.settings)?;
+    let seed = seed::seed(configuration.seed_file.as_deref()).map_err(|denied| denied.to_string())?;
+    let config = capacity::configured(capacity::memory(), workers, &configuration.settings)?;
     let [client_side, server_side] = sides;
     let config = DirectorConfig { client_side, server_side, ..config };
-    let set_before = control_journal(options)?;
+    let set_before = control_journal(configuration)?;
     let configured = |config, seed| {
         let mut director = Director::new(config, seed);
-        rules::load(&mut director, &text).map_err(|error| format!("{}, {error}", rules.display()))?;
+        rules::load(&mut director, &text).map_err(|error| format!("{rules}, {error}"))?;
         control::journal::replay(&mut director, &set_before);
         Ok::<_, String>(director)
     };
@@ -61,7 +61,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
         seed.derive(u64::from(u16::MAX)),
     )?;
     if devices.names().is_empty() {
-        return without_devices(options, master);
+        return without_devices(configuration, master);
     }
     let director = |shard| {
         let local_ports = LocalPorts { shard, shards: workers, ..config.local_ports };
@@ -71,8 +71,8 @@ fn forward(options: &args::Run) -> Result<String, String> {
     // All have the same rules.
     let director = directors.first().ok_or("no worker was asked for")?;
     let virtual_addresses = virtual_addresses(director);
-    if options.rules.is_some() && virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
-        say::warning(format_args!("{} has no virtual service; nothing will be balanced", rules.display()));
+    if configuration.rules.is_some() && virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
+        say::warning(format_args!("{rules} has no virtual service; nothing will be balanced"));
     }
     warnings::about_rules(director).iter().for_each(say::warning);
     let host = if devices.have_a_host() {
@@ -106,7 +106,7 @@ fn forward(options: &args::Run) -> Result<String, String> {
             let host = Host::new(host.clone(), Seed::new(0));
             let worker = Worker::new(director, clients, servers)?;
             let worker = worker.with_clock(clock).with_on_pass(OnPass::Route(Box::new(host)));
-            Ok(loss::followed(worker, shard, devices.names(), options.on_device_loss))
+            Ok(loss::followed(worker, shard, devices.names(), configuration.on_device_loss))
         })
         .collect::<io::Result<Vec<_>>>()
         .and_then(|workers| {
@@ -119,61 +119,51 @@ fn forward(options: &args::Run) -> Result<String, String> {
     ways.iter().for_each(say::warning);
     say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
     let handles = workers.iter().map(Worker::handle).collect();
-    let _control = start_control(options, master, (handles, addresses), clock)?;
+    let _control = start_control(configuration, master, (handles, addresses), clock)?;
     threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
-    let received: Vec<SourceCounters> = counters.iter().map(SourceCountersHandle::get).collect();
-    Ok(last_words(&mut workers, clock) + &not_received(&received))
+    Ok(last_words(&mut workers, clock, &counters))
 }
 
 /// The control socket alone: a controller may come before rules and devices.
-fn without_devices(options: &args::Run, master: Director) -> Result<String, String> {
+fn without_devices(configuration: &Configuration, master: Director) -> Result<String, String> {
     let stopped = threads::signals().map_err(|cause| Denied::new("wait for signals", cause).to_string())?;
-    let _control = start_control(options, master, (Vec::new(), Vec::new()), MonotonicClock::new())?;
+    let _control = start_control(configuration, master, (Vec::new(), Vec::new()), MonotonicClock::new())?;
     say::note("no devices: nothing is forwarded; Ctrl-C ends it");
     threads::wait(stopped);
     Ok(String::new())
 }
 
 /// What the control socket of an `lvsd` before this one has set.
-fn control_journal(options: &args::Run) -> Result<String, String> {
-    let path = control::journal_path(&options.control.clone().unwrap_or_else(control::default_path));
+fn control_journal(configuration: &Configuration) -> Result<String, String> {
+    let path = control::journal_path(&configuration.control);
     match control::journal::read(&path) {
         Ok(text) => Ok(text),
         // Another user's: this one cannot listen there either, which is said later.
-        Err(_) if options.control.is_none() => Ok(String::new()),
+        Err(_) if !configuration.control_is_wanted => Ok(String::new()),
         Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
 }
 
 /// Listens at the control socket. One that was not asked for may be out of this user's reach: that is said.
 fn start_control(
-    options: &args::Run,
+    configuration: &Configuration,
     master: Director,
     (workers, addresses): (Vec<WorkerHandle>, Vec<AddressesHandle>),
     clock: MonotonicClock,
 ) -> Result<Option<Control>, String> {
-    let path = options.control.clone().unwrap_or_else(control::default_path);
+    let path = configuration.control.clone();
     let journal = Some(control::journal_path(&path));
     match Control::start(control::Setup { path: path.clone(), master, workers, clock, addresses, journal }) {
         Ok(control) => {
             say::note(format_args!("listening at {}", path.display()));
             Ok(Some(control))
         }
-        Err(error) if options.control.is_some() => Err(error.to_string()),
+        Err(error) if configuration.control_is_wanted => Err(error.to_string()),
         Err(error) => {
             say::warning(format_args!("{error}; lvsadm cannot reach this lvsd (--control PATH chooses another place)"));
             Ok(None)
         }
     }
-}
-
-/// A secret nobody outside can guess.
-fn seed() -> Result<Seed, Denied> {
-    let mut bytes = [0; 8];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(|cause| Denied::new("read /dev/urandom", cause))?;
-    Ok(Seed::new(u64::from_ne_bytes(bytes)))
 }
 
 /// The addresses that servers see with FullNAT.
@@ -221,59 +211,13 @@ fn host_stand_in(
 }
 
 /// The tables, and what was refused.
-fn last_words(workers: &mut [Worker], clock: MonotonicClock) -> String {
+fn last_words(workers: &mut [Worker], clock: MonotonicClock, queues: &[SourceCountersHandle]) -> String {
     let now = clock.now();
     let services = listing::together(workers.iter_mut().map(|worker| {
         let later = listing::publish_counters(worker.director_mut(), now);
         worker.director().services(later)
     }));
-    let mut text = format!("{}\n{}\n", listing::load(&services), listing::statistics(&services));
-    let sum = |count: fn(&Counters) -> u64| workers.iter().map(|worker| count(worker.counters())).sum::<u64>();
-    text.push_str(&format!(
-        "{} packets received, {} sent, {} not for a virtual service, {} refused\n",
-        sum(|counters| counters.client.received + counters.server.received),
-        sum(|counters| counters.client.sent + counters.server.sent),
-        sum(|counters| counters.passed),
-        sum(|counters| counters.dropped),
-    ));
-    for reason in DropReason::ALL {
-        let count: u64 = workers.iter().map(|worker| worker.director().drops(*reason)).sum();
-        if count > 0 {
-            text.push_str(&format!("  {count} {reason}: {}\n", reason.advice()));
-        }
-    }
-    text + &the_rest(&sum)
-}
-
-/// What is between the packets received and those sent, and no refusal: with it the sums come out even.
-fn the_rest(sum: &dyn Fn(fn(&Counters) -> u64) -> u64) -> String {
-    let sums = [
-        (sum(|of| of.owed + of.heard), "made or kept before by the director, or answers of this host as a server"),
-        (sum(|of| of.client.cut + of.server.cut), "more by cutting packets to their way"),
-        (sum(|of| of.host.answered), "answered for the virtual addresses, on ports that no service has"),
-        (sum(|of| of.host.routed), "for no virtual address, routed on"),
-        (sum(|of| of.host.dropped + of.pass_dropped), "for no virtual service and dropped: nobody here answers them"),
-        (sum(|of| of.host.fragments_kept + of.held), "parts kept until the others come"),
-        (sum(|of| of.client.queue_full + of.server.queue_full), "lost: a device's queue was full"),
-        (sum(|of| of.client.send_failed + of.server.send_failed), "lost: a device refused them"),
-        (sum(|of| of.client.sent_lost + of.server.sent_lost), "of those sent lost: refused, or the next hop is silent"),
-        (sum(Counters::unaccounted), "NOT ACCOUNTED FOR: a fault in lvsd"),
-    ];
-    sums.iter().filter(|(sum, _)| *sum > 0).map(|(sum, what)| format!("  {sum} {what}\n")).collect()
-}
-
-/// What came to Ethernet devices and did not become a packet, and why.
-fn not_received(queues: &[SourceCounters]) -> String {
-    let sum = |count: fn(&SourceCounters) -> u64| queues.iter().map(count).sum::<u64>();
-    let sums = [
-        (sum(|queue| queue.ring_full), "frames lost: the receive ring was full"),
-        (sum(|queue| queue.stops), "times the kernel stopped for want of a free block in the receive ring"),
-        (sum(|queue| queue.unreadable), "frames lost: cut, or super-packets of an unknown kind"),
-        (sum(|queue| queue.ignored.for_others), "frames ignored: for other stations, or for groups"),
-        (sum(|queue| queue.ignored.other_vlan), "frames ignored: of another VLAN"),
-        (sum(|queue| queue.ignored.service_tagged), "frames ignored: with a tag of 802.1ad"),
-        (sum(|queue| queue.ignored.other_protocol), "frames ignored: neither IPv4, IPv6 nor ARP"),
-        (sum(|queue| queue.ignored.malformed), "frames ignored: malformed, or about routers"),
-    ];
-    sums.iter().filter(|(sum, _)| *sum > 0).map(|(sum, what)| format!("{sum} {what}\n")).collect()
+    let shares: Vec<Share> = workers.iter().map(|worker| Share::of(worker.director(), worker.counters())).collect();
+    let queues: Vec<_> = queues.iter().map(SourceCountersHandle::get).collect();
+    report::text(&services, &shares, &queues)
 }

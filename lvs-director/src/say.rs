@@ -1,5 +1,6 @@
-//! What `lvsd` says: results on standard output, all else on standard error. A reader that has gone away
-//! (`lvsd demo | head`) is no reason to fail or to panic; a result that is lost otherwise (a full disk) is.
+//! What `lvsd` says: results on standard output, all else on standard error, in the way [`crate::log`] was told. A reader
+//! that has gone away (`lvsd demo | head`) is no reason to fail or to panic; a result that is lost otherwise (a full disk)
+//! is.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,21 +21,15 @@ pub fn print(text: &str) -> ExitCode {
 
 /// Says what goes on.
 pub fn note(text: impl fmt::Display) {
-    line(format_args!("lvsd: {text}\n"));
+    tracing::info!("{text}");
 }
 
 /// Says what may not be as it was meant.
 pub fn warning(text: impl fmt::Display) {
-    line(format_args!("lvsd: warning: {text}\n"));
+    tracing::warn!("{text}");
 }
 
 /// Says why something was not done.
 pub fn error(text: impl fmt::Display) {
-    line(format_args!("lvsd: {text}\n"));
-}
-
-/// In one piece, so that lines of several threads stay apart.
-fn line(text: fmt::Arguments<'_>) {
-    // Nobody listens: there is nobody to tell, and packets matter more.
-    let _ = io::stderr().lock().write_all(text.to_string().as_bytes());
+    tracing::error!("{text}");
 }

@@ -6,40 +6,63 @@ use clap::{ArgGroup, Args};
 use lvs_core::DirectorConfig;
 use lvs_core::settings::NamedValue;
 use lvs_io_afpacket::Delivery;
+use serde::Deserialize;
 
 use super::EXIT_STATUS;
+use crate::address_owner::AddressOwner;
 use crate::capacity::{self, Assignment};
 use crate::devices::Devices;
+use crate::log::Format;
 
 /// `lvsd run`.
-#[derive(Clone, PartialEq, Eq, Debug, Args)]
-#[command(group = ArgGroup::new("work").args(["tun", "afpacket", "control"]).required(true).multiple(true))]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+#[command(group = ArgGroup::new("work").args(["config", "tun", "afpacket", "control"]).required(true).multiple(true))]
 pub struct Run {
     /// The rules: a file as ipvsadm-save writes it
     ///
     /// For example:
     ///   -A -t 192.0.2.80:80 -s wrr
     ///   -a -t 192.0.2.80:80 -r 10.2.0.11:8080 -m -w 3
-    #[arg(value_name = "RULES", verbatim_doc_comment, required_unless_present = "control")]
+    #[arg(value_name = "RULES", verbatim_doc_comment, required_unless_present_any = ["config", "control"])]
     pub rules: Option<PathBuf>,
+    /// Read this configuration file (TOML) first; the other options stand above it
+    ///
+    /// packaging/lvsd.toml shows every key. 'lvsd check FILE' says whether one is right. SIGHUP reads it again, and the
+    /// rules, and carries out what has changed.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Answer lvsadm, and stock ipvsadm and keepalived, at this socket
     ///
     /// Without it: what the environment's LVS_CONTROL says, or /run/lvs/control.sock, where that can be had. With it,
     /// neither rules nor devices are needed at the start.
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+    /// Let the members of this group read at a second socket beside the first, PATH with '.read' behind it
+    ///
+    /// They see listings, counters and settings and change nothing. A name of /etc/group, or a number.
+    #[arg(long, value_name = "GROUP")]
+    pub control_group: Option<String>,
     /// The devices.
     #[command(flatten)]
     pub devices: DeviceOptions,
-    /// Share the work between N threads
+    /// Share the work between N threads [default: 1]
     ///
     /// Each has its own clients, its own queue of every device (a TUN device made beforehand needs 'multi_queue'), its
     /// own schedule, and its own count of connections against -x and -y.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
-    pub workers: u16,
-    /// When a device goes down or is deleted: wait for one of its name, or end with a failure
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnDeviceLoss::Wait)]
-    pub on_device_loss: OnDeviceLoss,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
+    pub workers: Option<u16>,
+    /// When a device goes down or is deleted: wait for one of its name, or end with a failure [default: wait]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub on_device_loss: Option<OnDeviceLoss>,
+    /// Whose the virtual addresses are [default: lvsd]
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    pub addresses: Option<AddressOwner>,
+    /// Keep the secret that hashes begin with in this file, made at the first start, instead of a new one each time
+    #[arg(long, value_name = "FILE")]
+    pub seed_file: Option<PathBuf>,
+    /// Tell what happens, on standard error, for people or as JSON [default: human]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log: Option<Format>,
     /// Set a setting or a bound of every worker by its name; repeated, the last one counts
     ///
     /// Without it, bounds follow from the machine's memory and the defences begin when places are scarce: what that
@@ -49,8 +72,10 @@ pub struct Run {
 }
 
 /// What `lvsd run` does without its device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnDeviceLoss {
+    #[default]
     /// Keep everything and go on when the device is back
     Wait,
     /// Print the tables and fail
@@ -58,7 +83,7 @@ pub enum OnDeviceLoss {
 }
 
 /// Which devices `lvsd run` forwards on: of one kind.
-#[derive(Clone, PartialEq, Eq, Debug, Args)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
 #[group(skip)]
 #[command(group = ArgGroup::new("devices").args(["tun", "afpacket"]))]
 pub struct DeviceOptions {
@@ -83,13 +108,13 @@ pub struct DeviceOptions {
 }
 
 impl DeviceOptions {
-    /// The devices, of one kind: clap sees to that.
-    pub fn devices(&self) -> Devices {
+    /// The devices, of one kind: clap sees to that. `None` if none is named.
+    pub fn devices(&self) -> Option<Devices> {
         let delivery = if self.in_blocks { Delivery::BLOCKS } else { Delivery::AtOnce };
         match (&self.tun, &self.afpacket) {
-            (Some(DeviceNames(names)), _) => Devices::Tun(names.clone()),
-            (None, Some(DeviceNames(names))) => Devices::AfPacket(names.clone(), delivery),
-            (None, None) => Devices::Tun(Vec::new()),
+            (Some(DeviceNames(names)), _) => Some(Devices::Tun(names.clone())),
+            (None, Some(DeviceNames(names))) => Some(Devices::AfPacket(names.clone(), delivery)),
+            (None, None) => None,
         }
     }
 }
@@ -111,7 +136,7 @@ impl DeviceNames {
 }
 
 /// What Linux takes for a device name; `%` would ask it to choose a number.
-pub(super) fn device_name(name: &str) -> Result<String, String> {
+pub(crate) fn device_name(name: &str) -> Result<String, String> {
     let is_name = (1..=NAME_LEN_MAX).contains(&name.len())
         && !name.contains(|character: char| matches!(character, '/' | ':' | '%') || character.is_whitespace())
         && name != "."
@@ -130,8 +155,11 @@ pub(super) fn names_and_exit_status() -> String {
     text + "\n" + EXIT_STATUS
 }
 
+/// Without it clap writes a line that is too long.
+pub(super) const USAGE: &str = "lvsd run [OPTIONS] <--config FILE|--tun NAMES|--afpacket NAMES|--control PATH> [RULES]";
+
 /// Most workers: a core and a queue each.
-const WORKERS_MAX: i64 = 64;
+pub(crate) const WORKERS_MAX: i64 = 64;
 
 /// IFNAMSIZ less the terminating zero.
 const NAME_LEN_MAX: usize = 15;

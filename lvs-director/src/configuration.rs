@@ -1,0 +1,90 @@
+//! What `lvsd run` is to do: a configuration file, if there is one, and the command line, which stands above it. Decides
+//! which of the two counts; what the values mean is said where they are used.
+
+pub mod check;
+pub mod file;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::address_owner::AddressOwner;
+use crate::args::{self, OnDeviceLoss};
+use crate::capacity::Assignment;
+use crate::control;
+use crate::devices::Devices;
+use crate::log::Format;
+use file::File;
+
+/// Everything that was said about a run, with defaults filled in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Configuration {
+    /// The file of rules.
+    pub rules: Option<PathBuf>,
+    /// The devices.
+    pub devices: Devices,
+    /// How many threads share the work.
+    pub workers: u16,
+    /// What happens without a device.
+    pub on_device_loss: OnDeviceLoss,
+    /// Whose the virtual addresses are.
+    pub addresses: AddressOwner,
+    /// The control socket.
+    pub control: PathBuf,
+    /// Whether a control socket was asked for; else it is left out where it cannot be had.
+    pub control_is_wanted: bool,
+    /// Who may read at the second socket beside it.
+    pub control_group: Option<String>,
+    /// Where the secret is that hashes begin with.
+    pub seed_file: Option<PathBuf>,
+    /// How what happens is told.
+    pub log: Format,
+    /// Settings and bounds by their names, the file's first: the last word counts.
+    pub settings: Vec<Assignment>,
+}
+
+impl Configuration {
+    /// Reads the file that `options` name, if they do, and puts the options above it.
+    ///
+    /// # Errors
+    /// A sentence: the file cannot be read, or what is wrong in which line of it.
+    pub fn of(options: &args::Run) -> Result<Self, String> {
+        let file = options.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        Ok(Self::with(options, file))
+    }
+
+    /// What a file says by itself.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn of_file(path: &Path) -> Result<Self, String> {
+        Ok(Self::with(&args::Run::default(), read(path)?))
+    }
+
+    fn with(options: &args::Run, file: File) -> Self {
+        let control = options.control.clone().or(file.control);
+        Self {
+            rules: options.rules.clone().or(file.rules),
+            devices: options.devices.devices().or(file.devices).unwrap_or(Devices::Tun(Vec::new())),
+            workers: options.workers.or(file.workers).unwrap_or(1),
+            on_device_loss: options.on_device_loss.or(file.on_device_loss).unwrap_or_default(),
+            addresses: options.addresses.or(file.addresses).unwrap_or_default(),
+            control_is_wanted: control.is_some(),
+            control: control.unwrap_or_else(control::default_path),
+            control_group: options.control_group.clone().or(file.control_group),
+            seed_file: options.seed_file.clone().or(file.seed_file),
+            log: options.log.or(file.log).unwrap_or_default(),
+            settings: file.settings.into_iter().chain(options.settings.clone()).collect(),
+        }
+    }
+}
+
+/// Reads a configuration file. Paths in it that begin with no slash begin in the file's own folder.
+fn read(path: &Path) -> Result<File, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let mut file = file::parse(&text).map_err(|error| format!("{}, {error}", path.display()))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for path in [&mut file.rules, &mut file.control, &mut file.seed_file].into_iter().flatten() {
+        *path = folder.join(&*path);
+    }
+    Ok(file)
+}
