@@ -2,9 +2,10 @@
 //!
 //! An argument list becomes a [`Request`] ([`parse`]), a file of rules a list of commands ([`parse_rules`]); what a
 //! director holds becomes the texts of `ipvsadm -L` and `-S` ([`list`], [`list_connections`], [`save`]) and of
-//! `/proc/net/ip_vs*` ([`proc`]). Whatever ipvsadm 1.31 answers by itself is answered here in its words and with its
-//! exit status ([`UsageError`]); whatever it asks the kernel is left to [`lvs_core::Director::apply`], whose
-//! [`lvs_core::ControlError`] it ends with status 255. Nothing here reads a file, a socket or the environment.
+//! `/proc/net/ip_vs*` ([`proc`]). What leads from one configuration to another is a list of commands ([`difference`]).
+//! Whatever ipvsadm 1.31 answers by itself is answered here in its words and with its exit status ([`UsageError`]);
+//! whatever it asks the kernel is left to [`lvs_core::Director::apply`], whose [`lvs_core::ControlError`] it ends with
+//! status 255. Nothing here reads a file, a socket or the environment.
 //!
 //! ```
 //! use lvs_admin::{Request, parse};
@@ -18,6 +19,7 @@
 
 mod additions;
 mod command_line;
+mod difference;
 mod label;
 mod listing;
 mod names;
@@ -30,6 +32,7 @@ mod rules;
 mod usage;
 
 pub use command_line::command_line;
+pub use difference::{Configured, difference};
 pub use listing::{list, list_connections, list_daemons, list_timeouts};
 pub use names::Names;
 pub use order::sort;
