@@ -2,6 +2,7 @@
 //! A connection is what the director remembers of one flow: who talks to whom, by which method, and how far they are.
 //! This file holds the record; what happens to it is decided in `director/`.
 
+pub(crate) mod client_queues;
 pub(crate) mod index;
 pub(crate) mod newcomer;
 pub(crate) mod queue;
@@ -134,16 +135,23 @@ impl Connection {
 
     /// Whether its client has proved nothing yet.
     pub(crate) const fn is_unproven(&self) -> bool {
-        self.is_expected || self.state.is_half_open() || !matches!(self.talk, Talk::Mutual)
+        self.is_expected
+            || self.state.is_half_open()
+            || self.state.awaits_cookie()
+            || !matches!(self.talk, Talk::Mutual)
     }
 
-    /// What kind of newcomer it is, if it is one and can make room: one that others hang on cannot.
+    /// As what it makes room for others, if it does: one that others hang on cannot, and one that came about by a
+    /// handshake and goes on need not.
     pub(crate) const fn newcomer(&self) -> Option<Newcomer> {
         match self.state {
             _ if self.children > 0 => None,
             _ if self.is_expected => Some(Newcomer::Expected),
-            State::Udp if !matches!(self.talk, Talk::Mutual) => Some(Newcomer::Unproven),
+            State::Udp if matches!(self.talk, Talk::Mutual) => Some(Newcomer::Talked),
+            State::Udp => Some(Newcomer::Unproven),
             state if state.is_half_open() => Some(Newcomer::HalfOpen),
+            state if state.awaits_cookie() => Some(Newcomer::Unproven),
+            state if state.is_over() => Some(Newcomer::Over),
             _ => None,
         }
     }
@@ -229,6 +237,14 @@ impl State {
             }
             Self::Udp => false,
         }
+    }
+
+    /// Whether an SCTP association waits for its cookie to be acknowledged. Anybody can send a made-up cookie when the
+    /// server's INIT ACK is to be expected, or an INIT ACK himself; only who has the cookie is acknowledged
+    /// (RFC 9260 §5.1).
+    pub(crate) const fn awaits_cookie(self) -> bool {
+        use SctpState::{Cookie, CookieEchoed, CookieReplied, CookieWait};
+        matches!(self, Self::Sctp(CookieReplied | CookieWait | Cookie | CookieEchoed))
     }
 
     /// Whether the connection has ended and only waits to be forgotten: both sides have closed it, or one has aborted

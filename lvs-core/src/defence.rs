@@ -34,6 +34,7 @@ pub(crate) struct Defence {
     /// Who made room for new ones, by what was short: see [`crate::view::DefenceCounters`].
     pub half_open_evicted: u64,
     pub newcomers_evicted: u64,
+    pub talked_evicted: u64,
     pub templates_evicted: u64,
     pub expectations_evicted: u64,
     pub ports_taken_back: u64,
@@ -57,6 +58,7 @@ impl Defence {
             drop_entry: DropEntry::new(seed),
             half_open_evicted: 0,
             newcomers_evicted: 0,
+            talked_evicted: 0,
             templates_evicted: 0,
             expectations_evicted: 0,
             ports_taken_back: 0,

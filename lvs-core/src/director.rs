@@ -333,6 +333,7 @@ impl Director {
             entries_removed: self.defence.drop_entry.removed,
             half_open_evicted: self.defence.half_open_evicted,
             newcomers_evicted: self.defence.newcomers_evicted,
+            talked_evicted: self.defence.talked_evicted,
             templates_evicted: self.defence.templates_evicted,
             expectations_evicted: self.defence.expectations_evicted,
             ports_taken_back: self.defence.ports_taken_back,

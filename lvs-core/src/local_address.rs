@@ -33,6 +33,7 @@ use core::time::Duration;
 
 use crate::flow::{Endpoint, Protocol};
 
+pub(crate) use self::lane::LaneKey;
 pub(crate) use self::pool::LocalAddressPool;
 
 /// Local addresses one service may have. All are tried for a connection before it is refused, so this also bounds the
@@ -67,8 +68,8 @@ pub struct LocalPorts {
     /// eighth of what another one has on a local address.
     pub remembered_max: u32,
     /// Most ports one client may have at once towards one server, on all local addresses of its service together
-    /// (IPv6 clients: one network, [`crate::DirectorConfig::client_ipv6_prefix`]). At the bound its own connections that
-    /// have proved nothing give way; where there are none, it is refused ([`crate::DropReason::ClientPortsFull`]).
+    /// (IPv6 clients: one network, [`crate::DirectorConfig::client_ipv6_prefix`]). At the bound its own connections on
+    /// those addresses that have proved nothing give way, or are over, or have only talked in datagrams; where there are none, it is refused ([`crate::DropReason::ClientPortsFull`]).
     /// `u32::MAX`, the default, stands for a quarter of them, and for 16 where that is less.
     pub client_max: u32,
 }

@@ -55,15 +55,49 @@ pub(crate) struct Template {
     pub children: u32,
     /// One of them was seen to work: `drop_entry` spares it.
     pub assured: bool,
-    /// The client is there: one of them was established, or the client talked on after an answer. Others do not make
-    /// it give way. A datagram's answer assures a template and proves nothing, for made-up clients are answered too.
-    pub proven: bool,
+    /// Whether the client is there. A datagram's answer assures a template and proves nothing, for made-up clients are
+    /// answered too.
+    pub proof: Proof,
     /// Packets from the client, with one-packet scheduling.
     pub in_packets: u64,
     /// The firewall mark of the packet that made it.
     pub mark: u32,
     /// Its server is gone or quiesced: it is never found again and listed with ports 65535 until it ends.
     pub invalidated: bool,
+}
+
+/// What says that a template's client is there. The more, the later it gives way to others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Proof {
+    Nothing,
+    /// The client talked on after an answer, which a made-up address does too where it guesses the answer's time.
+    Talk,
+    /// A connection was established. Others do not make it give way.
+    Handshake,
+}
+
+/// In which line a template stands that may have to make room.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Line {
+    /// It makes room first: its client has proved nothing, or it is of no use.
+    First,
+    /// It makes room where nobody stands in the first line.
+    Last,
+}
+
+impl Line {
+    const ALL: [Self; 2] = [Self::First, Self::Last];
+}
+
+impl Template {
+    const fn line(&self) -> Option<Line> {
+        match self.proof {
+            _ if self.invalidated => Some(Line::First),
+            Proof::Nothing => Some(Line::First),
+            Proof::Talk => Some(Line::Last),
+            Proof::Handshake => None,
+        }
+    }
 }
 
 impl Timed for Template {
@@ -90,12 +124,12 @@ pub(crate) struct TemplateTable {
     /// Most templates of one client.
     per_client_max: u32,
     groups: ClientGroups,
-    /// Templates by client, and those of them that are not proven, in the order they were last used.
+    /// Templates by client, and those of them that stand in a line, in the order they were last used.
     of_client: HashMap<IpAddr, u32, RandomState>,
-    unproven_of_client: KeyedQueues<IpAddr>,
-    /// All that are not proven, in the same order.
+    lines_of_client: KeyedQueues<(Line, IpAddr)>,
+    /// All that stand in a line, in the same order.
     links: Links,
-    unproven: Queue,
+    lines: [Queue; Line::ALL.len()],
 }
 
 /// Why there is no room for a template of a client.
@@ -111,7 +145,7 @@ pub(crate) enum TemplatesFull {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TemplateRoom {
     Free,
-    /// Once this one, which is not proven, has given way.
+    /// Once this one has given way.
     After(TemplateId),
     Full(TemplatesFull),
 }
@@ -136,9 +170,9 @@ impl TemplateTable {
             per_client_max,
             groups,
             of_client: HashMap::with_hasher(RandomState::with_seeds(key(4), key(5), key(6), key(7))),
-            unproven_of_client: KeyedQueues::new(seed.derive(8)),
+            lines_of_client: KeyedQueues::new(seed.derive(8)),
             links: Links::try_new(capacity)?,
-            unproven: Queue::EMPTY,
+            lines: [Queue::EMPTY; Line::ALL.len()],
         })
     }
 
@@ -157,10 +191,12 @@ impl TemplateTable {
     /// Whether there is room for one more template of this client, and which one gives way to it.
     pub(crate) fn room_for(&self, client: IpAddr) -> TemplateRoom {
         let client = self.groups.of(client);
+        let mut lines = Line::ALL.into_iter();
         let (oldest, full) = if self.count_of(client) >= self.per_client_max {
-            (self.unproven_of_client.oldest(&client), TemplatesFull::Client)
+            (lines.find_map(|line| self.lines_of_client.oldest(&(line, client))), TemplatesFull::Client)
         } else if self.store.len() == self.store.capacity() {
-            (self.links.oldest_first(&self.unproven).next(), TemplatesFull::Capacity)
+            let oldest = lines.find_map(|line| self.links.oldest_first(&self.lines[line as usize]).next());
+            (oldest, TemplatesFull::Capacity)
         } else {
             return TemplateRoom::Free;
         };
@@ -186,23 +222,30 @@ impl TemplateTable {
             return Err(TemplatesFull::Client);
         }
         let hash = self.hasher.hash_one(&template.key);
-        let (is_found, is_proven) = (!template.invalidated, template.proven);
+        let (is_found, line) = (!template.invalidated, template.line());
         template.deadline = now + template.timeout;
         let handle = self.store.insert(template).ok_or(TemplatesFull::Capacity)?;
         if is_found {
             self.index.insert(handle.index, hash);
         }
         *self.of_client.entry(client).or_insert(0) += 1;
-        self.file(handle.index, client, !is_proven);
+        self.file(handle.index, client, (None, line));
         Ok(TemplateId(handle))
     }
 
-    /// The template's client is there: it gives way to nobody any more.
-    pub(crate) fn prove(&mut self, id: TemplateId) {
+    /// The template's client is there, as far as this proves it.
+    pub(crate) fn prove(&mut self, id: TemplateId, proof: Proof) {
+        self.change(id, |template| template.proof = template.proof.max(proof));
+    }
+
+    /// Changes what a template's line follows from.
+    fn change(&mut self, id: TemplateId, change: impl FnOnce(&mut Template)) {
         let Some(template) = self.store.get_mut(id.0) else { return };
-        if !core::mem::replace(&mut template.proven, true) {
-            let (client, invalidated) = (self.groups.of(template.key.client), template.invalidated);
-            self.file(id.0.index, client, invalidated);
+        let before = template.line();
+        change(template);
+        let (after, client) = (template.line(), template.key.client);
+        if before != after {
+            self.file(id.0.index, self.groups.of(client), (before, after));
         }
     }
 
@@ -210,10 +253,9 @@ impl TemplateTable {
     /// Returns whether it is still there.
     pub(crate) fn renew(&mut self, id: TemplateId, now: Instant) -> bool {
         let Some(template) = self.store.get(id.0) else { return false };
-        let (timeout, client) = (template.timeout, self.groups.of(template.key.client));
-        if !template.proven {
-            self.file(id.0.index, client, false);
-            self.file(id.0.index, client, true);
+        let (timeout, client, line) = (template.timeout, self.groups.of(template.key.client), template.line());
+        if line.is_some() {
+            self.file(id.0.index, client, (line, line));
         }
         self.rearm(id, now, timeout)
     }
@@ -222,14 +264,23 @@ impl TemplateTable {
         self.of_client.get(&client).copied().unwrap_or(0)
     }
 
-    fn file(&mut self, place: u32, client: IpAddr, is_unproven: bool) {
-        self.links.set(&mut self.unproven, place, is_unproven);
-        self.unproven_of_client.set(client, place, is_unproven);
+    /// Takes a template out of the line it stands in, and puts it at the end of another or the same.
+    fn file(&mut self, place: u32, client: IpAddr, (before, after): (Option<Line>, Option<Line>)) {
+        for (line, is_in) in [(before, false), (after, true)] {
+            let Some(line) = line else { continue };
+            self.links.set(&mut self.lines[line as usize], place, is_in);
+            self.lines_of_client.set((line, client), place, is_in);
+        }
     }
 
     /// Templates that are not proven.
     pub(crate) fn unproven_len(&self) -> u32 {
-        self.unproven.len()
+        self.lines[Line::First as usize].len()
+    }
+
+    /// Templates that others make give way, sooner or later.
+    pub(crate) fn in_line_len(&self) -> u32 {
+        self.lines.iter().map(Queue::len).sum()
     }
 
     /// Removes a template; `None` if it is gone.
@@ -239,7 +290,7 @@ impl TemplateTable {
             self.index.remove(id.0.index);
         }
         let client = self.groups.of(template.key.client);
-        self.file(id.0.index, client, false);
+        self.file(id.0.index, client, (template.line(), None));
         if let Some(count) = self.of_client.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
@@ -252,13 +303,14 @@ impl TemplateTable {
     /// Makes a template unfindable: it keeps its place, timer and counts, and its ports become 65535. As it is of no use
     /// to anybody, others make it give way. Returns whether it is still there.
     pub(crate) fn invalidate(&mut self, id: TemplateId) -> bool {
-        let Some(template) = self.store.get_mut(id.0) else { return false };
-        if !core::mem::replace(&mut template.invalidated, true) {
-            template.key.virtual_port = INVALIDATED_PORT;
-            template.real_port = INVALIDATED_PORT;
-            let client = self.groups.of(template.key.client);
+        let Some(template) = self.store.get(id.0) else { return false };
+        if !template.invalidated {
             self.index.remove(id.0.index);
-            self.file(id.0.index, client, true);
+            self.change(id, |template| {
+                template.invalidated = true;
+                template.key.virtual_port = INVALIDATED_PORT;
+                template.real_port = INVALIDATED_PORT;
+            });
         }
         true
     }
@@ -345,7 +397,7 @@ mod tests {
             deadline: Instant::ZERO,
             children: 0,
             assured: false,
-            proven: false,
+            proof: Proof::Nothing,
             in_packets: 0,
             mark: 0,
             invalidated: false,
@@ -406,7 +458,7 @@ mod tests {
         let start = Instant::from_secs(10);
         let mut table = table(1);
         let id = table.insert(start, template("198.51.100.7")).unwrap();
-        table.prove(id);
+        table.prove(id, Proof::Handshake);
         assert_eq!(table.insert(start, template("198.51.100.8")), Err(TemplatesFull::Capacity));
         assert_eq!(table.room_for("198.51.100.8".parse().unwrap()), TemplateRoom::Full(TemplatesFull::Capacity));
         assert_eq!(table.find(start, &template("198.51.100.7").key), Some(id));
@@ -420,7 +472,7 @@ mod tests {
             .map(|client| table.insert(start, template(client)).unwrap());
         let newcomer = || "198.51.100.9".parse().unwrap();
         assert_eq!(table.room_for(newcomer()), TemplateRoom::After(a));
-        table.prove(a);
+        table.prove(a, Proof::Handshake);
         table.renew(b, start);
         assert_eq!(table.room_for(newcomer()), TemplateRoom::After(c));
         table.remove(c);
@@ -436,7 +488,7 @@ mod tests {
         let [one, two] = [1, 2].map(|n| table.insert(start, template(&client(n))).unwrap());
         let third = || client(3).parse().unwrap();
         assert_eq!(table.room_for(third()), TemplateRoom::After(one));
-        [one, two].into_iter().for_each(|id| table.prove(id));
+        [one, two].into_iter().for_each(|id| table.prove(id, Proof::Handshake));
         assert_eq!(table.room_for(third()), TemplateRoom::Full(TemplatesFull::Client));
         assert_eq!(table.insert(start, template(&client(3))), Err(TemplatesFull::Client));
         assert_eq!(table.room_for("2001:db8:0:3::1".parse().unwrap()), TemplateRoom::Free);

@@ -98,14 +98,15 @@ pub struct Gauges {
     pub connections: u32,
     /// Those of them that are half-open TCP or SCTP and can make room; at most `half_open_max`.
     pub half_open: u32,
-    /// Those of them that are flows of datagrams whose client has not talked on after an answer.
+    /// Those of them that are flows of datagrams whose client has not talked on after an answer, or SCTP associations
+    /// whose cookie was not acknowledged.
     pub unproven: u32,
     /// Those of them that a helper expects, of which no packet has come; at most `expectations_max` for each connection
     /// with a helper.
     pub expected: u32,
     /// Persistence templates; at most `templates_max`.
     pub templates: u32,
-    /// Those of them whose client has proved nothing.
+    /// Those of them whose client has proved nothing, and those that are of no use any more.
     pub templates_unproven: u32,
     /// Local ports that FullNAT connections have; at most [`crate::local_address::LocalPorts::remembered_max`].
     pub local_ports: u32,
@@ -145,14 +146,17 @@ pub struct DefenceCounters {
     /// Half-open connections ended because there were as many as there may be
     /// ([`crate::HalfOpenPolicy::EvictOldest`]).
     pub half_open_evicted: u64,
-    /// Connections that had proved nothing, ended because the connection table was full.
+    /// Connections that had proved nothing, or were over, ended because the connection table was full.
     pub newcomers_evicted: u64,
-    /// Templates of clients that had proved nothing, ended because the template table was full, or the client had as
+    /// Flows of datagrams whose clients had talked on after an answer, ended because the connection table was full and
+    /// nobody was left who could better be done without. Some of them may have been wanted: there are too few places.
+    pub talked_evicted: u64,
+    /// Templates of clients that had proved nothing, or only talked in datagrams, ended because the template table was full, or the client had as
     /// many as one may have. Those that went with an evicted connection do not count.
     pub templates_evicted: u64,
     /// Connections a helper expected, ended because more were announced on the same connection than may be.
     pub expectations_evicted: u64,
-    /// FullNAT connections that had proved nothing, ended for their local port.
+    /// FullNAT connections that had proved nothing, were over, or had only talked in datagrams, ended for their local port.
     pub ports_taken_back: u64,
     /// Fragmented datagrams forgotten before their time to make room for others. Those of their parts that had waited
     /// count as [`crate::DropReason::FragmentTableFull`].

@@ -326,7 +326,7 @@ fn talk(desk: &mut Desk, number: u16, is_proven: bool) {
 }
 
 #[test]
-fn a_full_connection_table_makes_those_give_way_who_have_proved_nothing_and_nobody_else() {
+fn a_full_connection_table_makes_those_give_way_who_have_proved_nothing_then_those_who_only_talk() {
     let mut desk = desk(DirectorConfig { connections_max: 8, ..DirectorConfig::default() });
     (0..3).for_each(|number| establish(&mut desk, number));
     (10..13).for_each(|number| talk(&mut desk, number, true));
@@ -340,8 +340,12 @@ fn a_full_connection_table_makes_those_give_way_who_have_proved_nothing_and_nobo
     assert_eq!(desk.director.defence_counters().newcomers_evicted, 2);
     assert_eq!(desk.events(), [Event::TableFull { table: Table::Connections }]);
     assert_eq!(desk.director.gauges().unproven, 0);
+    // Then who has only talked gives way, to somebody who comes about too, until nobody is left.
+    (3..8).for_each(|number| establish(&mut desk, number));
+    let counters = desk.director.defence_counters();
+    assert_eq!((counters.newcomers_evicted, counters.talked_evicted), (2, 5));
     check_full_again(&mut desk);
-    check_alive(&mut desk, 3);
+    check_alive(&mut desk, 8);
 }
 
 #[track_caller]
@@ -368,7 +372,7 @@ fn of_flows_of_datagrams_without_answers_the_one_that_is_used_gives_way_last() {
 }
 
 #[test]
-fn one_client_has_a_bounded_part_of_the_templates_and_those_it_has_proved_stay() {
+fn one_client_has_a_bounded_part_of_the_templates_and_those_of_talk_give_way_last() {
     let config = DirectorConfig { templates_max: 8, client_templates_max: 2, ..Desk::config() };
     let rules = "-A -u 192.0.2.80:5060 -s rr -p 300 --pe sip -o\n-a -u 192.0.2.80:5060 -r 10.0.0.2:5060 -m";
     let mut desk = Desk::with_config(config, rules);
@@ -382,9 +386,13 @@ fn one_client_has_a_bounded_part_of_the_templates_and_those_it_has_proved_stay()
         desk.feed(&udp("10.0.0.2:5060", client(0)).payload(&say(call)).build());
         desk.feed(&ask(0, call));
     }
-    assert_eq!(desk.send(&ask(0, 4)).verdict, Verdict::Drop(DropReason::ClientTemplatesFull));
-    assert!(is_forwarded(desk.send(&ask(0, 1)).verdict));
     assert_eq!((desk.director.gauges().templates, desk.director.gauges().templates_unproven), (2, 0));
+    // Until it has no other: then the one used longest ago gives way.
+    desk.feed(&ask(0, 1));
+    assert!(is_forwarded(desk.send(&ask(0, 4)).verdict));
+    let mut calls: Vec<_> = desk.templates().into_iter().map(|row| row.persistence_key.unwrap().1).collect();
+    calls.sort_unstable();
+    assert_eq!(calls, [b"1@x", b"4@x"]);
     let somebody_else = udp("203.0.113.1:5060", "192.0.2.80:5060").payload(&say(9)).build();
     assert!(is_forwarded(desk.send(&somebody_else).verdict));
 }

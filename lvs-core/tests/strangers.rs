@@ -310,6 +310,28 @@ fn a_flood_of_datagrams_or_inits_leaves_room_for_those_who_come_about() {
     assert!(known, "who has talked on stays");
 }
 
+/// A sister has the same server, and local addresses of its own.
+#[test]
+fn half_open_connections_of_a_sister_service_shield_no_ports() {
+    let mut config = Desk::config();
+    (config.local_ports.first, config.local_ports.last) = (2_000, 2_019);
+    let rules = "-A -t 192.0.2.1:80 -s rr\n-A -t 192.0.2.1:81 -s rr";
+    let mut desk = Desk::with_config(config, rules);
+    for (service, local) in [(WEB, [10, 0, 1, 1]), ("192.0.2.1:81", [10, 0, 1, 2])] {
+        desk.apply(&Command::AddLocalAddress(tcp_service(service), IpAddr::from(local)));
+        desk.apply(&Command::AddServer(tcp_service(service), ServerConfig::full_nat("10.0.0.2:80".parse().unwrap())));
+    }
+    desk.feed(&tcp(made_up(0), "192.0.2.1:81").syn().build());
+    (0..100).for_each(|number| desk.feed(&tcp(made_up(number), WEB).syn().build()));
+    check_served(&mut desk, client(0), WEB);
+    // Nor does what one client has there count here.
+    let evil = |port| SocketAddr::new(made_up(500).ip(), port);
+    (1_000..1_050).for_each(|port| desk.feed(&tcp(evil(port), "192.0.2.1:81").syn().build()));
+    (1_050..1_060).for_each(|port| check_served(&mut desk, evil(port), WEB));
+    assert_eq!(desk.director.drops(DropReason::LocalPortsExhausted), 0);
+    assert_eq!(desk.director.drops(DropReason::ClientPortsFull), 0);
+}
+
 #[test]
 fn a_lasting_shortage_of_templates_wakes_the_defences() {
     let config = DirectorConfig { connections_max: 1_000, templates_max: 100, ..Desk::config() };

@@ -104,6 +104,8 @@ struct Template {
     is_invalid: bool,
     /// A client that was there has used it.
     is_proven: bool,
+    /// A client that talked on after an answer has.
+    is_talked: bool,
     /// When it was used last, or became invalid.
     used: u64,
 }
@@ -299,9 +301,10 @@ impl Model {
         let gives_way = self.reopening(index, flow, side);
         if self.connections[index].heard == 1 {
             self.connections[index].heard = 2;
+            self.connections[index].came = self.next_turn();
         }
         if self.connections[index].heard == 2 {
-            self.prove(self.connections[index].template);
+            self.note_talk(self.connections[index].template);
         }
         self.move_state(index, flow, side);
         let connection = &mut self.connections[index];
@@ -361,7 +364,8 @@ impl Model {
                 state => tcp_table::timeout_s(state),
             };
             assures = connection.state == "ES" && before != "ES";
-            if bounds::is_half_open(connection.state) && !bounds::is_half_open(before) {
+            let enters = |line: fn(&str) -> bool| line(connection.state) && !line(before);
+            if enters(bounds::is_half_open) || enters(bounds::is_over) {
                 connection.came = turn;
             }
         }

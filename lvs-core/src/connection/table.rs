@@ -243,7 +243,8 @@ impl ConnectionTable {
     /// Removes a connection; `None` if it is gone.
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         let connection = self.store.remove(id.0)?;
-        self.newcomers.set(id.0.index, None, self.holder(&connection));
+        let owner = self.owner(&connection);
+        self.newcomers.set(id.0.index, None, owner);
         self.index.remove(by_client(id.0.index));
         if connection.local.is_some() {
             self.index.remove(by_local(id.0.index));

@@ -66,7 +66,9 @@ pub enum HalfOpenPolicy {
 /// must not be able to use them up. So the defaults keep three rules, none of which a recorded kernel contradicts:
 ///
 /// - Whoever has proved nothing gives way first: a half-open connection, a datagram's flow whose client has not talked
-///   on after an answer, a template of such clients only, a connection a helper expects. Whoever has proved himself
+///   on after an answer, a template of such clients only, a connection a helper expects. Where none is left, what is
+///   over gives way (TIME_WAIT, CLOSE), and at last who has only talked: datagrams to and fro make a client likely, and
+///   a made-up address that guesses the time of the answer looks the same. Whoever came about by a handshake (TCP, SCTP)
 ///   gives way to nobody.
 /// - No one client (an IPv4 address, an IPv6 network of `client_ipv6_prefix` bits) has more than a share of what clients
 ///   keep for minutes: templates, and FullNAT's local ports.
@@ -91,18 +93,20 @@ pub struct DirectorConfig {
     /// refused with [`crate::ControlError::TableFull`]. Default 262,144.
     pub servers_max: u32,
     /// Most connections at once. While they are used up, a new one takes the place of one that has proved nothing, the
-    /// one that has been silent longest ([`crate::view::DefenceCounters::newcomers_evicted`]); where there is none, it
-    /// is refused ([`crate::DropReason::ConnectionTableFull`]). Known ones go on. Memory for them is reserved at the
+    /// one that has been silent longest, or is over ([`crate::view::DefenceCounters::newcomers_evicted`]); where there is
+    /// none, that of a flow that was proved by talk alone ([`crate::view::DefenceCounters::talked_evicted`]): of a few that
+    /// came first the one that has been silent longest; a client that has a quarter of all places that way gives up one
+    /// of its own. Where there is none either, it is refused ([`crate::DropReason::ConnectionTableFull`]). Known ones go on. Memory for them is reserved at the
     /// start. Default 65,536.
     pub connections_max: u32,
     /// Most persistence templates at once. While they are used up, a new client's takes the place of one whose client
-    /// has proved nothing, the one used longest ago ([`crate::view::DefenceCounters::templates_evicted`]); that one's
+    /// has proved nothing, or else has only talked in datagrams, the one used longest ago ([`crate::view::DefenceCounters::templates_evicted`]); that one's
     /// connections go on without it. Where there is none, new clients of persistent services are refused
     /// ([`crate::DropReason::TemplateTableFull`]). Known clients stay with their servers. Default 16,384.
     pub templates_max: u32,
     /// Most persistence templates of one client, whatever its netmask: one client makes many by a SIP engine's changing
-    /// Call-IDs, or by the addresses of its IPv6 network. At the bound its own that have proved nothing give way; where
-    /// there are none, it is refused ([`crate::DropReason::ClientTemplatesFull`]). `u32::MAX`, the default, stands for a
+    /// Call-IDs, or by the addresses of its IPv6 network. At the bound its own that have proved nothing, or else only
+    /// talked, give way; where there are none, it is refused ([`crate::DropReason::ClientTemplatesFull`]). `u32::MAX`, the default, stands for a
     /// quarter of `templates_max`, and for 16 where that is less.
     pub client_templates_max: u32,
     /// By how many bits of their addresses IPv6 clients are told apart where one may have only so much

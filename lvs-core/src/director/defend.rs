@@ -49,15 +49,16 @@ impl Tables<'_> {
     fn available(&self) -> Available {
         let (connections, templates) = (&self.flows.connections, &self.flows.templates);
         let half_open = connections.newcomers_len(Newcomer::HalfOpen);
-        let unproven = connections.newcomers_len(Newcomer::Unproven) + connections.newcomers_len(Newcomer::Expected);
+        let others = [Newcomer::Unproven, Newcomer::Expected, Newcomer::Over, Newcomer::Talked];
+        let others: u32 = others.into_iter().map(|kind| connections.newcomers_len(kind)).sum();
         let makes_room = self.site.config.half_open_policy == HalfOpenPolicy::EvictOldest;
         let evictable = if makes_room { half_open } else { 0 };
         let capacity = connections.capacity();
         let pool = &self.flows.full_nat.pool;
         // How many places there are, are taken, and are taken by those who give way.
         let tables = [
-            (capacity, connections.len(), unproven + evictable),
-            (templates.capacity(), templates.len(), templates.unproven_len()),
+            (capacity, connections.len(), others + evictable),
+            (templates.capacity(), templates.len(), templates.in_line_len()),
             (self.site.config.half_open_bound(), half_open, evictable),
             (self.site.config.local_ports.remembered_max, pool.leased(), 0),
         ];

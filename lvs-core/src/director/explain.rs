@@ -362,10 +362,14 @@ impl Tables<'_> {
         self.try_forward(now, trial, headers, flow, Direction::Reply)
     }
 
-    /// Tells who gives way.
+    /// Tells who gives way, unless it is the one that is given up anyway.
     fn tell_room(&self, now: Instant, trial: &mut Trial<'_>, room: &Room) {
-        let connections = room.connections().filter_map(|id| self.flows.connections.get(id));
-        trial.steps.extend(connections.map(|connection| Step::Evicted(connection_view(connection, now))));
+        for connection in room.connections().filter_map(|id| self.flows.connections.get(id)) {
+            let view = connection_view(connection, now);
+            if !trial.steps.contains(&Step::GivenUp(view.clone())) {
+                trial.steps.push(Step::Evicted(view));
+            }
+        }
         let template = room.template.and_then(|id| self.flows.templates.get(id));
         trial.steps.extend(template.map(|template| Step::Evicted(self.template_view(template, now))));
     }

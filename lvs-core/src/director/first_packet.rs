@@ -18,7 +18,7 @@ use crate::event::Table;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::helper::table::Helped;
 use crate::packet::PacketBuf;
-use crate::persistence::{Template, TemplateId};
+use crate::persistence::{Proof, Template, TemplateId};
 use crate::scheduler::none::NeverChoose;
 use crate::service::{ForwardMethod, ServerId};
 use crate::time::Instant;
@@ -106,7 +106,7 @@ impl Director {
                 };
             }
         };
-        self.make_room(now, &room, &persistence);
+        self.make_room(now, &room, &persistence, connection.client.address);
         if let Some(local) = room.local {
             self.lease_local(now, first, &connection, local);
             connection.local = Some(local);
@@ -154,7 +154,7 @@ impl Director {
             deadline: now,
             children: 0,
             assured: false,
-            proven: false,
+            proof: Proof::Nothing,
             in_packets: 0,
             mark: first.mark,
             invalidated: false,
@@ -256,7 +256,7 @@ impl Director {
                 template.assured |= is_answered;
                 self.flows.templates.renew(id, now);
                 if talks_on {
-                    self.flows.templates.prove(id);
+                    self.flows.templates.prove(id, Proof::Talk);
                 }
             }
         }

@@ -205,7 +205,7 @@ impl Director {
                 let announced = self.flows.helped.get(id).map(|helped| &helped.announced[..]).unwrap_or_default();
                 if let Some(gives_way) = help.gives_way {
                     let is_own = announced.contains(&gives_way);
-                    self.make_room_for_expected(now, gives_way, is_own);
+                    self.make_room_for_expected(now, gives_way, is_own, expected.client.address);
                 }
                 expected.mark = mark;
                 expected.parent = Some(id);

@@ -20,6 +20,7 @@ use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
+use crate::persistence::Proof;
 use crate::rng::Seed;
 use crate::service::server_table::{Place, ServerRecord, UsedRoute};
 use crate::service::table::Service;
@@ -88,7 +89,7 @@ impl Director {
             self.count_up(server, Count::Connection);
         }
         if let (Some(template), true) = (template, is_proven) {
-            self.flows.templates.prove(template);
+            self.flows.templates.prove(template, Proof::Talk);
         }
     }
 
@@ -333,7 +334,7 @@ impl Director {
                 template.assured = true;
             }
             if next != State::Udp {
-                self.flows.templates.prove(id);
+                self.flows.templates.prove(id, Proof::Handshake);
             }
         }
     }

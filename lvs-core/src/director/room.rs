@@ -1,6 +1,9 @@
 //! Room for a new connection: which bounds it meets, and who gives way to it. `room_for` decides and changes nothing, so
 //! `explain` asks it too; `make_room` carries it out. Who has proved nothing gives way first, whatever is short: places,
-//! templates, local ports. What proves itself gives way to nobody.
+//! templates, local ports. Then goes what is over, then what was proved by talk alone. What came about by a handshake gives
+//! way to nobody.
+
+use core::net::IpAddr;
 
 use super::choose::Persistence;
 use super::look::FirstPacket;
@@ -51,7 +54,8 @@ pub(super) enum Refusal {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Short {
     HalfOpen,
-    Place,
+    /// To a connection of this client.
+    Place(IpAddr),
     Port,
     Expectation,
 }
@@ -91,15 +95,15 @@ impl Tables<'_> {
             room.half_open = self.flows.connections.oldest_half_open(None);
         }
         if self.flows.connections.is_full() && gives_way(&room).is_none() {
-            room.place = Some(self.place_room()?);
+            room.place = Some(self.place_room(connection.client.address)?);
         }
         Ok(room)
     }
 }
 
 impl Director {
-    /// Ends what gives way. `kept` is the template the new connection will hang on.
-    pub(super) fn make_room(&mut self, now: Instant, room: &Room, kept: &Persistence) {
+    /// Ends what gives way to a connection of this client. `kept` is the template it will hang on.
+    pub(super) fn make_room(&mut self, now: Instant, room: &Room, kept: &Persistence, client: IpAddr) {
         // What is evicted must not take the newcomer's own template along.
         let kept = match kept {
             Persistence::Existing(id) => Some(*id),
@@ -108,7 +112,9 @@ impl Director {
         if let Some(template) = kept.and_then(|id| self.flows.templates.get_mut(id)) {
             template.children += 1;
         }
-        for (id, short) in [(room.port, Short::Port), (room.half_open, Short::HalfOpen), (room.place, Short::Place)] {
+        for (id, short) in
+            [(room.port, Short::Port), (room.half_open, Short::HalfOpen), (room.place, Short::Place(client))]
+        {
             if let Some(id) = id {
                 self.evict(now, id, short);
             }
@@ -136,11 +142,11 @@ impl Director {
 }
 
 impl Tables<'_> {
-    /// The place of a new connection in a full table.
-    fn place_room(&self) -> Result<ConnectionId, Refusal> {
+    /// The place of a new connection of this client in a full table.
+    fn place_room(&self, client: IpAddr) -> Result<ConnectionId, Refusal> {
         let with_half_open = self.site.config.half_open_policy == HalfOpenPolicy::EvictOldest;
-        let idlest = self.flows.connections.idlest_newcomer(with_half_open);
-        idlest.ok_or(Refusal::Full(DropReason::ConnectionTableFull))
+        let giving = self.flows.connections.giving_place(client, with_half_open);
+        giving.ok_or(Refusal::Full(DropReason::ConnectionTableFull))
     }
 
     /// The template that gives way to the one persistence asks for.
@@ -171,9 +177,8 @@ impl Tables<'_> {
             Err(full) => full,
         };
         let of = (full == PortsFull::Client).then_some(client.address);
-        let holder = self.flows.connections.oldest_port_holder(protocol, real, of);
-        let local = holder.and_then(|id| self.flows.connections.get(id)?.local);
-        match local.filter(|local| addresses.contains(&local.address)) {
+        let holder = self.flows.connections.giving_port((protocol, real), addresses, of);
+        match holder.and_then(|id| self.flows.connections.get(id)?.local) {
             Some(local) => Ok((Some(local), holder)),
             None => Err(Refusal::NoPort(no_port(full))),
         }
@@ -197,15 +202,15 @@ impl Tables<'_> {
         }
         match self.flows.connections.is_full() {
             false => Ok(None),
-            true => self.place_room().map(Some).map_err(|_| DropReason::ConnectionTableFull),
+            true => self.place_room(expected.client.address).map(Some).map_err(|_| DropReason::ConnectionTableFull),
         }
     }
 }
 
 impl Director {
     /// Ends what gives way to an expected connection: one announced on the same connection, or somebody else's.
-    pub(super) fn make_room_for_expected(&mut self, now: Instant, id: ConnectionId, is_own: bool) {
-        self.evict(now, id, if is_own { Short::Expectation } else { Short::Place });
+    pub(super) fn make_room_for_expected(&mut self, now: Instant, id: ConnectionId, is_own: bool, client: IpAddr) {
+        self.evict(now, id, if is_own { Short::Expectation } else { Short::Place(client) });
     }
 }
 
@@ -244,24 +249,28 @@ impl Director {
         }
     }
 
-    /// Ends a newcomer for another one, with the template that it alone held.
+    /// Ends a connection for another one, with the template that it alone held.
     fn evict(&mut self, now: Instant, id: ConnectionId, short: Short) {
+        let kind = self.flows.connections.kind(id);
         let counter = match short {
             Short::HalfOpen => {
                 self.tell_full(Table::HalfOpen);
                 &mut self.defence.half_open_evicted
             }
-            Short::Place => {
+            Short::Place(_) => {
                 self.tell_full(Table::Connections);
-                &mut self.defence.newcomers_evicted
+                match kind {
+                    Some(Newcomer::Talked) => &mut self.defence.talked_evicted,
+                    _ => &mut self.defence.newcomers_evicted,
+                }
             }
             Short::Port => &mut self.defence.ports_taken_back,
             Short::Expectation => &mut self.defence.expectations_evicted,
         };
         *counter += 1;
         // Others were passed over for it only where any of them would have made room.
-        if short == Short::Place && self.flows.connections.kind(id) == Some(Newcomer::Unproven) {
-            self.flows.connections.pass_over(id);
+        if let Short::Place(client) = short {
+            self.flows.connections.pass_over(id, client);
         }
         self.end_connection(now, id, Along::Template);
     }

@@ -115,7 +115,7 @@ impl Director {
             Ok(room) => room,
             Err(refusal) => return (Verdict::Drop(self.tell_refusal(refusal)), None),
         };
-        self.make_room(now, &room, &template);
+        self.make_room(now, &room, &template, connection.client.address);
         connection.template = self.bind_template(now, &first, &connection, template);
         if connection.one_packet {
             return self.send_one_packet(now, &connection, Direction::Reply, packet, headers);

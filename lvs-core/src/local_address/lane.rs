@@ -12,8 +12,9 @@ use crate::time::Instant;
 /// A lane gives ports back if it can give this part of what it remembers, so that the work pays.
 const FORGET_PART: usize = 8;
 
+/// One local address towards one real server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct LaneKey {
+pub(crate) struct LaneKey {
     pub protocol: Protocol,
     pub real: Endpoint,
     pub local: IpAddr,

@@ -11,7 +11,6 @@ use hashbrown::HashMap;
 use super::lane::{Lane, LaneKey, Next, Order, Returned};
 use super::{LocalPorts, LocalPortsView};
 use crate::client_group::{ClientGroups, share};
-use crate::connection::newcomer::PortHolder;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
@@ -39,8 +38,8 @@ pub(crate) struct LocalAddressPool {
     free: Vec<u32>,
     by_key: HashMap<LaneKey, u32, RandomState>,
     groups: ClientGroups,
-    /// Ports leased, by client and server; who has none takes no memory.
-    by_client: HashMap<PortHolder, u32, RandomState>,
+    /// Ports leased, by client and lane; who has none takes no memory.
+    by_client: HashMap<(LaneKey, IpAddr), u32, RandomState>,
     /// Lanes made, orders renewed and leases given so far: what the seed's choices are drawn by.
     lanes_made: u64,
     orders_renewed: u64,
@@ -126,9 +125,10 @@ impl LocalAddressPool {
         let suitable = || addresses.iter().filter(|address| AddressFamily::of(**address) == family);
         let count = suitable().count() as u32;
         let last = count.checked_sub(1).ok_or(PortsFull::Exhausted)?;
-        let holder = self.holder(protocol, real, client);
         let share = share(self.config.client_max, count.saturating_mul(self.config.count()));
-        if self.by_client.get(&holder).is_some_and(|leased| *leased >= share) {
+        let client = self.groups.of(client);
+        let leased = suitable().map(|local| self.leased_by(LaneKey { protocol, real, local: *local }, client));
+        if leased.sum::<u32>() >= share {
             return Err(PortsFull::Client);
         }
         let first = Rng::new(self.seed.derive(self.leases_given)).up_to(last);
@@ -153,8 +153,9 @@ impl LocalAddressPool {
         let chosen = self.choose(now, protocol, real, addresses, client);
         match chosen {
             Ok(local) => {
-                self.take(now, LaneKey { protocol, real, local: local.address });
-                self.count_lease(protocol, real, client);
+                let key = LaneKey { protocol, real, local: local.address };
+                self.take(now, key);
+                self.count_lease(key, client);
             }
             Err(_) => self.look_elsewhere(),
         }
@@ -178,7 +179,7 @@ impl LocalAddressPool {
         lane.leased += 1;
         self.leased += 1;
         self.leases_given += 1;
-        self.count_lease(protocol, real, client);
+        self.count_lease(key, client);
         true
     }
 
@@ -189,7 +190,7 @@ impl LocalAddressPool {
         lane.leased -= 1;
         self.leased -= 1;
         lane.returned.push_back(Returned { port: local.port, rests_until: now + self.config.quarantine });
-        let holder = self.holder(protocol, real, client);
+        let holder = (key, self.groups.of(client));
         if let Some(leased) = self.by_client.get_mut(&holder) {
             *leased -= 1;
             if *leased == 0 {
@@ -198,12 +199,13 @@ impl LocalAddressPool {
         }
     }
 
-    fn count_lease(&mut self, protocol: Protocol, real: Endpoint, client: IpAddr) {
-        *self.by_client.entry(self.holder(protocol, real, client)).or_insert(0) += 1;
+    fn count_lease(&mut self, key: LaneKey, client: IpAddr) {
+        *self.by_client.entry((key, self.groups.of(client))).or_insert(0) += 1;
     }
 
-    fn holder(&self, protocol: Protocol, real: Endpoint, client: IpAddr) -> PortHolder {
-        PortHolder { protocol, real, client: self.groups.of(client) }
+    /// How many ports of a lane a client has, as the groups tell clients apart.
+    fn leased_by(&self, key: LaneKey, client: IpAddr) -> u32 {
+        self.by_client.get(&(key, client)).copied().unwrap_or(0)
     }
 
     /// The state of every lane, sorted.

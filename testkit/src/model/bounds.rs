@@ -1,6 +1,7 @@
 //! Who gives way where a table is full, in the plainest words: the oldest half-open connection; of the flows of
-//! datagrams that have proved nothing, one of the first four; the template used longest ago whose client has proved
-//! nothing.
+//! datagrams that have proved nothing, one of the first four; then what is over, then of the flows whose clients have
+//! talked on one of the first sixteen; the template used longest ago whose client has proved nothing, then whose client has
+//! talked.
 
 use std::net::IpAddr;
 
@@ -54,7 +55,9 @@ impl Model {
             room.half_open = self.half_open().first().copied();
         }
         if self.connections.len() >= self.bounds.connections && room.half_open.is_none() {
-            room.place = Some(self.idlest().ok_or(DropReason::ConnectionTableFull)?);
+            let over = || self.in_line(|known| is_over(known.state)).first().copied();
+            let giving = self.idlest().or_else(over).or_else(|| self.idlest_talked());
+            room.place = Some(giving.ok_or(DropReason::ConnectionTableFull)?);
         }
         Ok(room)
     }
@@ -71,7 +74,9 @@ impl Model {
     /// Ends a connection for another one, and its template with it, if that is of no use to anybody else.
     pub(super) fn evict(&mut self, index: usize, kept: Option<u32>) {
         if self.connections[index].protocol == Protocol::Udp {
-            let passed_over = self.unproven().into_iter().take(4).take_while(|other| *other != index);
+            let is_talked = self.connections[index].heard == 2;
+            let (line, compared) = if is_talked { (self.talked(), 16) } else { (self.unproven(), 4) };
+            let passed_over = line.into_iter().take(compared).take_while(|other| *other != index);
             for other in passed_over.collect::<Vec<_>>() {
                 self.connections[other].came = self.next_turn();
             }
@@ -91,9 +96,21 @@ impl Model {
         self.in_line(|known| known.protocol == Protocol::Udp && known.heard < 2)
     }
 
+    fn talked(&self) -> Vec<usize> {
+        self.in_line(|known| known.protocol == Protocol::Udp && known.heard == 2)
+    }
+
+    fn last_use(&self, index: usize) -> u64 {
+        self.connections[index].deadline_s - self.connections[index].timeout_s
+    }
+
+    fn idlest_talked(&self) -> Option<usize> {
+        self.talked().into_iter().take(16).min_by_key(|index| self.last_use(*index))
+    }
+
     /// The newcomer that has been silent longest.
     fn idlest(&self) -> Option<usize> {
-        let last_use = |index: &usize| self.connections[*index].deadline_s - self.connections[*index].timeout_s;
+        let last_use = |index: &usize| self.last_use(*index);
         let mut first_four = self.unproven().into_iter().take(4);
         let unused = first_four.clone().find(|index| self.connections[*index].packets <= 1);
         let unproven = unused.or_else(|| {
@@ -119,12 +136,22 @@ impl Model {
         self.turns
     }
 
-    /// The template's client is there.
-    pub(super) fn prove(&mut self, template: Option<u32>) {
-        if let Some(known) = self.templates.iter_mut().find(|known| Some(known.name) == template) {
-            known.is_proven = true;
+    /// The template's client talks on.
+    pub(super) fn note_talk(&mut self, template: Option<u32>) {
+        let turn = self.next_turn();
+        let known = self.templates.iter_mut().find(|known| Some(known.name) == template);
+        if let Some(known) = known.filter(|known| !known.is_talked) {
+            known.is_talked = true;
+            if !known.is_proven && !known.is_invalid {
+                known.used = turn;
+            }
         }
     }
+}
+
+/// TCP that only waits to be forgotten.
+pub(super) fn is_over(state: &str) -> bool {
+    ["TW", "CL"].contains(&state)
 }
 
 /// TCP that has not come about.
@@ -132,9 +159,12 @@ pub(super) fn is_half_open(state: &str) -> bool {
     ["NO", "SR", "SA"].contains(&state)
 }
 
-fn longest_unused<'a>(templates: impl Iterator<Item = &'a Template>) -> Option<u32> {
-    let unproven = templates.filter(|known| !known.is_proven || known.is_invalid);
-    unproven.min_by_key(|known| known.used).map(|known| known.name)
+fn longest_unused<'a>(templates: impl Iterator<Item = &'a Template> + Clone) -> Option<u32> {
+    let first = |known: &&Template| known.is_invalid || !(known.is_proven || known.is_talked);
+    let last = |known: &&Template| known.is_invalid || !known.is_proven;
+    let longest = |templates: &mut dyn Iterator<Item = &'a Template>| templates.min_by_key(|known| known.used);
+    let unproven = longest(&mut templates.clone().filter(first));
+    unproven.or_else(|| longest(&mut templates.filter(last))).map(|known| known.name)
 }
 
 /// An IPv6 client has a whole /64.

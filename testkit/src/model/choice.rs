@@ -107,7 +107,7 @@ impl Model {
             let template = &mut self.templates[index];
             template.is_invalid = true;
             // Of no use to anybody any more, but those without a client give way before it.
-            if template.is_proven {
+            if template.is_proven || template.is_talked {
                 template.used = turn;
             }
             template.destination.set_port(65535);
@@ -129,6 +129,7 @@ impl Model {
             is_assured: false,
             is_invalid: false,
             is_proven: false,
+            is_talked: false,
             used: 0,
         };
         Some((server, Stuck::From(template)))

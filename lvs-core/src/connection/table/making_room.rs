@@ -1,12 +1,15 @@
-//! Which connection makes room for a new one: of those that have proved nothing, by what is short.
-//! Decides by who came first and who has been silent longest; that one must go is decided in `director/`.
+//! Which connection makes room for a new one: of those that have proved nothing, then of those that are over, then of
+//! those that have only talked. Decides by who came first and who has been silent longest; that one must go is decided in
+//! `director/`.
 
 use core::net::IpAddr;
 
 use super::ConnectionTable;
-use crate::connection::newcomer::{Newcomer, PortHolder};
+use crate::client_group::share;
+use crate::connection::newcomer::{Newcomer, Owner, Rank};
 use crate::connection::{Connection, ConnectionId};
-use crate::flow::{Endpoint, Protocol};
+use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::local_address::LaneKey;
 use crate::time::Instant;
 
 impl ConnectionTable {
@@ -32,8 +35,15 @@ impl ConnectionTable {
         places.filter_map(|place| Some(self.at(place)?.0)).find(|id| Some(*id) != other_than)
     }
 
+    /// Whose place a new connection of this client gets. Who has only talked gives way last, and to a client that has a
+    /// quarter of all places by talk, one of its own: so nobody takes the places of all others by it.
+    pub(crate) fn giving_place(&self, client: IpAddr, with_half_open: bool) -> Option<ConnectionId> {
+        let over = || self.newcomers.oldest_first(Newcomer::Over).find_map(|place| Some(self.at(place)?.0));
+        self.idlest_newcomer(with_half_open).or_else(over).or_else(|| self.idlest_talked(client))
+    }
+
     /// The newcomer that can best be done without: of those first in line, the one that has been silent longest.
-    pub(crate) fn idlest_newcomer(&self, with_half_open: bool) -> Option<ConnectionId> {
+    fn idlest_newcomer(&self, with_half_open: bool) -> Option<ConnectionId> {
         let half_open = self.oldest_half_open(None).filter(|_| with_half_open);
         let expected = self.newcomers.oldest_first(Newcomer::Expected).next();
         let expected = expected.and_then(|place| Some(self.at(place)?.0));
@@ -49,41 +59,70 @@ impl ConnectionTable {
         unused.or_else(|| first().min_by_key(|(_, connection)| last_use(connection))).map(|(id, _)| id)
     }
 
+    /// Of a few first in line the one that has been silent longest. Whose flow goes on is passed over, so that in the
+    /// end those are left who talk.
+    fn idlest_talked(&self, client: IpAddr) -> Option<ConnectionId> {
+        self.talked_in_line(client).min_by_key(|(_, connection)| last_use(connection)).map(|(id, _)| id)
+    }
+
+    fn talked_in_line(&self, client: IpAddr) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        let share = share(u32::MAX, self.capacity());
+        let places = self.newcomers.talked_first(self.groups.of(client), share);
+        places.take(COMPARED_MAX).filter_map(|place| self.at(place))
+    }
+
     fn unproven_in_line(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
         self.newcomers.oldest_first(Newcomer::Unproven).take(PASSED_OVER_MAX).filter_map(|place| self.at(place))
     }
 
-    /// Sends those that were passed over for this one to the end of the line.
-    pub(crate) fn pass_over(&mut self, chosen: ConnectionId) {
-        let mut passed = [None; PASSED_OVER_MAX];
-        let before = self.unproven_in_line().map(|(id, _)| id).take_while(|id| *id != chosen);
-        passed.iter_mut().zip(before).for_each(|(place, id)| *place = Some(id));
-        passed.into_iter().flatten().for_each(|id| self.newcomers.renew(id.0.index));
+    /// Sends those that were passed over when this one was found for `client` to the end of the line.
+    pub(crate) fn pass_over(&mut self, chosen: ConnectionId, client: IpAddr) {
+        let mut passed = [None; COMPARED_MAX];
+        let mut fill = |line: &mut dyn Iterator<Item = (ConnectionId, &Connection)>| {
+            let before = line.map(|(id, known)| (id, known.client.address)).take_while(|(id, _)| *id != chosen);
+            passed.iter_mut().zip(before).for_each(|(place, known)| *place = Some(known));
+        };
+        match self.kind(chosen) {
+            Some(Newcomer::Unproven) => fill(&mut self.unproven_in_line()),
+            Some(Newcomer::Talked) => fill(&mut self.talked_in_line(client)),
+            _ => return,
+        }
+        for (id, client) in passed.into_iter().flatten() {
+            self.newcomers.renew(id.0.index, self.groups.of(client));
+        }
     }
 
-    /// The newcomer that has held a local port towards this server longest; with a client, among that client's.
-    pub(crate) fn oldest_port_holder(
+    /// Who gives back one of these local addresses' ports towards a server, of the first rank that has anybody: the one
+    /// that has been silent longest of those who have held a port of an address longest; with a client, of its own.
+    pub(crate) fn giving_port(
         &self,
-        protocol: Protocol,
-        real: Endpoint,
+        (protocol, real): (Protocol, Endpoint),
+        addresses: &[IpAddr],
         client: Option<IpAddr>,
     ) -> Option<ConnectionId> {
-        let place = match client {
-            Some(client) => self.newcomers.oldest_of(&PortHolder { protocol, real, client: self.groups.of(client) })?,
-            None => self.newcomers.oldest_towards(protocol, real)?,
-        };
-        self.at(place).map(|(id, _)| id)
+        let family = AddressFamily::of(real.address);
+        let client = client.map(|client| self.groups.of(client));
+        Rank::ALL.into_iter().find_map(|rank| {
+            let suitable = addresses.iter().filter(|address| AddressFamily::of(**address) == family);
+            let oldest = suitable.filter_map(|local| {
+                let lane = LaneKey { protocol, real, local: *local };
+                self.at(self.newcomers.oldest_in(rank, lane, client)?)
+            });
+            oldest.min_by_key(|(_, connection)| last_use(connection)).map(|(id, _)| id)
+        })
     }
 
     /// Files the connection in this place under what it is.
     pub(super) fn refile(&mut self, place: u32) {
         let Some((_, connection)) = self.store.at(place) else { return };
-        self.newcomers.set(place, connection.newcomer(), self.holder(connection));
+        let (kind, owner) = (connection.newcomer(), self.owner(connection));
+        self.newcomers.set(place, kind, owner);
     }
 
-    pub(super) fn holder(&self, connection: &Connection) -> Option<PortHolder> {
+    pub(super) fn owner(&self, connection: &Connection) -> Owner {
         let Connection { protocol, real, client, .. } = *connection;
-        connection.local.map(|_| PortHolder { protocol, real, client: self.groups.of(client.address) })
+        let lane = connection.local.map(|local| LaneKey { protocol, real, local: local.address });
+        Owner { client: self.groups.of(client.address), lane }
     }
 }
 
@@ -92,5 +131,7 @@ fn last_use(connection: &Connection) -> Instant {
     Instant::ZERO + connection.deadline.duration_since(Instant::ZERO + connection.timeout)
 }
 
-/// Flows of datagrams that are compared for the one that has been silent longest.
+/// Flows of datagrams without proof that are compared for the one that has been silent longest.
 const PASSED_OVER_MAX: usize = 4;
+/// Flows that have only talked, of which more may be wanted: where half of all go on, one of 65,536 times all of these do.
+const COMPARED_MAX: usize = 16;
