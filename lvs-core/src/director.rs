@@ -25,6 +25,7 @@ mod probe;
 mod related;
 mod reply_conflict;
 mod room;
+mod schedulers;
 mod server_first;
 mod server_timers;
 mod steady;
@@ -45,6 +46,7 @@ use self::fragments::FragmentTable;
 use self::full_nat::FullNat;
 use self::look::Outcome;
 use self::outbox::{Outbox, Owed};
+use self::schedulers::Schedulers;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
 use self::tables::{Flows, Outlet, Services, Site, Tables, Upkeep};
@@ -93,6 +95,7 @@ use crate::wire::parse::{self, Headers};
 pub struct Director {
     site: Site,
     services: Services,
+    schedulers: Schedulers,
     flows: Flows,
     fragments: FragmentTable,
     defence: Defence,
@@ -177,6 +180,7 @@ impl Director {
         let mut director = Self {
             site: Site { config, seed: seed.derive(6), identification_secret },
             services,
+            schedulers: Schedulers::default(),
             flows,
             fragments,
             defence: Defence::new(seed.derive(7)),
@@ -308,7 +312,7 @@ impl Director {
     /// A new connection first clears some ended ones away, which this does not: call [`Director::handle_timeout`]
     /// before it for counts that are exact to the moment.
     pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
-        self.tables().explain_packet(self.clock.time_at(now), packet)
+        self.tables().explain_packet(self.clock.time_at(now), packet, &mut self.schedulers.copies())
     }
 
     /// How full the tables are.

@@ -116,10 +116,11 @@ impl Director {
             Place::Trash { counts, .. } => return change(counts),
             Place::Listed { service, position } => (*service, *position),
         };
-        let service = self.services.table.get_mut(service).expect("a listed server's service exists");
+        let index = service;
+        let service = self.services.table.get_mut(index).expect("a listed server's service exists");
         let was_overloaded = service.servers[position].is_overloaded;
         change(&mut service.servers[position]);
-        service.scheduler.load_changed(position, &service.servers);
+        self.schedulers.load_changed(index, position, &service.servers);
         let is_overloaded = service.servers[position].is_overloaded;
         let service = service.key;
         match (was_overloaded, is_overloaded) {

@@ -96,10 +96,9 @@ impl Director {
             return Err(ControlError::TableFull("services_max"));
         }
         let scheduler = self.new_scheduler(&config.scheduler, key)?;
-        self.services.table.insert(Service {
+        let index = self.services.table.insert(Service {
             key: *key,
             config: config.clone(),
-            scheduler,
             helper: self.tables().helper(config),
             servers: alloc::vec::Vec::new(),
             local_addresses: alloc::vec::Vec::new(),
@@ -108,6 +107,7 @@ impl Director {
             told_conflict: None,
             added: self.services.added,
         });
+        self.schedulers.set(index, scheduler);
         self.services.added += 1;
         self.start_estimator(now);
         Ok(())
@@ -129,8 +129,8 @@ impl Director {
         service.helper = helper;
         // The same scheduler keeps its state; another one starts afresh with the servers there are.
         if let Some(scheduler) = scheduler {
-            service.scheduler = scheduler;
-            service.scheduler.servers_changed(Change::Reset, &service.servers);
+            self.schedulers.set(index, scheduler);
+            self.schedulers.servers_changed(index, Change::Reset, &service.servers);
         }
         if slow_start_changed {
             self.refresh_weights(now, index);
@@ -162,6 +162,7 @@ impl Tables<'_> {
 impl Director {
     fn delete_service(&mut self, now: Instant, index: ServiceIndex) {
         let Some(service) = self.services.table.remove(index) else { return };
+        self.schedulers.remove(index);
         for address in service.local_addresses {
             self.flows.full_nat.pool.leave(address);
         }
@@ -221,7 +222,7 @@ impl Director {
         service.is_unavailable = false;
         self.renumber(index);
         let service = self.services.table.get_mut(index).expect("the caller found it");
-        service.scheduler.servers_changed(Change::Added { index: 0 }, &service.servers);
+        self.schedulers.servers_changed(index, Change::Added { index: 0 }, &service.servers);
     }
 
     /// Tells every server of a service its place in the list.
@@ -262,7 +263,7 @@ impl Director {
             evaluate_overload(server, Some(config));
         }
         service.is_unavailable = false;
-        service.scheduler.servers_changed(Change::Edited { index: position }, &service.servers);
+        self.schedulers.servers_changed(index, Change::Edited { index: position }, &service.servers);
         self.tell_if_drained(id);
         Ok(())
     }
@@ -273,7 +274,7 @@ impl Director {
         let position = service.position(server).ok_or(ControlError::NoSuchServer(*server))?;
         let removed = service.servers.remove(position);
         let change = Change::Removed { index: position, id: removed.id };
-        service.scheduler.servers_changed(change, &service.servers);
+        self.schedulers.servers_changed(index, change, &service.servers);
         self.renumber(index);
         self.services.timers.clear(removed.id);
         self.services.servers.bury(removed.id, removed, now, false);
@@ -317,11 +318,10 @@ impl Director {
 
     /// Forgets what has waited in the trash long enough, and tells of it.
     pub(super) fn sweep_trash(&mut self, now: Instant, budget: &mut u32) {
-        let services = &self.services.table;
+        let (services, schedulers) = (&self.services.table, &self.schedulers);
         // A scheduler only ever knew the servers of its own service.
         let forgotten = self.services.servers.sweep_trash(now, budget, |key, id| {
-            let service = services.index_of(key).and_then(|index| services.get(index));
-            service.is_some_and(|service| service.scheduler.remembers(id))
+            services.index_of(key).is_some_and(|service| schedulers.remembers(service, id))
         });
         for record in forgotten {
             self.outlet.events.push(Event::ServerForgotten { service: record.service, server: record.config.key });

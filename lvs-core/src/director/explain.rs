@@ -12,6 +12,7 @@ use super::help::Help;
 use super::look::{FirstPacket, FlowEnd, Look, Outcome};
 use super::related::translate_related;
 use super::room::{Refusal, Room};
+use super::schedulers::Lend;
 use super::server_first::ServerFirst;
 use super::tables::Tables;
 use super::view::connection_view;
@@ -41,18 +42,24 @@ struct Flow<'a> {
 
 /// The steps so far, and a copy of the packet to try the rewrite on.
 struct Trial<'a> {
+    schedulers: &'a mut dyn Lend,
     steps: Vec<Step>,
     packet: PacketBuf<'a>,
 }
 
 impl Tables<'_> {
-    pub(super) fn explain_packet(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
+    pub(super) fn explain_packet(
+        &self,
+        now: Instant,
+        packet: &PacketBuf<'_>,
+        schedulers: &mut dyn Lend,
+    ) -> Explanation {
         let mut storage = alloc::vec![0; packet.headroom() + packet.len() + packet.tailroom()];
         let start = packet.headroom();
         storage[start..start + packet.len()].copy_from_slice(packet.bytes());
         let mut copy = PacketBuf::new(&mut storage, start, packet.len());
         (copy.offload, copy.mark, copy.from_host) = (packet.offload, packet.mark, packet.from_host);
-        let mut trial = Trial { steps: Vec::new(), packet: copy };
+        let mut trial = Trial { schedulers, steps: Vec::new(), packet: copy };
         let verdict = match parse::parse(packet.bytes()) {
             Ok(headers) => {
                 trial.steps.push(arrival(packet, &headers));
@@ -296,8 +303,8 @@ impl Tables<'_> {
         if self.refuses_half_open(first, trial.packet.bytes(), headers) {
             return Verdict::Drop(DropReason::HalfOpenFull);
         }
-        let mut scheduler = service.scheduler.boxed_clone();
-        let choice = self.choose(now, first, trial.packet.bytes(), headers, scheduler.as_mut());
+        let scheduler = trial.schedulers.scheduler(first.service);
+        let choice = self.choose(now, first, trial.packet.bytes(), headers, scheduler);
         self.tell_choice(now, trial, first, &choice);
         let (mut connection, persistence) = match choice.decision {
             Decision::Pass(reason) => {

@@ -1,7 +1,6 @@
 //! Opening a connection: the defences first, then the choice (`choose.rs`) is carried out: template, connection,
 //! counts, and the packet on its way.
 
-use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
@@ -10,6 +9,7 @@ use super::accounting::Count;
 use super::choose::{Choice, Decision, Persistence};
 use super::look::{FirstPacket, FlowEnd};
 use super::room::Refusal;
+use super::schedulers::Lend;
 use super::tables::Tables;
 use super::timeout::Along;
 use crate::connection::{Connection, ConnectionId};
@@ -19,7 +19,6 @@ use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::helper::table::Helped;
 use crate::packet::PacketBuf;
 use crate::persistence::{Proof, Template, TemplateId};
-use crate::scheduler::none::NeverChoose;
 use crate::service::{ForwardMethod, ServerId};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
@@ -43,11 +42,8 @@ impl Director {
             self.tell_full(Table::HalfOpen);
             return (Verdict::Drop(DropReason::HalfOpenFull), None);
         }
-        let service = self.services.table.get_mut(first.service).expect("look found it");
-        let mut scheduler = core::mem::replace(&mut service.scheduler, Box::new(NeverChoose));
-        let choice = self.tables().choose(now, first, packet.bytes(), headers, scheduler.as_mut());
-        let service = self.services.table.get_mut(first.service).expect("look found it");
-        service.scheduler = scheduler;
+        let (tables, schedulers) = self.apart();
+        let choice = tables.choose(now, first, packet.bytes(), headers, schedulers.scheduler(first.service));
         let invalid = choice.invalid;
         let sent = self.carry_out_choice(now, first, choice, packet, headers);
         if let Some(template) = invalid {

@@ -8,6 +8,7 @@ use super::fragments::FragmentTable;
 use super::full_nat::FullNat;
 use super::outbox::Outbox;
 use super::probe::Probing;
+use super::schedulers::Schedulers;
 use super::server_timers::ServerTimers;
 use super::timeout::{Estimation, Sweep};
 use crate::answer_limit::{AnswerLimit, Bucket};
@@ -98,14 +99,14 @@ pub(super) struct Tables<'a> {
 impl Director {
     #[inline(always)]
     pub(super) fn tables(&self) -> Tables<'_> {
-        Tables {
-            site: &self.site,
-            services: &self.services,
-            flows: &self.flows,
-            fragments: &self.fragments,
-            defence: &self.defence,
-            outlet: &self.outlet,
-            now: self.clock.now,
-        }
+        let Self { site, services, flows, fragments, defence, outlet, clock, .. } = self;
+        Tables { site, services, flows, fragments, defence, outlet, now: clock.now }
+    }
+
+    /// The same, and the schedulers, which remember whom they have chosen.
+    #[inline(always)]
+    pub(super) fn apart(&mut self) -> (Tables<'_>, &mut Schedulers) {
+        let Self { site, services, schedulers, flows, fragments, defence, outlet, clock, .. } = self;
+        (Tables { site, services, flows, fragments, defence, outlet, now: clock.now }, schedulers)
     }
 }

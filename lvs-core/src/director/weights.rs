@@ -86,7 +86,7 @@ impl Director {
             server.last_weight = weight;
         }
         service.is_unavailable = false;
-        service.scheduler.servers_changed(Change::Edited { index: position }, &service.servers);
+        self.schedulers.servers_changed(index, Change::Edited { index: position }, &service.servers);
     }
 
     /// The service's slow start changed: those that are warming up go on by the new one.

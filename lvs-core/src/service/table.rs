@@ -1,7 +1,6 @@
 //! The virtual services: found by key for commands, and for packets in Linux's order
 //! (fwmark, exact address and port, FTP data, any port).
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,7 +12,6 @@ use hashbrown::HashMap;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::helper::Helper;
 use crate::rng::Seed;
-use crate::scheduler::Scheduler;
 use crate::service::stats::Meter;
 use crate::service::{RealServer, ServerKey, ServiceConfig, ServiceKey};
 use crate::time::Instant;
@@ -28,7 +26,6 @@ const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 pub(crate) struct Service {
     pub key: ServiceKey,
     pub config: ServiceConfig,
-    pub scheduler: Box<dyn Scheduler>,
     pub helper: Option<Arc<dyn Helper>>,
     pub servers: Vec<RealServer>,
     /// The director's own addresses towards its servers, for FullNAT, in the order they were added.
