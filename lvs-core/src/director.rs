@@ -3,11 +3,13 @@
 
 mod accounting;
 mod answers;
+mod carry_out;
 mod choose;
 mod clock;
 mod closing;
 mod config;
 mod control;
+mod decide;
 mod defend;
 mod drain;
 mod explain;
@@ -20,6 +22,7 @@ mod look;
 mod martian;
 mod outbox;
 mod pieces;
+mod plan;
 mod plausible;
 mod probe;
 mod related;
@@ -46,11 +49,11 @@ use self::fragments::FragmentTable;
 use self::full_nat::FullNat;
 use self::look::Outcome;
 use self::outbox::{Outbox, Owed};
+use self::plan::Plan;
 use self::schedulers::Schedulers;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
 use self::tables::{Flows, Outlet, Services, Site, Tables, Upkeep};
-use self::tunnel_error::{GUESS_PERIOD, GUESSES_AT_ONCE};
 use crate::answer_limit::{AnswerLimit, Bucket};
 use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
@@ -285,7 +288,7 @@ impl Director {
     /// As ipvsadm words them; see [`ControlError`].
     pub fn apply(&mut self, now: Instant, command: &Command) -> Result<(), ControlError> {
         let now = self.clock.advance(now);
-        self.carry_out(now, command)
+        self.command(now, command)
     }
 
     /// The next thing worth telling.
@@ -312,7 +315,8 @@ impl Director {
     /// A new connection first clears some ended ones away, which this does not: call [`Director::handle_timeout`]
     /// before it for counts that are exact to the moment.
     pub fn explain(&self, now: Instant, packet: &PacketBuf<'_>) -> Explanation {
-        self.tables().explain_packet(self.clock.time_at(now), packet, &mut self.schedulers.copies())
+        let tables = Tables { now: self.clock.time_at(now), ..self.tables() };
+        tables.explain_packet(packet, &mut self.schedulers.copies())
     }
 
     /// How full the tables are.
@@ -383,46 +387,31 @@ impl Director {
         if headers.fragment.is_some() {
             return self.fragment(now, packet, headers);
         }
-        self.whole_packet(now, packet, headers).0
+        self.whole_packet(now, packet, headers, |_| ()).0
     }
 
-    /// A packet that carries its transport header.
-    fn whole_packet(
+    /// A packet that carries its transport header: what comes of it is decided, then done. `keep` takes from the plan what
+    /// the caller needs of it.
+    fn whole_packet<R>(
         &mut self,
         now: Instant,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
-    ) -> (Verdict, Option<look::FlowEnd>) {
+        keep: impl FnOnce(&Plan) -> R,
+    ) -> (Verdict, R) {
         let look = self.tables().look(now, packet, headers);
-        let (verdict, flow) = match look.outcome {
-            Outcome::Pass(_) => (Verdict::Pass, None),
-            Outcome::Drop(reason) => (Verdict::Drop(reason), None),
-            Outcome::Request(id) => self.known_request(now, id, packet, headers),
-            Outcome::Reply(id) => self.known_reply(now, id, packet, headers),
-            Outcome::RelatedRequest(id, related) => (self.related_request(id, packet, headers, &related), None),
-            Outcome::RelatedReply(id, related) => (self.related_reply(id, packet, headers, &related), None),
-            Outcome::TunnelError(id, error) => (self.tunnel_error(now, id, packet, &error), None),
-            Outcome::PathMtu { address, mtu } => {
-                self.services.servers.learn_path_mtu(now, address, mtu);
-                (Verdict::Drop(DropReason::PathMtuLearned), None)
-            }
-            Outcome::UnprovenPathMtu => {
-                self.outlet.path_mtu_guesses.pay(now, GUESS_PERIOD, GUESSES_AT_ONCE);
-                (Verdict::Drop(DropReason::UnprovenPathMtu), None)
-            }
-            Outcome::Close(id, direction) => (self.close(now, id, direction, packet, headers), None),
-            Outcome::Unreachable(_) => (self.refuse_orphan(packet, headers), None),
-            Outcome::UnknownReply => (self.refuse_unknown_reply(packet, headers), None),
-            Outcome::First(first) => self.first_packet(now, &first, packet, headers),
-            Outcome::ServerFirst(opened) => self.server_first(now, *opened, packet, headers),
-        };
-        if let Some(id) = look.given_up {
-            if flow.is_none() && matches!(verdict, Verdict::Reply { .. }) {
-                self.count_refusal(id, packet.len());
-            }
-            self.give_up(now, id);
+        let is_first = matches!(look.outcome, Outcome::First(_));
+        if is_first && !self.defence.drop_packet.is_due() || matches!(look.outcome, Outcome::ServerFirst(_)) {
+            // So that the newcomer's scheduler sees true counts.
+            self.expire_some(now);
         }
-        (verdict, flow)
+        let (tables, schedulers) = self.apart();
+        let mut plan = tables.decide(look, packet, headers, schedulers, &mut ());
+        if is_first {
+            self.defence.drop_packet.refuses();
+        }
+        let verdict = self.carry_out(&mut plan, packet, headers);
+        (verdict, keep(&plan))
     }
 }
 

@@ -8,7 +8,8 @@ use crate::connection::Connection;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Table};
 use crate::service::server_table::Place;
-use crate::service::{RealServer, ServerId, ServiceKey};
+use crate::service::table::ServiceIndex;
+use crate::service::{RealServer, ServerId};
 
 /// Events waiting to be polled, bounded.
 #[derive(Debug)]
@@ -165,12 +166,11 @@ impl Director {
     }
 
     /// Tells once that a service turned unavailable.
-    pub(super) fn tell_unavailable(&mut self, key: &ServiceKey) {
-        let Some(index) = self.services.table.index_of(key) else { return };
-        let service = self.services.table.get_mut(index).expect("the index was just found");
+    pub(super) fn tell_unavailable(&mut self, service: ServiceIndex) {
+        let Some(service) = self.services.table.get_mut(service) else { return };
         if !service.is_unavailable {
             service.is_unavailable = true;
-            self.outlet.events.push(Event::ServiceUnavailable { service: *key });
+            self.outlet.events.push(Event::ServiceUnavailable { service: service.key });
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::Director;
 use super::look::{Fate, FlowEnd};
+use super::plan::Moved;
 use super::tables::Tables;
 use crate::answer_limit::Refused;
 use crate::command::AfterDrain;
@@ -16,7 +17,6 @@ use crate::service::OnServerGone;
 use crate::service::server_table::ServerRecord;
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
-use crate::wire::icmp::IcmpError;
 use crate::wire::parse::{self, Headers};
 use crate::wire::reset;
 use crate::wire::stream;
@@ -84,19 +84,18 @@ impl Director {
         now: Instant,
         id: ConnectionId,
         direction: Direction,
-        packet: &mut PacketBuf<'_>,
+        packet: &PacketBuf<'_>,
         headers: &Headers,
-    ) -> Verdict {
+    ) {
         let connection = self.flows.connections.get(id).expect("it was just found");
         let closed = State::Tcp(TcpState::Close);
         if connection.state != closed {
             let end = self.tables().related_end(now, Some(id), connection, direction, headers);
+            let timeout = self.tables().timeout_of(connection.server, closed);
             self.reset_in_place_of(id, packet, headers, &end);
-            self.enter_state(id, closed, direction);
-            let timeout = self.flows.connections.get(id).expect("nothing removed it").timeout;
+            self.enter_state(id, Moved { state: closed, timeout }, direction);
             self.flows.connections.rearm(id, now, timeout);
         }
-        answer_with_reset(packet, headers, self.tables().refused_answers(now, headers.source))
     }
 
     /// Queues a RST that goes where this segment would have gone.
@@ -118,12 +117,6 @@ impl Director {
         self.tables().keep_in_step(id, end.direction, sequence, &mut copy, &headers);
         let (start, len) = (copy.start(), copy.len());
         self.transmit_later(storage, (start, len), 0, verdict);
-    }
-
-    /// Tells the client by ICMP that its server is gone. The connection goes on towards its end.
-    pub(super) fn refuse_orphan(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let path = self.tables().answer_path(self.clock.now, Direction::Request, headers);
-        self.answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::ServerGone)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::time::Instant;
 const SIP: &str = "sip";
 
 impl Director {
-    pub(super) fn carry_out(&mut self, now: Instant, command: &Command) -> Result<(), ControlError> {
+    pub(super) fn command(&mut self, now: Instant, command: &Command) -> Result<(), ControlError> {
         match command {
             Command::AddService(key, config) => self.add_service(now, key, config),
             Command::EditService(key, config) => self.edit_service(now, key, config),

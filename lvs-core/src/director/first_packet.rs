@@ -6,111 +6,17 @@ use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
-use super::choose::{Choice, Decision, Persistence};
-use super::look::{FirstPacket, FlowEnd};
-use super::room::Refusal;
-use super::schedulers::Lend;
+use super::choose::Persistence;
+use super::look::FirstPacket;
 use super::tables::Tables;
 use super::timeout::Along;
 use crate::connection::{Connection, ConnectionId};
-use crate::drop_reason::DropReason;
-use crate::event::Table;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
-use crate::helper::table::Helped;
-use crate::packet::PacketBuf;
 use crate::persistence::{Proof, Template, TemplateId};
 use crate::service::{ForwardMethod, ServerId};
 use crate::time::Instant;
-use crate::verdict::{Direction, Verdict};
-use crate::wire::icmp::{self, IcmpError};
-use crate::wire::parse::Headers;
 
-impl Director {
-    /// Opens a connection for the packet and sends it, or says why not.
-    pub(super) fn first_packet(
-        &mut self,
-        now: Instant,
-        first: &FirstPacket,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> (Verdict, Option<FlowEnd>) {
-        if self.defence.drop_packet.refuses() {
-            return (Verdict::Drop(DropReason::DropPacketDefence), None);
-        }
-        self.expire_some(now);
-        if self.tables().refuses_half_open(first, packet.bytes(), headers) {
-            self.tell_full(Table::HalfOpen);
-            return (Verdict::Drop(DropReason::HalfOpenFull), None);
-        }
-        let (tables, schedulers) = self.apart();
-        let choice = tables.choose(now, first, packet.bytes(), headers, schedulers.scheduler(first.service));
-        let invalid = choice.invalid;
-        let sent = self.carry_out_choice(now, first, choice, packet, headers);
-        if let Some(template) = invalid {
-            self.flows.templates.invalidate(template);
-        }
-        sent
-    }
-
-    fn carry_out_choice(
-        &mut self,
-        now: Instant,
-        first: &FirstPacket,
-        choice: Choice,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> (Verdict, Option<FlowEnd>) {
-        match choice.decision {
-            Decision::Pass(_) => (Verdict::Pass, None),
-            Decision::Drop(reason) => (Verdict::Drop(reason), None),
-            Decision::Refuse => {
-                let key = self.services.table.get(first.service).expect("look found it").key;
-                self.tell_unavailable(&key);
-                let path = self.tables().answer_path(now, Direction::Request, headers);
-                (self.answer(packet, headers, IcmpError::PortUnreachable, &path, DropReason::NoServer), None)
-            }
-            Decision::Bypass => {
-                let connection = bypass_connection(now, first);
-                self.make_room_and_open(now, first, connection, (Persistence::None, None), packet, headers)
-            }
-            Decision::Server { server, real, forward, template } => {
-                let mut connection = new_connection(now, first, real, forward, Some(server));
-                connection.one_packet = self.tables().is_one_packet(first, forward);
-                self.make_room_and_open(now, first, connection, (template, choice.invalid), packet, headers)
-            }
-        }
-    }
-
-    /// Makes room for the connection and opens it, or says that there is none.
-    fn make_room_and_open(
-        &mut self,
-        now: Instant,
-        first: &FirstPacket,
-        mut connection: Connection,
-        (persistence, invalid): (Persistence, Option<TemplateId>),
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> (Verdict, Option<FlowEnd>) {
-        let templates = (&persistence, invalid);
-        let room = match self.tables().room_for(now, first, &connection, templates, (packet.bytes(), headers)) {
-            Ok(room) => room,
-            Err(refusal) => {
-                let reason = self.tell_refusal(refusal);
-                return match refusal {
-                    Refusal::Full(_) => (Verdict::Drop(reason), None),
-                    Refusal::NoPort(_) => (self.refuse_ports(first, &connection, reason, packet, headers), None),
-                };
-            }
-        };
-        self.make_room(now, &room, &persistence, connection.client.address);
-        if let Some(local) = room.local {
-            self.lease_local(now, first, &connection, local);
-            connection.local = Some(local);
-        }
-        connection.template = self.bind_template(now, first, &connection, persistence);
-        self.open_and_send(now, first, connection, packet, headers)
-    }
-}
+impl Director {}
 
 impl Tables<'_> {
     /// One-packet scheduling; not with FullNAT, where a reply finds its client through the connection only, and not for
@@ -160,40 +66,9 @@ impl Director {
         Some(id)
     }
 
-    /// Puts the connection into the table (unless it lives for one packet only) and sends its first packet.
-    fn open_and_send(
-        &mut self,
-        now: Instant,
-        first: &FirstPacket,
-        mut connection: Connection,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> (Verdict, Option<FlowEnd>) {
-        if connection.one_packet {
-            return self.send_one_packet(now, &connection, Direction::Request, packet, headers);
-        }
-        let helper = self.tables().helper_for(first, connection.forward);
-        connection.has_helper = helper.is_some();
-        let id = self.open(now, connection);
-        self.open_translation(id);
-        if let Some(helper) = helper {
-            self.flows.helped.insert(id, Helped::by(helper));
-        }
-        if first.is_quoted {
-            // A flow read from an ICMP error gets no state; it keeps its first three seconds.
-            return match icmp::related(packet.bytes(), headers) {
-                Ok(Some(related)) => (self.related_request(id, packet, headers, &related), None),
-                _ => (Verdict::Pass, None),
-            };
-        }
-        self.known_request(now, id, packet, headers)
-    }
-
     /// Puts a connection into the table, where there is room for it, and counts it.
-    pub(super) fn open(&mut self, now: Instant, mut connection: Connection) -> ConnectionId {
+    pub(super) fn open(&mut self, now: Instant, connection: Connection) -> ConnectionId {
         let (server, template) = (connection.server, connection.template);
-        connection.is_local = self.tables().is_local(&connection);
-        connection.checks_window = self.tables().checks_window(&connection);
         let checks_window = connection.checks_window;
         let conflict = self.tables().conflict_of(now, &connection);
         let id = self.flows.connections.insert(now, connection).expect("room was made for it");
@@ -220,43 +95,16 @@ impl Director {
         self.flows.templates.renew(id, now);
     }
 
-    /// One-packet scheduling: the connection lives for this packet only.
-    pub(super) fn send_one_packet(
-        &mut self,
-        now: Instant,
-        connection: &Connection,
-        direction: Direction,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> (Verdict, Option<FlowEnd>) {
-        let end = self.tables().flow_end(now, connection, direction, headers);
-        if let Some(server) = connection.server {
-            self.count_up(server, Count::Connection);
+    /// A connection of its own for each packet: its template is used all the same.
+    pub(super) fn use_template_once(&mut self, id: TemplateId, is_request: bool, is_answered: bool) {
+        let Some(template) = self.flows.templates.get_mut(id) else { return };
+        template.in_packets += u64::from(is_request);
+        let talks_on = template.assured && is_request;
+        template.assured |= is_answered;
+        self.flows.templates.renew(id, self.clock.now);
+        if talks_on {
+            self.flows.templates.prove(id, Proof::Talk);
         }
-        self.count_connection(connection.server);
-        if direction == Direction::Request {
-            self.count_in(connection.server, 1, super::known_flow::datagram_len(headers));
-        }
-        let verdict = self.send(packet, headers, &end);
-        let is_answered = direction == Direction::Reply && matches!(verdict, Verdict::Forward { .. });
-        if is_answered {
-            self.count_out(connection.server, 1, super::known_flow::datagram_len(headers));
-        }
-        if let Some(server) = connection.server {
-            self.count_down(server, Count::Connection);
-        }
-        if let Some(id) = connection.template {
-            if let Some(template) = self.flows.templates.get_mut(id) {
-                template.in_packets += u64::from(direction == Direction::Request);
-                let talks_on = template.assured && direction == Direction::Request;
-                template.assured |= is_answered;
-                self.flows.templates.renew(id, now);
-                if talks_on {
-                    self.flows.templates.prove(id, Proof::Talk);
-                }
-            }
-        }
-        (verdict, Some(end))
     }
 
     /// A client that comes again is told that nobody serves it. Where replies bypass us that passes for a packet of the

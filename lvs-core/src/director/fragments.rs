@@ -183,10 +183,10 @@ impl Director {
         part: &FragmentPart,
     ) -> Verdict {
         if !is_tracked(headers, part) {
-            return self.whole_packet(now, packet, headers).0;
+            return self.whole_packet(now, packet, headers, |_| ()).0;
         }
         let id = self.place_for_first(now, packet, headers, part);
-        let (verdict, flow) = self.whole_packet(now, packet, headers);
+        let (verdict, flow) = self.whole_packet(now, packet, headers, |plan| plan.route().copied());
         let decision = match (verdict, flow) {
             (Verdict::Forward { .. }, Some(end)) => Decision::Follow(end),
             (Verdict::Pass, _) => Decision::Pass,
@@ -260,7 +260,7 @@ impl Director {
         if end.direction == Direction::Request {
             self.count_in(end.server, 0, payload);
         }
-        let verdict = self.send(packet, headers, end);
+        let verdict = self.send_along(end, packet, headers);
         if end.direction == Direction::Reply && matches!(verdict, Verdict::Forward { .. }) {
             self.count_out(end.server, 0, payload);
         }
@@ -326,7 +326,7 @@ impl Director {
         let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
         packet.mark = mark;
         let (verdict, flow) = match parse::parse(packet.bytes()) {
-            Ok(headers) => self.whole_packet(now, &mut packet, &headers),
+            Ok(headers) => self.whole_packet(now, &mut packet, &headers, |plan| plan.route().copied()),
             Err(reason) => (Verdict::Drop(reason), None),
         };
         let (start, len) = (packet.start(), packet.len());

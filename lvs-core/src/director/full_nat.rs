@@ -23,10 +23,10 @@ use crate::forward::full_nat::sequence::{SegmentNumbers, Translation, initial_se
 use crate::local_address::{LOCAL_ADDRESSES_MAX, LocalAddressPool, LocalPorts, LocalPortsView};
 use crate::packet::{HEADROOM, PacketBuf};
 use crate::rng::Seed;
-use crate::service::{ClientAddress, ForwardMethod, ServiceKey};
+use crate::service::table::ServiceIndex;
+use crate::service::{ClientAddress, ForwardMethod, ServerId, ServiceKey};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
-use crate::wire::icmp::IcmpError;
 use crate::wire::parse::Headers;
 use crate::wire::stream;
 
@@ -158,29 +158,21 @@ impl Director {
         debug_assert_eq!(leased, Ok(local), "what was found is leased");
     }
 
-    /// No local endpoint is left for a new connection: the client is told.
-    pub(super) fn refuse_ports(
+    /// No local endpoint is left for a new connection: told once for each server.
+    pub(super) fn tell_ports_exhausted(
         &mut self,
-        first: &FirstPacket,
-        connection: &Connection,
+        service: ServiceIndex,
+        server: Option<ServerId>,
+        real: Endpoint,
         reason: DropReason,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> Verdict {
-        let key = self.services.table.get(first.service).expect("look found it").key;
+    ) {
+        let key = self.services.table.get(service).expect("its service was just found").key;
         self.flows.full_nat.pool.look_elsewhere();
-        let record = connection.server.and_then(|id| self.services.servers.get_mut(id));
+        let record = server.and_then(|id| self.services.servers.get_mut(id));
         let record = record.filter(|_| reason == DropReason::LocalPortsExhausted);
         if record.is_some_and(|record| !core::mem::replace(&mut record.told_ports_exhausted, true)) {
-            self.outlet.events.push(Event::LocalPortsExhausted { service: key, server: connection.real });
+            self.outlet.events.push(Event::LocalPortsExhausted { service: key, server: real });
         }
-        let path = self.tables().answer_path(self.clock.now, Direction::Request, headers);
-        let verdict = self.answer(packet, headers, IcmpError::PortUnreachable, &path, reason);
-        if matches!(verdict, Verdict::Reply { .. }) {
-            // Answered or not, it is a connection that could not be opened.
-            self.count_drop(reason);
-        }
-        verdict
     }
 
     /// Remembers what a connection just opened translates.
@@ -219,21 +211,20 @@ impl Tables<'_> {
 impl Tables<'_> {
     /// The way of a packet, with the connection's translation as it is after this packet. `id` is `None` for a
     /// connection that is still to be opened.
-    pub(super) fn with_translation(
+    pub(super) fn translate(
         &self,
         now: Instant,
         id: Option<ConnectionId>,
         connection: &Connection,
         bytes: &[u8],
         headers: &Headers,
-        mut end: FlowEnd,
-    ) -> FlowEnd {
+        end: &mut FlowEnd,
+    ) {
         if connection.forward == ForwardMethod::FullNat {
             let translation = self.translation(id, connection);
             end.path.full_nat.translation =
                 translation.map(|before| self.after_segment(now, before, connection, bytes, headers, end.direction));
         }
-        end
     }
 
     /// The way of what belongs to a connection but is no packet of its hosts (an ICMP error, a RST of ours), with the

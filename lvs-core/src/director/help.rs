@@ -9,11 +9,11 @@ use core::ops::Range;
 use super::Director;
 use super::accounting::Count;
 use super::look::{FirstPacket, FlowEnd};
+use super::plan::Moved;
 use super::tables::Tables;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
 use crate::drop_reason::DropReason;
-use crate::event::Table;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::forward::full_nat;
 use crate::helper::sequence::Counts;
@@ -22,7 +22,7 @@ use crate::helper::{Edit, Expected, Findings, Helper, Notes, Session};
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::time::Instant;
-use crate::verdict::{Direction, Verdict};
+use crate::verdict::Direction;
 use crate::wire::parse::{self, Headers};
 use crate::wire::stream;
 
@@ -58,35 +58,7 @@ impl Tables<'_> {
     }
 }
 
-impl Director {
-    /// Sends a packet of a connection with a helper.
-    pub(super) fn send_helped(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-        end: &FlowEnd,
-    ) -> Verdict {
-        let connection = self.flows.connections.get(id).expect("the caller found it");
-        let helped = self.flows.helped.get(id).expect("a connection with a helper has an entry until it ends");
-        let help = match self.tables().consult(now, helped, connection, connection.state, end, packet, headers) {
-            Ok(help) => help,
-            Err(reason) => {
-                if reason == DropReason::ConnectionTableFull {
-                    self.tell_full(Table::Connections);
-                }
-                return Verdict::Drop(reason);
-            }
-        };
-        let verdict = self.send(packet, headers, end);
-        if matches!(verdict, Verdict::Forward { .. } | Verdict::Local) {
-            help.write(packet, headers);
-            self.keep_help(now, id, help, packet.mark);
-        }
-        verdict
-    }
-}
+impl Director {}
 
 impl Tables<'_> {
     /// What the helper makes of a packet, `state` being the connection's as the helper sees it. Changes nothing; what
@@ -192,11 +164,11 @@ impl Tables<'_> {
 
 impl Director {
     /// Remembers what a helper found, and opens what it expects.
-    fn keep_help(&mut self, now: Instant, id: ConnectionId, help: Help, mark: u32) {
+    pub(super) fn keep_help(&mut self, now: Instant, id: ConnectionId, help: &Help, mark: u32) {
         if let Some(helped) = self.flows.helped.get_mut(id) {
-            (helped.notes, helped.counts, helped.changed) = (help.notes, help.counts, help.changed);
+            (helped.notes, helped.counts, helped.changed) = (help.notes, help.counts, help.changed.clone());
         }
-        let Some(mut expected) = help.expected else { return };
+        let Some(mut expected) = help.expected.clone() else { return };
         match self.tables().find_expected(now, &expected) {
             Some(known) => self.listen_again(now, known),
             None => {
@@ -228,8 +200,9 @@ impl Director {
 
     /// A connection that was announced again waits for its first packet again.
     fn listen_again(&mut self, now: Instant, id: ConnectionId) {
-        self.enter_state(id, LISTEN, Direction::Request);
-        let timeout = self.flows.connections.get(id).expect("the caller found it").timeout;
+        let server = self.flows.connections.get(id).and_then(|connection| connection.server);
+        let timeout = self.tables().timeout_of(server, LISTEN);
+        self.enter_state(id, Moved { state: LISTEN, timeout }, Direction::Request);
         self.flows.connections.rearm(id, now, timeout);
     }
 }

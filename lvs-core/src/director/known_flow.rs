@@ -8,6 +8,7 @@ use super::Director;
 use super::accounting::Count;
 use super::config::DirectorConfig;
 use super::look::FlowEnd;
+use super::plan::Moved;
 use super::tables::Tables;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
@@ -22,7 +23,7 @@ use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
 use crate::persistence::Proof;
 use crate::rng::Seed;
-use crate::service::server_table::{Place, ServerRecord, UsedRoute};
+use crate::service::server_table::{Place, ServerRecord};
 use crate::service::table::Service;
 use crate::service::{ForwardMethod, ServerId, TunnelKind};
 use crate::time::Instant;
@@ -32,54 +33,9 @@ use crate::wire::parse::Headers;
 use crate::wire::rewrite::{Care, decrement_hop_limit};
 
 impl Director {
-    /// A packet from the client of a connection.
-    pub(super) fn known_request(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> (Verdict, Option<FlowEnd>) {
-        let connection = self.flows.connections.get(id).expect("it was just found");
-        let (server, has_helper) = (connection.server, connection.has_helper);
-        // What a client sends to a connection that is only expected is its first packet if it opens it: a RST does not.
-        let is_only_expected = connection.is_expected
-            && self.tables().next_state(connection, packet.bytes(), headers, Direction::Request)
-                == Some(State::Tcp(TcpState::Listen));
-        let end = self.tables().flow_end(now, connection, Direction::Request, headers);
-        let end = self.tables().with_translation(now, Some(id), connection, packet.bytes(), headers, end);
-        if connection.no_client_port {
-            self.learn_client_port(id, packet.bytes(), headers);
-        }
-        self.count_in(server, 1, datagram_len(headers));
-        if !is_only_expected {
-            self.heard(id, Direction::Request);
-        }
-        let gives_way = self.tables().reopening_room(id, packet.bytes(), headers);
-        self.move_state(id, packet, headers, Direction::Request);
-        self.keep_translation(id, &end);
-        let omits_client_address = self.tables().omits_client_address(packet, headers, &end);
-        let verdict = if has_helper {
-            self.send_helped(now, id, packet, headers, &end)
-        } else {
-            self.send(packet, headers, &end)
-        };
-        if omits_client_address && matches!(verdict, Verdict::Forward { .. }) {
-            self.make_up_for_client_address(headers, &end, verdict);
-        }
-        let connection = self.flows.connections.get_mut(id).expect("nothing removed it");
-        connection.in_packets += 1;
-        let timeout = connection.timeout;
-        self.flows.connections.rearm(id, now, timeout);
-        if let Some(gives_way) = gives_way {
-            self.make_room_for_reopened(now, gives_way);
-        }
-        (verdict, Some(end))
-    }
-
     /// Notes who was heard: an expected connection counts from its first packet on, and datagrams to and fro prove that
     /// the client is there.
-    fn heard(&mut self, id: ConnectionId, direction: Direction) {
+    pub(super) fn heard(&mut self, id: ConnectionId, direction: Direction) {
         let was_expected = self.flows.connections.heard(id, direction);
         let connection = self.flows.connections.get(id).expect("the caller found it");
         let (server, template) = (connection.server, connection.template);
@@ -91,81 +47,6 @@ impl Director {
         if let (Some(template), true) = (template, is_proven) {
             self.flows.templates.prove(template, Proof::Talk);
         }
-    }
-
-    /// A packet from the real server of a connection.
-    pub(super) fn known_reply(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> (Verdict, Option<FlowEnd>) {
-        let connection = self.flows.connections.get(id).expect("it was just found");
-        let (server, has_helper) = (connection.server, connection.has_helper);
-        let end = self.tables().flow_end(now, connection, Direction::Reply, headers);
-        let end = self.tables().with_translation(now, Some(id), connection, packet.bytes(), headers, end);
-        // Of the packet as it came: between families its headers move.
-        let next = self.tables().believed_state(Some(id), connection, packet, headers, Direction::Reply);
-        self.note_belief(id, next, packet, headers, Direction::Reply);
-        let verdict = if has_helper {
-            self.send_helped(now, id, packet, headers, &end)
-        } else {
-            self.send(packet, headers, &end)
-        };
-        if matches!(verdict, Verdict::Forward { .. }) {
-            let counted_len = if has_helper { resized_len(headers, packet) } else { datagram_len(headers) };
-            self.count_out(server, 1, counted_len);
-            self.keep_translation(id, &end);
-            self.heard(id, Direction::Reply);
-            if let Some(next) = next {
-                self.enter_state(id, next, Direction::Reply);
-            }
-            let timeout = self.flows.connections.get(id).expect("nothing removed it").timeout;
-            self.flows.connections.rearm(id, now, timeout);
-        }
-        (verdict, Some(end))
-    }
-
-    /// The first packet of an FTP data connection tells whence the client comes, even if it gets no further.
-    fn learn_client_port(&mut self, id: ConnectionId, bytes: &[u8], headers: &Headers) {
-        if let Some((port, _)) = headers.ports(bytes) {
-            self.flows.connections.set_client_port(id, port);
-        }
-    }
-
-    /// Rewrites the packet for its way out.
-    pub(super) fn send(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers, end: &FlowEnd) -> Verdict {
-        if let Some(reason) = self.tables().refuses_super_packet(packet, end) {
-            return Verdict::Drop(reason);
-        }
-        let segments = self.tables().later_segments(packet, end);
-        let verdict = match end.direction {
-            Direction::Request => forward::request(packet, headers, &end.path),
-            Direction::Reply => forward::reply(packet, headers, &end.path),
-        };
-        if end.direction == Direction::Request && end.path.method == ForwardMethod::Tunnel {
-            self.outlet.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
-            if let Some(record) = end.server.and_then(|id| self.services.servers.get_mut(id)) {
-                record.route = Some(UsedRoute { at: self.clock.now, mtu: end.path.mtu });
-            }
-            if matches!(verdict, Verdict::Forward { .. }) {
-                self.send_segments(segments, end);
-            }
-        }
-        if end.direction == Direction::Request && end.path.leaves_ipv6() {
-            // It may have been given an identification.
-            self.outlet.answers += u64::from(matches!(verdict, Verdict::Forward { .. }));
-        }
-        if matches!(verdict, Verdict::Reply { .. }) {
-            self.outlet.answers += 1;
-            // Our own answer passes for a packet from the server where replies bypass us: it comes from the VIP.
-            let is_nat = matches!(end.path.method, ForwardMethod::Nat | ForwardMethod::FullNat);
-            if end.direction == Direction::Request && !is_nat {
-                self.count_out(end.server, 1, packet.len() as u64);
-            }
-        }
-        verdict
     }
 }
 
@@ -288,20 +169,10 @@ impl Tables<'_> {
 }
 
 impl Director {
-    /// Moves a connection to its next state.
-    fn move_state(&mut self, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers, direction: Direction) {
-        let connection = self.flows.connections.get(id).expect("the caller found it");
-        let next = self.tables().believed_state(Some(id), connection, packet, headers, direction);
-        self.note_belief(id, next, packet, headers, direction);
-        if let Some(next) = next {
-            self.enter_state(id, next, direction);
-        }
-    }
-
     /// Puts a connection into a state: timeout, activity of its server, its template's assurance.
-    pub(super) fn enter_state(&mut self, id: ConnectionId, next: State, direction: Direction) {
+    pub(super) fn enter_state(&mut self, id: ConnectionId, moved: Moved, direction: Direction) {
+        let Moved { state: next, timeout } = moved;
         let connection = self.flows.connections.get(id).expect("the caller found it");
-        let timeout = self.tables().timeout_of(connection.server, next);
         let before = connection.state;
         self.flows.connections.set_state(id, next);
         let connection = self.flows.connections.get_mut(id).expect("the caller found it");
@@ -351,16 +222,7 @@ impl Tables<'_> {
     }
 }
 
-impl Director {
-    /// A packet from a NAT server that belongs to no connection: port unreachable (`nat_icmp_send`).
-    pub(super) fn refuse_unknown_reply(&mut self, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let verdict = self.tables().refuse_reply_on(self.clock.now, packet, headers);
-        if matches!(verdict, Verdict::Reply { .. }) {
-            self.outlet.answers += 1;
-        }
-        verdict
-    }
-}
+impl Director {}
 
 impl Tables<'_> {
     /// The same on a packet that may be a copy.
@@ -382,23 +244,7 @@ impl Tables<'_> {
     }
 }
 
-impl Director {
-    /// Answers a packet with an ICMP error, or refuses it.
-    pub(super) fn answer(
-        &mut self,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-        error: IcmpError,
-        path: &Path,
-        otherwise: DropReason,
-    ) -> Verdict {
-        let verdict = forward::answer(packet, headers, error, path, otherwise);
-        if matches!(verdict, Verdict::Reply { .. }) {
-            self.outlet.answers += 1;
-        }
-        verdict
-    }
-}
+impl Director {}
 
 impl Tables<'_> {
     /// A path that leads nowhere: only good for answers.
@@ -483,9 +329,4 @@ pub(super) fn datagram_len(headers: &Headers) -> u64 {
         _ => 0,
     };
     (headers.packet_len - fragment_header) as u64
-}
-
-/// The same for a packet that a helper may have made longer or shorter than its `headers` say.
-fn resized_len(headers: &Headers, packet: &PacketBuf<'_>) -> u64 {
-    datagram_len(headers) + packet.len() as u64 - headers.packet_len as u64
 }

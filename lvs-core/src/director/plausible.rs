@@ -19,19 +19,6 @@ use crate::wire::stream;
 const HELPER_SLACK: u32 = 65_535;
 
 impl Tables<'_> {
-    /// The state after this packet, as [`Self::next_state`] says, unless the packet is not to be believed.
-    pub(super) fn believed_state(
-        &self,
-        id: Option<ConnectionId>,
-        connection: &Connection,
-        packet: &PacketBuf<'_>,
-        headers: &Headers,
-        direction: Direction,
-    ) -> Option<State> {
-        let next = self.next_state(connection, packet.bytes(), headers, direction)?;
-        self.is_believed(id, connection, next, packet, headers, direction).then_some(next)
-    }
-
     /// Whether a packet may move its connection to this state.
     pub(super) fn is_believed(
         &self,
@@ -62,7 +49,7 @@ impl Director {
     pub(super) fn note_belief(
         &mut self,
         id: ConnectionId,
-        believed: Option<State>,
+        is_disbelieved: bool,
         packet: &PacketBuf<'_>,
         headers: &Headers,
         direction: Direction,
@@ -72,7 +59,7 @@ impl Director {
         if !connection.checks_window || headers.protocol != connection.protocol.number() {
             return;
         }
-        if believed.is_none() && self.tables().next_state(connection, bytes, headers, direction).is_some() {
+        if is_disbelieved {
             self.outlet.disbelieved += 1;
             return;
         }

@@ -130,14 +130,13 @@ impl Director {
     }
 
     /// Tells that there was no room.
-    pub(super) fn tell_refusal(&mut self, refusal: Refusal) -> DropReason {
-        let (Refusal::Full(reason) | Refusal::NoPort(reason)) = refusal;
+    pub(super) fn tell_refusal(&mut self, reason: DropReason) {
         match reason {
+            DropReason::HalfOpenFull => self.tell_full(Table::HalfOpen),
             DropReason::ConnectionTableFull | DropReason::ClientEndpointFull => self.tell_full(Table::Connections),
             DropReason::TemplateTableFull | DropReason::ClientTemplatesFull => self.tell_full(Table::Templates),
             _ => {}
         }
-        reason
     }
 }
 

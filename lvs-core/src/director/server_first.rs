@@ -6,16 +6,14 @@
 use super::Director;
 use super::choose::{Persistence, call_id_in, template_key};
 use super::first_packet::new_connection;
-use super::look::{FirstPacket, FlowEnd};
+use super::look::FirstPacket;
 use super::tables::Tables;
 use crate::connection::Connection;
 use crate::flow::{Endpoint, Protocol};
-use crate::packet::PacketBuf;
 use crate::persistence::{TemplateId, TemplateKey};
 use crate::service::table::Service;
 use crate::service::{ForwardMethod, ServerId, ServiceKey};
 use crate::time::Instant;
-use crate::verdict::{Direction, Verdict};
 use crate::wire::parse::Headers;
 
 /// The connection such a datagram opens.
@@ -95,35 +93,7 @@ impl Tables<'_> {
     }
 }
 
-impl Director {
-    /// Opens the connection and sends the datagram on to the client.
-    pub(super) fn server_first(
-        &mut self,
-        now: Instant,
-        opened: ServerFirst,
-        packet: &mut PacketBuf<'_>,
-        headers: &Headers,
-    ) -> (Verdict, Option<FlowEnd>) {
-        self.expire_some(now);
-        let mut connection = self.tables().server_first_connection(now, &opened);
-        let ServerFirst { first, template, invalid, .. } = opened;
-        let room = self.tables().room_for(now, &first, &connection, (&template, invalid), (packet.bytes(), headers));
-        if let Some(template) = invalid {
-            self.flows.templates.invalidate(template);
-        }
-        let room = match room {
-            Ok(room) => room,
-            Err(refusal) => return (Verdict::Drop(self.tell_refusal(refusal)), None),
-        };
-        self.make_room(now, &room, &template, connection.client.address);
-        connection.template = self.bind_template(now, &first, &connection, template);
-        if connection.one_packet {
-            return self.send_one_packet(now, &connection, Direction::Reply, packet, headers);
-        }
-        let id = self.open(now, connection);
-        self.known_reply(now, id, packet, headers)
-    }
-}
+impl Director {}
 
 impl Tables<'_> {
     pub(super) fn server_first_connection(&self, now: Instant, opened: &ServerFirst) -> Connection {

@@ -30,7 +30,9 @@ impl Tables<'_> {
     /// The segments behind the first one, if the packet is a super-packet that is to be cut.
     pub(super) fn later_segments(&self, packet: &PacketBuf<'_>, end: &FlowEnd) -> Vec<Vec<u8>> {
         let mut later = Vec::new();
-        if let Some(gso) = packet.offload.gso.filter(|_| is_to_be_cut(packet, end)) {
+        if let Some(gso) =
+            packet.offload.gso.filter(|_| is_to_be_cut(packet, end) && self.refuses_super_packet(packet, end).is_none())
+        {
             let mut buffer = alloc::vec![0; packet.len()];
             let mut is_first = true;
             // What cannot be cut is refused when its first segment is sent.

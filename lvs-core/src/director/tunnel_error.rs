@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::Director;
 use super::look::{Outcome, flow_of};
 use super::tables::Tables;
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::Connection;
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
 use crate::packet::PacketBuf;
@@ -32,13 +32,20 @@ pub(super) struct TunnelError {
     /// Offset of the client's packet in the error.
     inner_start: usize,
     /// The client's packet, as far as it is quoted. Offsets count from its own start.
-    inner: Headers,
+    pub inner: Headers,
 }
 
 impl TunnelError {
     /// The path MTU it reports (RFC 1191 §4).
-    fn path_mtu(&self) -> Option<u32> {
+    pub fn path_mtu(&self) -> Option<u32> {
         ((self.error_type, self.code) == FRAGMENTATION_NEEDED).then_some(self.rest & 0xffff)
+    }
+}
+
+impl Director {
+    /// Somebody guessed at a proof.
+    pub(super) fn pay_path_mtu_guess(&mut self, now: Instant) {
+        self.outlet.path_mtu_guesses.pay(now, GUESS_PERIOD, GUESSES_AT_ONCE);
     }
 }
 
@@ -153,30 +160,7 @@ impl Tables<'_> {
     }
 }
 
-impl Director {
-    /// Tells the client, and remembers a path MTU.
-    pub(super) fn tunnel_error(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        packet: &mut PacketBuf<'_>,
-        error: &TunnelError,
-    ) -> Verdict {
-        let connection = self.flows.connections.get(id).expect("it was just found");
-        let (server, address) = (connection.server, connection.real.address);
-        let verdict = self.tables().tell_client(now, packet, connection, error);
-        if let Some(mtu) = error.path_mtu() {
-            self.services.servers.learn_path_mtu(now, address, mtu);
-        }
-        if matches!(verdict, Verdict::Reply { .. }) {
-            self.outlet.answers += 1;
-            // Twice: the error as it came, which Linux counts without its wrapping, and what the client is told.
-            self.count_out(server, 1, error.inner.packet_len as u64);
-            self.count_out(server, 1, packet.len() as u64);
-        }
-        verdict
-    }
-}
+impl Director {}
 
 impl Tables<'_> {
     /// Turns the error into one about the client's own packet, on a packet that may be a copy.
