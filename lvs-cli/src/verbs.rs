@@ -66,7 +66,7 @@ pub enum Verb {
     },
     /// Says whether lvsd is ready: exit status 0, else 1.
     Ready {
-        /// Waits until it is.
+        /// Waits until it is, also for an lvsd that has not started yet.
         #[arg(long)]
         wait: bool,
     },
@@ -124,7 +124,7 @@ impl Verbs {
                     Err(error) => Said::complaint(FAILED, error),
                 }
             }
-            verb => match Running::connect(&lvs_client::socket::path(self.control.as_deref())) {
+            verb => match self.connect() {
                 Ok(mut running) => self
                     .ask(verb, &mut running)
                     .unwrap_or_else(|trouble| Said::complaint(FAILED, format!("lvsadm: {trouble}"))),
@@ -132,6 +132,18 @@ impl Verbs {
                 Err(trouble) => Said::complaint(FAILED, format!("lvsadm: {trouble}")),
             },
         }
+    }
+
+    fn connect(&self) -> Result<Running, Trouble> {
+        let path = lvs_client::socket::path(self.control.as_deref());
+        let mut connected = Running::connect(&path);
+        if matches!(self.verb, Verb::Ready { wait: true }) {
+            while matches!(&connected, Err(Trouble::Unreachable(unreachable)) if unreachable.is_nobody()) {
+                std::thread::sleep(LOOK_AGAIN);
+                connected = Running::connect(&path);
+            }
+        }
+        connected
     }
 
     fn ask(&self, verb: &Verb, running: &mut Running) -> Result<Said, Trouble> {

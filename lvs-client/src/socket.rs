@@ -55,6 +55,13 @@ impl fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
+impl Unreachable {
+    /// Whether nobody listens there, so that somebody who starts may yet.
+    pub fn is_nobody(&self) -> bool {
+        matches!(self.cause, Errno::NOENT | Errno::CONNREFUSED)
+    }
+}
+
 impl Socket {
     /// Connects.
     ///
