@@ -312,8 +312,9 @@ impl ConnectionTable {
     /// Moves a connection to its next state. Returns whether it is still there.
     pub(crate) fn set_state(&mut self, id: ConnectionId, state: State) -> bool {
         let Some(connection) = self.store.get_mut(id.0) else { return false };
-        connection.state = state;
-        self.refile(id.0.index);
+        if core::mem::replace(&mut connection.state, state) != state {
+            self.refile(id.0.index);
+        }
         true
     }
 

@@ -7,6 +7,7 @@ use super::accounting::Count;
 use super::known_flow::datagram_len;
 use super::look::FlowEnd;
 use super::plan::{Act, Opening, Plan, Relating, Sending};
+use super::tables::Tables;
 use super::tunnel_error::TunnelError;
 use crate::connection::{Connection, ConnectionId};
 use crate::drop_reason::DropReason;
@@ -150,7 +151,11 @@ impl Director {
         verdict
     }
 
+    #[inline]
     fn keep_heard_help(&mut self, id: ConnectionId, sending: &Sending, verdict: Verdict, mark: u32) {
+        if sending.help.is_none() {
+            return;
+        }
         if matches!(sending.help, Some(Err(DropReason::ConnectionTableFull))) {
             self.tell_full(Table::Connections);
         }
@@ -191,31 +196,28 @@ impl Director {
 
     /// Writes a packet of a connection, and sees to what the director itself adds to the wire.
     fn send(&mut self, sending: &Sending, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let segments = self.tables().later_segments(packet, &sending.route);
-        let verdict = self.tables().write_sending(sending, packet, headers);
-        self.note_sent(&sending.route, verdict, packet.len());
-        self.send_segments_after(verdict, segments, &sending.route);
-        verdict
+        self.send_by(&sending.route, packet, |tables, packet| tables.write_sending(sending, packet, headers))
     }
 
     /// The same for what belongs to a connection and has no part in its conversation.
     pub(super) fn send_along(&mut self, route: &FlowEnd, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
-        let segments = self.tables().later_segments(packet, route);
-        let verdict = self.tables().write_route(route, packet, headers);
-        self.note_sent(route, verdict, packet.len());
-        self.send_segments_after(verdict, segments, route);
-        verdict
+        self.send_by(route, packet, |tables, packet| tables.write_route(route, packet, headers))
     }
 
-    fn send_segments_after(
+    #[inline(always)]
+    fn send_by(
         &mut self,
-        verdict: Verdict,
-        segments: alloc::vec::Vec<alloc::vec::Vec<u8>>,
         route: &FlowEnd,
-    ) {
-        if matches!(verdict, Verdict::Forward { .. }) {
+        packet: &mut PacketBuf<'_>,
+        write: impl FnOnce(&Tables<'_>, &mut PacketBuf<'_>) -> Verdict,
+    ) -> Verdict {
+        let segments = packet.offload.gso.map(|_| self.tables().later_segments(packet, route));
+        let verdict = write(&self.tables(), packet);
+        self.note_sent(route, verdict, packet.len());
+        if let (Some(segments), Verdict::Forward { .. }) = (segments, verdict) {
             self.send_segments(segments, route);
         }
+        verdict
     }
 
     /// Counts packets of the director's own making, and remembers the way a tunnel took.

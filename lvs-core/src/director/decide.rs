@@ -76,6 +76,7 @@ impl Tables<'_> {
     }
 
     /// What opens nothing.
+    #[inline(always)]
     fn decide_known<T: Tell>(&self, outcome: Outcome, packet: &PacketBuf<'_>, headers: &Headers, tell: &mut T) -> Act {
         let known = |id, direction| Step::KnownFlow {
             direction,
@@ -182,6 +183,7 @@ impl Tables<'_> {
         }
     }
 
+    #[inline]
     fn moved_to(&self, connection: &Connection, state: State) -> Moved {
         Moved { state, timeout: self.timeout_of(connection.server, state) }
     }

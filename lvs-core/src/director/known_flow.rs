@@ -36,6 +36,10 @@ impl Director {
     /// Notes who was heard: an expected connection counts from its first packet on, and datagrams to and fro prove that
     /// the client is there.
     pub(super) fn heard(&mut self, id: ConnectionId, direction: Direction) {
+        let is_settled = |connection: &Connection| connection.talk == Talk::Mutual && !connection.is_expected;
+        if self.flows.connections.get(id).is_some_and(is_settled) {
+            return;
+        }
         let was_expected = self.flows.connections.heard(id, direction);
         let connection = self.flows.connections.get(id).expect("the caller found it");
         let (server, template) = (connection.server, connection.template);
@@ -52,6 +56,7 @@ impl Director {
 
 impl Tables<'_> {
     /// Where packets of this connection go in this direction.
+    #[inline(always)]
     pub(super) fn flow_end(
         &self,
         now: Instant,
@@ -172,17 +177,18 @@ impl Director {
     /// Puts a connection into a state: timeout, activity of its server, its template's assurance.
     pub(super) fn enter_state(&mut self, id: ConnectionId, moved: Moved, direction: Direction) {
         let Moved { state: next, timeout } = moved;
-        let connection = self.flows.connections.get(id).expect("the caller found it");
-        let before = connection.state;
-        self.flows.connections.set_state(id, next);
         let connection = self.flows.connections.get_mut(id).expect("the caller found it");
-        let (server, template) = (connection.server, connection.template);
+        let (server, template, before) = (connection.server, connection.template, connection.state);
         let (was_active, is_active) = (connection.is_active, next.is_active());
         connection.timeout = timeout;
         connection.is_active = is_active;
         if direction == Direction::Reply {
             connection.no_output = false;
         }
+        if next == before && was_active == is_active && next != State::Udp {
+            return;
+        }
+        self.flows.connections.set_state(id, next);
         if let (Some(server), true) = (server, before.is_over() != next.is_over()) {
             self.note_over(server, next.is_over());
         }
