@@ -1,10 +1,8 @@
 //! The memory of fragmented datagrams: which parts came, what was decided for the first, which parts wait for it.
 //! Fragments are followed, not put together: the first one decides for the rest. Datagrams that are needed whole are
-//! kept until they are complete.
-//!
-//! Who has proved nothing gives way first. When a place is needed, the oldest datagram gives way that is nobody's of
-//! ours; then the oldest of which it is not known; what a server answers keeps its place, but leaves newcomers a quarter
-//! of the table. When bytes are needed, the oldest parts give way that wait. No source has more than an eighth of either.
+//! kept until they are complete. Who gives way when there is no room, `room.rs` says.
+
+mod room;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,6 +10,8 @@ use core::time::Duration;
 
 use ahash::RandomState;
 
+pub(crate) use self::room::GivenUp;
+use self::room::{RANKS, Rank, rank_of, sharers};
 use super::DatagramKey;
 use super::order::Lists;
 use super::stretches::Stretches;
@@ -55,19 +55,6 @@ impl Part {
     }
 }
 
-/// What gives way in which order: the lower first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Rank {
-    /// Nobody's of ours.
-    Stranger,
-    /// Its first part has not come, or it is being put together: it holds bytes.
-    Waiting,
-    /// A client's, on its way.
-    Following,
-    /// A server's answer, on its way.
-    Proved,
-}
-
 struct Datagram<F> {
     key: DatagramKey,
     decision: Decision<F>,
@@ -104,15 +91,6 @@ impl<F> Timed for Datagram<F> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct DatagramId(Handle);
 
-/// What made room for others since it was last asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct GivenUp {
-    /// Datagrams of ours, or that might have been.
-    pub datagrams: u32,
-    /// Parts of them that had waited.
-    pub parts: u32,
-}
-
 /// At most `capacity` datagrams and `bytes_max` bytes of memory for parts that wait.
 pub(crate) struct FragmentMemory<F> {
     store: Store<Datagram<F>>,
@@ -128,9 +106,6 @@ pub(crate) struct FragmentMemory<F> {
     /// Datagrams so far.
     count: u64,
 }
-
-/// The datagrams that give way for one part.
-type Victims = ([u32; VICTIMS_MAX], usize);
 
 impl<F: Copy> FragmentMemory<F> {
     /// # Panics
@@ -193,11 +168,6 @@ impl<F: Copy> FragmentMemory<F> {
         (datagram.decision, datagram.rank) = (decision, rank);
     }
 
-    /// Whether another datagram of ours would find a place: another one gives way to it.
-    pub fn has_place(&self) -> bool {
-        self.store.capacity() > 0
-    }
-
     /// Remembers a new datagram; who must gives way to it. `None` if there is nobody who must.
     pub fn remember(&mut self, now: Instant, key: DatagramKey, decision: Decision<F>) -> Option<DatagramId> {
         let rank = rank_of(&decision, false);
@@ -232,12 +202,6 @@ impl<F: Copy> FragmentMemory<F> {
     /// How many datagrams are remembered.
     pub fn len(&self) -> u32 {
         self.store.len()
-    }
-
-    /// Whether a quarter of the places and of the bytes are free.
-    pub fn is_relaxed(&self) -> bool {
-        let capacity = self.store.capacity();
-        self.store.len() <= capacity - capacity / 4 && self.held <= self.bytes_max - self.bytes_max / 4
     }
 
     /// How a part goes with those that came.
@@ -275,25 +239,6 @@ impl<F: Copy> FragmentMemory<F> {
             datagram.end = Some(end);
         }
         datagram.end.is_some_and(|end| datagram.seen.is_exactly(end))
-    }
-
-    /// Whether [`Self::wait`], or [`Self::collect`], would find room for a part of a datagram that is known or new.
-    pub fn has_room_for(
-        &self,
-        (id, key): (Option<DatagramId>, &DatagramKey),
-        packet: &[u8],
-        headers: &Headers,
-        is_collected: bool,
-    ) -> bool {
-        let datagram = id.and_then(|id| self.store.get(id.0));
-        let bytes = match (is_collected, datagram) {
-            (false, _) => waiting_len(headers),
-            (true, Some(datagram)) => datagram.assembly.growth(packet, headers),
-            (true, None) => Assembly::default().growth(packet, headers),
-        };
-        self.has_place()
-            && datagram.is_none_or(|datagram| datagram.waiting.len() < PARTS_MAX)
-            && self.victims(self.sharer(key), id.map(|id| id.0.index), bytes).is_some()
     }
 
     /// Keeps a copy of a part that fits until its datagram's first one comes. Others give way to it.
@@ -373,74 +318,6 @@ impl<F: Copy> FragmentMemory<F> {
         self.store.next_deadline()
     }
 
-    /// What has given way since this was last asked for.
-    pub fn take_given_up(&mut self) -> GivenUp {
-        core::mem::take(&mut self.given_up)
-    }
-
-    fn make_room(&mut self, id: DatagramId, bytes: usize) -> Result<(), DropReason> {
-        let sharer = self.store.get(id.0).ok_or(DropReason::FragmentTableFull)?.sharer;
-        let found = self.victims(sharer, Some(id.0.index), bytes);
-        let (victims, count) = found.ok_or(DropReason::FragmentTableFull)?;
-        victims[..count].iter().for_each(|place| self.give_up(Some(*place)));
-        Ok(())
-    }
-
-    /// Who gives way to so many more bytes of this sharer's; `None` if there are not enough of them, or too many.
-    fn victims(&self, sharer: usize, keep: Option<u32>, bytes: usize) -> Option<Victims> {
-        let (mut victims, mut count) = ([0; VICTIMS_MAX], 0);
-        let mut held = self.held + bytes;
-        let mut give_way = |place, bytes: usize, held: &mut usize| {
-            *victims.get_mut(count)? = place;
-            count += 1;
-            *held -= bytes;
-            Some(())
-        };
-        let share = self.bytes_max.min((self.bytes_max / SHARE).max(SHARE_BYTES_MIN));
-        let mut own = self.held_by[sharer] + bytes;
-        let others = |place: &u32| Some(*place) != keep;
-        let at = |place| self.store.at(place).map(|(_, datagram)| datagram);
-        for place in self.by_sharer.oldest_first(sharer).filter(others).take(LOOKED_AT_MAX) {
-            if own <= share {
-                break;
-            }
-            let freed = at(place).map_or(0, |datagram| datagram.held);
-            if freed > 0 {
-                give_way(place, freed, &mut held)?;
-                own -= freed;
-            }
-        }
-        for place in self.by_rank.oldest_first(Rank::Waiting as usize).filter(others).take(LOOKED_AT_MAX) {
-            if held <= self.bytes_max {
-                break;
-            }
-            let datagram = at(place).filter(|datagram| datagram.sharer != sharer && datagram.held > 0);
-            if let Some(datagram) = datagram {
-                give_way(place, datagram.held, &mut held)?;
-            }
-        }
-        (own <= share && held <= self.bytes_max).then_some((victims, count))
-    }
-
-    /// Who gives way to a newcomer of this rank when every place is taken.
-    fn least(&self, rank: Rank) -> Option<u32> {
-        let oldest = |rank: Rank| self.by_rank.oldest(rank as usize);
-        if let Some(stranger) = oldest(Rank::Stranger) {
-            return Some(stranger);
-        }
-        if rank == Rank::Stranger {
-            return None;
-        }
-        let number = |place: &u32| self.store.at(*place).map(|(_, datagram)| datagram.number);
-        [oldest(Rank::Waiting), oldest(Rank::Following)].into_iter().flatten().min_by_key(number)
-    }
-
-    fn give_up(&mut self, place: Option<u32>) {
-        let Some((handle, datagram)) = place.and_then(|place| self.store.at(place)) else { return };
-        self.given_up.datagrams += u32::from(datagram.rank != Rank::Stranger);
-        self.given_up.parts += self.forget(DatagramId(handle));
-    }
-
     fn set_held(&mut self, id: DatagramId, held: usize) {
         let Some(datagram) = self.store.get_mut(id.0) else { return };
         let before = core::mem::replace(&mut datagram.held, held);
@@ -448,34 +325,6 @@ impl<F: Copy> FragmentMemory<F> {
         let own = &mut self.held_by[datagram.sharer];
         *own = *own - before + held;
     }
-
-    fn sharer(&self, key: &DatagramKey) -> usize {
-        self.hasher.hash_one(key.sharer()) as usize % self.held_by.len()
-    }
-
-    /// Most datagrams of one sharer.
-    fn share(&self) -> u32 {
-        (self.store.capacity() / SHARE as u32).max(SHARE_MIN)
-    }
-
-    /// Most datagrams that keep their places from newcomers.
-    fn proved_max(&self) -> u32 {
-        self.store.capacity().saturating_sub((self.store.capacity() / 4).max(1))
-    }
-}
-
-fn rank_of<F>(decision: &Decision<F>, is_proved: bool) -> Rank {
-    match decision {
-        Decision::Open | Decision::Collecting => Rank::Waiting,
-        Decision::Pass | Decision::Drop(_) => Rank::Stranger,
-        Decision::Follow(_) if is_proved => Rank::Proved,
-        Decision::Follow(_) => Rank::Following,
-    }
-}
-
-/// By how many values of a hash the sources of so many datagrams are told apart.
-fn sharers(capacity: u32) -> usize {
-    capacity.clamp(1, SHARERS_MAX) as usize
 }
 
 /// Where a part lies in its datagram.
@@ -491,22 +340,8 @@ fn waiting_len(headers: &Headers) -> usize {
 
 /// What a part needs beside its bytes: its place in the list, and the allocator's own.
 const PART_COST: usize = size_of::<Part>() + 16;
-const RANKS: usize = 4;
-/// Sources are told apart by a hash of so many values at most.
-const SHARERS_MAX: u32 = 256;
-/// No source has more than one in so many places and bytes,
-const SHARE: usize = 8;
-/// but so many places,
-const SHARE_MIN: u32 = 16;
-/// and the bytes of a datagram as long as can be, with what it takes to put it together.
-const SHARE_BYTES_MIN: usize = 128 << 10;
 /// Parts that wait for one first: a datagram as long as can be over a link of 296 bytes, the least that is in use.
 const PARTS_MAX: usize = 256;
-/// Datagrams that may give way to one part.
-const VICTIMS_MAX: usize = 64;
-/// Datagrams that are asked for it, of the same source and of all.
-const LOOKED_AT_MAX: usize = 64;
-
 impl<F> core::fmt::Debug for FragmentMemory<F> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("FragmentMemory").field("held", &self.held).finish_non_exhaustive()
