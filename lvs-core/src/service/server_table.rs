@@ -1,14 +1,16 @@
 //! Every real server the director knows, living or deleted, by its id: what connections need of it.
-//! A deleted server waits in the trash with its counters; it is revived when it is added back in time, and forgotten
-//! 120 to 180 s after its last use.
+//! The deleted ones are in `trash.rs`, what is known of servers' addresses in `addresses.rs`.
+
+mod addresses;
+mod trash;
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
-use core::time::Duration;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 
+use self::addresses::KnownAddress;
 use crate::command::AfterDrain;
 use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
@@ -16,16 +18,6 @@ use crate::service::stats::Meter;
 use crate::service::table::ServiceIndex;
 use crate::service::{ForwardMethod, RealServer, ServerConfig, ServerId, ServiceKey, TunnelKind};
 use crate::time::Instant;
-use crate::wire::ipv6;
-
-/// How often the trash is looked through.
-pub(crate) const TRASH_PERIOD: Duration = Duration::from_secs(60);
-/// How long a learned path MTU is believed: Linux's `net.ipv4.route.mtu_expires`.
-const PATH_MTU_LIFETIME: Duration = Duration::from_secs(600);
-/// Less than this is not believed: Linux's `net.ipv4.route.min_pmtu`. It keeps forged errors from doing much harm.
-const PATH_MTU_MIN: u16 = 552;
-/// How long a server must have been without connections to be forgotten.
-const TRASH_IDLE: Duration = Duration::from_secs(120);
 
 /// Where a server is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,42 +85,6 @@ struct NatServers {
     udp: u32,
     sctp: u32,
     fwmark: u32,
-}
-
-/// What is known of an address that servers have.
-#[derive(Clone, Copy, Default, Debug)]
-struct KnownAddress {
-    /// How many servers have it.
-    servers: u32,
-    path_mtu: Option<PathMtu>,
-}
-
-/// What routers told of the way to an address.
-#[derive(Clone, Copy, Debug)]
-struct PathMtu {
-    /// Longest packet it takes.
-    mtu: u16,
-    /// When the first of them told so.
-    since: Instant,
-    /// How long it is believed.
-    until: Instant,
-}
-
-impl KnownAddress {
-    fn believed(&self, now: Instant) -> Option<PathMtu> {
-        self.path_mtu.filter(|path| path.until > now)
-    }
-
-    /// What is believed once a router has reported this.
-    fn told(&self, now: Instant, reported: u32, least: u16) -> PathMtu {
-        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(least);
-        let until = now + PATH_MTU_LIFETIME;
-        match self.believed(now) {
-            None => PathMtu { mtu, since: now, until },
-            Some(before) if mtu <= before.mtu => PathMtu { mtu, until, ..before },
-            Some(before) => before,
-        }
-    }
 }
 
 /// The far end of a tunnel, as its packets show it.
@@ -201,11 +157,6 @@ impl ServerTable {
         (self.slots.len() - self.free.len()) as u32
     }
 
-    /// How many deleted servers are not forgotten yet.
-    pub fn deleted_len(&self) -> u32 {
-        self.trash.len() as u32
-    }
-
     pub fn get(&self, id: ServerId) -> Option<&ServerRecord> {
         self.slots.get(id.0 as usize)?.as_ref()
     }
@@ -233,109 +184,6 @@ impl ServerTable {
         self.slots[id.0 as usize] = Some(record);
     }
 
-    /// Puts a server that has just left its service's list into the trash, with its counters.
-    pub fn bury(&mut self, id: ServerId, counts: RealServer, now: Instant, service_was_deleted: bool) {
-        let Some(mut record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        self.note(&record, -1);
-        record.place = Place::Trash { counts, idle_since: None };
-        record.service_was_deleted |= service_was_deleted;
-        record.ramp_since = None;
-        record.drain = None;
-        self.slots[id.0 as usize] = Some(record);
-        if self.trash.is_empty() {
-            self.trash_due = Some(now + TRASH_PERIOD);
-        }
-        self.trash.push(id);
-    }
-
-    /// The most recently deleted server with this identity.
-    pub fn find_buried(&self, service: &ServiceKey, config: &ServerConfig) -> Option<ServerId> {
-        self.trash.iter().rev().copied().find(|id| {
-            self.get(*id)
-                .is_some_and(|record| record.config.key == config.key && is_same_service(&record.service, service))
-        })
-    }
-
-    /// Takes a server out of the trash into a service's list; returns its counters. The caller sets its position.
-    pub fn revive(
-        &mut self,
-        id: ServerId,
-        service: ServiceKey,
-        config: ServerConfig,
-        index: ServiceIndex,
-    ) -> Option<RealServer> {
-        let mut record = self.slots.get_mut(id.0 as usize)?.take()?;
-        if let Some(at) = self.trash.iter().position(|buried| *buried == id) {
-            self.trash.remove(at);
-            self.trash_seen -= usize::from(at < self.trash_seen);
-        }
-        if self.trash.is_empty() {
-            self.trash_due = None;
-        }
-        let place = core::mem::replace(&mut record.place, Place::Listed { service: index, position: 0 });
-        let Place::Trash { counts, .. } = place else { unreachable!("only buried servers are in the trash") };
-        record.service = service;
-        record.config = config;
-        record.factor = 1024;
-        if core::mem::take(&mut record.service_was_deleted) {
-            record.meter.zero();
-        }
-        self.note(&record, 1);
-        self.slots[id.0 as usize] = Some(record);
-        Some(counts)
-    }
-
-    pub fn trash_due(&self) -> Option<Instant> {
-        self.trash_due
-    }
-
-    /// Looks through the trash (every 60 s): servers nobody refers to become idle, and those idle for 120 s are
-    /// forgotten. `is_remembered` tells whether a service's scheduler still holds the id. Stops when the budget is used
-    /// up, and goes on from there when it is called again, which is due at once. Returns the forgotten ones.
-    pub fn sweep_trash(
-        &mut self,
-        now: Instant,
-        budget: &mut u32,
-        is_remembered: impl Fn(&ServiceKey, ServerId) -> bool,
-    ) -> Vec<ServerRecord> {
-        let mut forgotten = Vec::new();
-        let (start, end) = (self.trash_seen, self.trash.len().min(self.trash_seen + *budget as usize));
-        *budget -= (end - start) as u32;
-        let mut kept = start;
-        for at in start..end {
-            let id = self.trash[at];
-            if !self.is_to_be_forgotten(now, id, &is_remembered) {
-                self.trash[kept] = id;
-                kept += 1;
-            } else if let Some(record) = self.slots[id.0 as usize].take() {
-                self.free.push(id.0);
-                self.leave_address(record.config.key.address);
-                forgotten.push(record);
-            }
-        }
-        self.trash.drain(kept..end);
-        self.trash_seen = kept;
-        if self.trash_seen == self.trash.len() {
-            self.trash_seen = 0;
-            self.trash_due = if self.trash.is_empty() { None } else { Some(now + TRASH_PERIOD) };
-        }
-        forgotten
-    }
-
-    /// Whether a deleted server has been idle long enough; notes since when it is.
-    fn is_to_be_forgotten(
-        &mut self,
-        now: Instant,
-        id: ServerId,
-        is_remembered: &impl Fn(&ServiceKey, ServerId) -> bool,
-    ) -> bool {
-        let Some(record) = self.get_mut(id) else { return true };
-        let Place::Trash { counts, idle_since } = &mut record.place else { return true };
-        let is_used = counts.total_connections + counts.expected_connections + counts.persistent_connections > 0
-            || is_remembered(&record.service, id);
-        !is_used && now.duration_since(*idle_since.get_or_insert(now)) >= TRASH_IDLE
-    }
-
     /// Whether some service has a NAT server at this endpoint (for a fwmark service the protocol does not matter).
     pub fn is_nat_server(&self, protocol: Protocol, endpoint: Endpoint) -> bool {
         self.nat_servers.get(&endpoint).is_some_and(|servers| {
@@ -346,57 +194,6 @@ impl ServerTable {
                     Protocol::Sctp => servers.sctp > 0,
                 }
         })
-    }
-
-    /// Whether a known server, deleted ones included, has this address.
-    pub fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses.contains_key(&address)
-    }
-
-    /// What only the path to this address knows.
-    pub fn proof(&self, address: IpAddr) -> u32 {
-        let bits = match address {
-            IpAddr::V4(address) => u128::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits(),
-        };
-        let proof = self.proofs.derive(bits as u64).derive((bits >> 64) as u64).value() as u32 & 0xf_ffff;
-        // None is told by zero.
-        if proof & 0xffff == 0 { proof | 1 } else { proof }
-    }
-
-    /// Remembers the path MTU a router reported, if it is not above the one known.
-    pub fn learn_path_mtu(&mut self, now: Instant, address: IpAddr, reported: u32) {
-        if let Some(known) = self.addresses.get_mut(&address) {
-            known.path_mtu = Some(known.told(now, reported, least_mtu(address)));
-            self.has_learned_mtu = true;
-        }
-    }
-
-    /// The path MTU learned for this address, while it is believed.
-    pub fn path_mtu(&self, now: Instant, address: IpAddr) -> Option<u16> {
-        if !self.has_learned_mtu {
-            return None;
-        }
-        self.addresses.get(&address)?.believed(now).map(|path| path.mtu)
-    }
-
-    /// The MTU of the route a server's tunnel used last, once a router has `reported` another. Linux keeps it as it was
-    /// then until the next packet; but a route a router had told of already follows at once.
-    pub fn used_route_mtu(&self, now: Instant, address: IpAddr, route: UsedRoute, reported: u32) -> u16 {
-        let known = self.addresses.get(&address).copied().unwrap_or_default();
-        match known.believed(now) {
-            Some(path) if path.since < route.at => known.told(now, reported, least_mtu(address)).mtu,
-            _ => route.mtu,
-        }
-    }
-
-    fn leave_address(&mut self, address: IpAddr) {
-        if let Some(known) = self.addresses.get_mut(&address) {
-            known.servers -= 1;
-            if known.servers == 0 {
-                self.addresses.remove(&address);
-            }
-        }
     }
 
     /// Whether a listed server is reached through a tunnel.
@@ -444,18 +241,5 @@ impl ServerTable {
         if servers.tcp + servers.udp + servers.sctp + servers.fwmark == 0 {
             self.nat_servers.remove(&record.config.key);
         }
-    }
-}
-
-/// Less than this is not believed of the way to an address.
-fn least_mtu(address: IpAddr) -> u16 {
-    if address.is_ipv4() { PATH_MTU_MIN } else { ipv6::LEAST_MTU }
-}
-
-/// Linux matches fwmark services in the trash by their mark alone, whatever the family.
-fn is_same_service(buried: &ServiceKey, wanted: &ServiceKey) -> bool {
-    match (buried, wanted) {
-        (ServiceKey::FwMark { mark: buried, .. }, ServiceKey::FwMark { mark: wanted, .. }) => buried == wanted,
-        _ => buried == wanted,
     }
 }
