@@ -45,11 +45,12 @@ impl DatagramKey {
         }
     }
 
-    /// Whose share it is counted in: its source, in IPv6 its source's /64, of which a host has all addresses.
-    fn sharer(&self) -> IpAddr {
+    /// Whose share it is counted in: its source, in IPv6 its source's /64, of which a host has all addresses. A server's
+    /// address is known, so that it has a share of its own.
+    fn sharer(&self, is_server: bool) -> IpAddr {
         match self.source {
-            IpAddr::V4(_) => self.source,
-            IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+            IpAddr::V6(address) if !is_server => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+            source => source,
         }
     }
 }

@@ -101,6 +101,36 @@ fn a_servers_answer_in_parts_is_not_pushed_out_by_newcomers() {
     }
 }
 
+/// Who sends in a server's place, or from addresses beside it, pushes out nothing of what the server sends.
+#[test]
+fn made_up_parts_in_a_servers_place_do_not_push_its_answers_out() {
+    for (vip, server) in [(VIPS[0], "10.0.0.2"), (VIPS[1], "fd00::2")] {
+        let is_ipv4 = !vip.contains(':');
+        let client = somebody(0xffff, is_ipv4);
+        let mut desk = Desk::new(RULES);
+        desk.send(&udp(client, at(vip, 53)).payload(b"?").build());
+        let answer = udp(at(server, 53), client).identification(1).payload_len(1000).fragments(600);
+        assert!(matches!(desk.send(&answer[0]).verdict, Verdict::Forward { .. }));
+        for number in 0..3_000 {
+            let made_up = udp(at(server, 53), somebody(number, is_ipv4)).identification(number).payload_len(1000);
+            desk.send(&made_up.fragments(600)[1]);
+        }
+        assert!(matches!(desk.send(&answer[1]).verdict, Verdict::Forward { .. }), "{vip}");
+    }
+    // A server's /64 is not all its own.
+    let (vip, client) = (at(VIPS[1], 53), somebody(0xffff, false));
+    let mut desk = Desk::new(RULES);
+    desk.send(&udp(client, vip).payload(b"?").build());
+    let answer = udp(at("fd00::2", 53), client).identification(1).payload_len(1000).fragments(600);
+    assert_eq!(desk.send(&answer[1]).verdict, Verdict::Held);
+    for number in 0..3_000_u32 {
+        let beside = SocketAddr::new(Ipv6Addr::from_bits((0xfd00 << 112) | u128::from(number + 9)).into(), 53);
+        desk.send(&udp(beside, vip).identification(number).payload_len(1000).fragments(600)[1]);
+    }
+    assert!(matches!(desk.send(&answer[0]).verdict, Verdict::Forward { .. }));
+    assert_eq!(desk.transmits().len(), 1, "the part that waited");
+}
+
 #[test]
 fn one_source_takes_no_more_than_its_share() {
     for vip in VIPS {

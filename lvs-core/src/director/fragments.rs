@@ -118,7 +118,13 @@ impl Tables<'_> {
         let key = DatagramKey::of(headers, part);
         let is_maybe_ours = self.is_maybe_ours(headers, packet.mark);
         let is_needed_whole = || is_maybe_ours && self.is_needed_whole(headers, part, packet.mark);
-        let wait = |id, is_collected| match memory.has_room_for((id, &key), packet.bytes(), headers, is_collected) {
+        let is_server = self.services.servers.has_address(headers.source);
+        let wait = |id, is_collected| match memory.has_room_for(
+            (id, &key, is_server),
+            packet.bytes(),
+            headers,
+            is_collected,
+        ) {
             true => Fate::Wait,
             false => Fate::Drop(DropReason::FragmentTableFull),
         };
@@ -196,7 +202,7 @@ impl Director {
         let id = match (id, decision) {
             // Nobody waits for what is not ours: without a memory of it, its other parts go the same way.
             (None, Decision::Pass) => return verdict,
-            (None, _) => self.fragments.memory.remember(now, DatagramKey::of(headers, part), decision),
+            (None, _) => self.remember(now, headers, part, decision),
             (id, _) => id,
         };
         let Some(id) = id else { return verdict };
@@ -232,7 +238,18 @@ impl Director {
             self.abandon(id);
         }
         let is_maybe_ours = self.tables().is_maybe_ours(headers, packet.mark);
-        is_maybe_ours.then(|| self.fragments.memory.remember(now, key, Decision::Open)).flatten()
+        is_maybe_ours.then(|| self.remember(now, headers, part, Decision::Open)).flatten()
+    }
+
+    fn remember(
+        &mut self,
+        now: Instant,
+        headers: &Headers,
+        part: &FragmentPart,
+        decision: Decision<FlowEnd>,
+    ) -> Option<DatagramId> {
+        let is_server = self.services.servers.has_address(headers.source);
+        self.fragments.memory.remember(now, (DatagramKey::of(headers, part), is_server), decision)
     }
 
     /// A part that waited goes the way of its datagram's first fragment.
@@ -288,7 +305,7 @@ impl Director {
             None => {
                 let is_collected = self.tables().is_needed_whole(headers, part, packet.mark);
                 let decision = if is_collected { Decision::Collecting } else { Decision::Open };
-                self.fragments.memory.remember(now, key, decision).ok_or(DropReason::FragmentTableFull)?
+                self.remember(now, headers, part, decision).ok_or(DropReason::FragmentTableFull)?
             }
         };
         let memory = &mut self.fragments.memory;

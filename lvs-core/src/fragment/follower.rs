@@ -73,7 +73,7 @@ impl<T: Copy> Follower<T> {
             (None, old) => {
                 // Another datagram of the same number.
                 old.map(|id| self.memory.forget(id));
-                self.memory.remember(now, key, Decision::Open)
+                self.memory.remember(now, (key, false), Decision::Open)
             }
         };
         let Some(id) = id else { return Vec::new() };
@@ -106,7 +106,7 @@ impl<T: Copy> Follower<T> {
             },
             None => None,
         };
-        let id = known.or_else(|| self.memory.remember(now, key, Decision::Open));
+        let id = known.or_else(|| self.memory.remember(now, (key, false), Decision::Open));
         let id = id.ok_or(DropReason::FragmentTableFull)?;
         let kept = self.memory.wait(id, packet, headers, &part);
         match kept {

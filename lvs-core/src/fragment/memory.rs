@@ -97,6 +97,7 @@ pub(crate) struct FragmentMemory<F> {
     index: HashIndex,
     hasher: RandomState,
     by_rank: Lists,
+    /// What each sharer has, and after those lists what each has that keeps its place.
     by_sharer: Lists,
     /// Bytes held by each sharer's parts.
     held_by: Box<[usize]>,
@@ -124,7 +125,7 @@ impl<F: Copy> FragmentMemory<F> {
             index: HashIndex::try_new(capacity, capacity)?,
             hasher: RandomState::with_seeds(key(0), key(1), key(2), key(3)),
             by_rank: Lists::try_new(RANKS, capacity)?,
-            by_sharer: Lists::try_new(sharers, capacity)?,
+            by_sharer: Lists::try_new(2 * sharers, capacity)?,
             held_by: filled(0, sharers)?,
             held: 0,
             bytes_max: bytes_max as usize,
@@ -139,7 +140,7 @@ impl<F: Copy> FragmentMemory<F> {
         Store::<Datagram<F>>::bytes(capacity)
             + HashIndex::bytes(capacity, capacity)
             + Lists::bytes(RANKS, capacity)
-            + Lists::bytes(sharers, capacity)
+            + Lists::bytes(2 * sharers, capacity)
             + bytes_of::<usize>(sharers as u64)
     }
 
@@ -159,19 +160,35 @@ impl<F: Copy> FragmentMemory<F> {
     /// Notes what was decided; `is_proved` if a server of ours sends it.
     pub fn decide(&mut self, id: DatagramId, decision: Decision<F>, is_proved: bool) {
         let rank = rank_of(&decision, is_proved && self.proved_max() > 0);
-        if rank == Rank::Proved && self.by_rank.len(Rank::Proved as usize) >= self.proved_max() {
+        let Some((sharer, before)) = self.store.get(id.0).map(|datagram| (datagram.sharer, datagram.rank)) else {
+            return;
+        };
+        let (from, to) = (self.share_list(sharer, before), self.share_list(sharer, rank));
+        if rank == Rank::Proved && self.by_sharer.len(to) >= self.share() {
+            self.give_up(self.by_sharer.oldest(to));
+        } else if rank == Rank::Proved && self.by_rank.len(Rank::Proved as usize) >= self.proved_max() {
             self.give_up(self.by_rank.oldest(Rank::Proved as usize));
         }
         let Some(datagram) = self.store.get_mut(id.0) else { return };
-        self.by_rank.remove(datagram.rank as usize, id.0.index);
-        self.by_rank.push(rank as usize, id.0.index);
         (datagram.decision, datagram.rank) = (decision, rank);
+        self.by_rank.remove(before as usize, id.0.index);
+        self.by_rank.push(rank as usize, id.0.index);
+        if from != to {
+            self.by_sharer.remove(from, id.0.index);
+            self.by_sharer.push(to, id.0.index);
+        }
     }
 
-    /// Remembers a new datagram; who must gives way to it. `None` if there is nobody who must.
-    pub fn remember(&mut self, now: Instant, key: DatagramKey, decision: Decision<F>) -> Option<DatagramId> {
+    /// Remembers a new datagram, whose source is a server of ours or not; who must gives way to it. `None` if there is
+    /// nobody who must.
+    pub fn remember(
+        &mut self,
+        now: Instant,
+        (key, is_server): (DatagramKey, bool),
+        decision: Decision<F>,
+    ) -> Option<DatagramId> {
         let rank = rank_of(&decision, false);
-        let sharer = self.sharer(&key);
+        let sharer = self.sharer(&key, is_server);
         if self.by_sharer.len(sharer) >= self.share() {
             self.give_up(self.by_sharer.oldest(sharer));
         } else if self.store.len() == self.store.capacity() {
@@ -305,7 +322,7 @@ impl<F: Copy> FragmentMemory<F> {
         let Some(datagram) = self.store.remove(id.0) else { return 0 };
         self.index.remove(id.0.index);
         self.by_rank.remove(datagram.rank as usize, id.0.index);
-        self.by_sharer.remove(datagram.sharer, id.0.index);
+        self.by_sharer.remove(self.share_list(datagram.sharer, datagram.rank), id.0.index);
         datagram.waiting.len() as u32 + datagram.assembly.parts()
     }
 

@@ -97,7 +97,7 @@ impl Reassembler {
             },
             None => None,
         };
-        let id = known.or_else(|| self.memory.remember(now, key, Decision::Collecting));
+        let id = known.or_else(|| self.memory.remember(now, (key, false), Decision::Collecting));
         let id = id.ok_or(DropReason::FragmentTableFull)?;
         let is_whole = self.memory.collect(id, packet, headers);
         if is_whole != Ok(true) {
@@ -121,7 +121,7 @@ impl Reassembler {
         if let Some(id) = self.memory.find(now, &key) {
             self.memory.forget(id);
         }
-        self.memory.remember(now, key, Decision::Pass);
+        self.memory.remember(now, (key, false), Decision::Pass);
     }
 
     /// Gives up datagrams whose parts did not come in time: a bounded number at each call, the rest at the next.

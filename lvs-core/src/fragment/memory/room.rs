@@ -2,7 +2,8 @@
 //!
 //! Who has proved nothing gives way first. When a place is needed, the oldest datagram gives way that is nobody's of
 //! ours; then the oldest of which it is not known; what a server answers keeps its place, but leaves newcomers a quarter
-//! of the table. When bytes are needed, the oldest parts give way that wait. No source has more than an eighth of either.
+//! of the table. When bytes are needed, the oldest parts give way that wait. No source has more than an eighth of either;
+//! of what a server answers neither, but for itself: whoever sends in its place pushes none of that out.
 
 use super::{DatagramId, Decision, FragmentMemory, PARTS_MAX, waiting_len};
 use crate::drop_reason::DropReason;
@@ -50,7 +51,7 @@ impl<F: Copy> FragmentMemory<F> {
     /// Whether [`Self::wait`], or [`Self::collect`], would find room for a part of a datagram that is known or new.
     pub fn has_room_for(
         &self,
-        (id, key): (Option<DatagramId>, &DatagramKey),
+        (id, key, is_server): (Option<DatagramId>, &DatagramKey, bool),
         packet: &[u8],
         headers: &Headers,
         is_collected: bool,
@@ -63,7 +64,7 @@ impl<F: Copy> FragmentMemory<F> {
         };
         self.has_place()
             && datagram.is_none_or(|datagram| datagram.waiting.len() < PARTS_MAX)
-            && self.victims(self.sharer(key), id.map(|id| id.0.index), bytes).is_some()
+            && self.victims(self.sharer(key, is_server), id.map(|id| id.0.index), bytes).is_some()
     }
 
     /// What has given way since this was last asked for.
@@ -134,11 +135,16 @@ impl<F: Copy> FragmentMemory<F> {
         self.given_up.parts += self.forget(DatagramId(handle));
     }
 
-    pub(super) fn sharer(&self, key: &DatagramKey) -> usize {
-        self.hasher.hash_one(key.sharer()) as usize % self.held_by.len()
+    pub(super) fn sharer(&self, key: &DatagramKey, is_server: bool) -> usize {
+        self.hasher.hash_one(key.sharer(is_server)) as usize % self.held_by.len()
     }
 
-    /// Most datagrams of one sharer.
+    /// The list of what a sharer has of this rank.
+    pub(super) fn share_list(&self, sharer: usize, rank: Rank) -> usize {
+        if rank == Rank::Proved { self.held_by.len() + sharer } else { sharer }
+    }
+
+    /// Most datagrams of one sharer, and most of those that keep their places.
     pub(super) fn share(&self) -> u32 {
         (self.store.capacity() / SHARE as u32).max(SHARE_MIN)
     }
