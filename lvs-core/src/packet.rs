@@ -71,9 +71,9 @@ pub struct PacketBuf<'a> {
     pub offload: Offload,
     /// The firewall mark that arrived with the packet; 0 is none. ipvsadm: `-f`.
     pub mark: u32,
-    /// The host on which the director runs has sent or routed the packet (it came by a TUN device): it may have the
-    /// address of a side of the director as its source, which from outside is a forgery
-    /// ([`crate::DropReason::MartianSource`]). Default no.
+    /// The host on which the director runs has sent or routed the packet (it came by a TUN device): it may have an
+    /// address of a side of the director, or of its host ([`crate::DirectorConfig::host_addresses`]), as its source, which
+    /// from outside is a forgery ([`crate::DropReason::MartianSource`]). Default no.
     pub from_host: bool,
     /// The priority that arrived with the packet's frame, 0 to 15, for the frame it leaves in: the upper four bits of
     /// an 802.1Q tag (three of priority, and whether it may be dropped first). Never looked at; what is kept back loses

@@ -7,14 +7,18 @@ use lvs_testkit::{Desk, Packet, Storage, icmp_error, sctp, tcp, udp};
 const MARTIAN: Verdict = Verdict::Drop(DropReason::MartianSource);
 
 /// A service of each protocol on the echo port, in both families, by NAT.
-fn desk() -> Desk {
+fn rules() -> String {
     let rules = [("192.0.2.1:7", "10.0.0.2:7"), ("[2001:db8::1]:7", "[fd00::2]:7")].map(|(service, server)| {
         ["-t", "-u", "--sctp-service"]
             .map(|protocol| format!("-A {protocol} {service} -s rr\n-a {protocol} {service} -r {server} -m\n"))
             .concat()
     });
+    rules.concat()
+}
+
+fn desk() -> Desk {
     let host_addresses = HOSTS.map(|address| address.parse().unwrap()).into();
-    Desk::with_config(DirectorConfig { host_addresses, ..Desk::config() }, &rules.concat())
+    Desk::with_config(DirectorConfig { host_addresses, ..Desk::config() }, &rules())
 }
 
 /// The first packet of a connection from this source, in each protocol.
@@ -115,6 +119,15 @@ fn the_host_is_a_client_by_its_own_addresses_but_not_by_virtual_ones() {
             let sent = desk.send_storage(Storage::with_room(&opening.build(), 64, 2048).from_host());
             assert_eq!(sent.verdict == MARTIAN, is_refused, "{source}: {:?}", sent.verdict);
         }
+    }
+    // Unless the host has the virtual address itself, as nobody else can then.
+    let host_addresses = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().unwrap()).into();
+    let mut desk = Desk::with_config(DirectorConfig { host_addresses, ..Desk::config() }, &rules());
+    for opening in ["192.0.2.1", "2001:db8::1"].into_iter().flat_map(openings) {
+        let opening = opening.build();
+        assert_eq!(desk.send(&opening).verdict, MARTIAN);
+        let sent = desk.send_storage(Storage::with_room(&opening, 64, 2048).from_host());
+        assert!(matches!(sent.verdict, Verdict::Forward { .. }), "{:?}", sent.verdict);
     }
     for opening in openings("127.0.0.1") {
         assert_eq!(desk.send_storage(Storage::new(&opening.build()).from_host()).verdict, MARTIAN);

@@ -15,17 +15,22 @@ impl Tables<'_> {
     /// connection: a known one had a client.
     pub(super) fn unless_martian(&self, first: FirstPacket, packet: &PacketBuf<'_>) -> Outcome {
         let source = first.client.address;
-        let is_own = || source == first.destination.address || self.is_own_source(source, packet.from_host);
+        let is_own = || self.is_own_source(source, first.destination.address, packet.from_host);
         if is_no_source(source) || (!self.site.config.settings.accept_local && is_own()) {
             return Outcome::Drop(DropReason::MartianSource);
         }
         Outcome::First(first)
     }
 
-    /// Whether the source is an address of the director. What its own host sends may have the host's.
-    fn is_own_source(&self, source: IpAddr, from_host: bool) -> bool {
-        let is_hosts = || self.is_own_address(source) || self.site.config.host_addresses.contains(&source);
-        self.is_service_address(source) || (!from_host && is_hosts())
+    /// Whether the source is an address of the director. What its own host sends may have the host's, a virtual one that
+    /// the host has too included. But what the host sends may come from outside and only be routed by it: a virtual
+    /// address that is none of the host's is as much a forgery there as elsewhere.
+    fn is_own_source(&self, source: IpAddr, destination: IpAddr, from_host: bool) -> bool {
+        let is_hosts = self.is_own_address(source) || self.site.config.host_addresses.contains(&source);
+        match from_host {
+            true => !is_hosts && (source == destination || self.is_service_address(source)),
+            false => is_hosts || source == destination || self.is_service_address(source),
+        }
     }
 }
 
