@@ -1,7 +1,7 @@
 //! `--check-window`: segments with numbers or checksums that their sender cannot have used move no connection's state.
 //! They go their way, as everything does in IPVS.
 
-use lvs_core::Verdict;
+use lvs_core::{DirectorConfig, Verdict};
 use lvs_testkit::{Desk, Packet, tcp};
 
 const NAT: &str = "-A -t 192.0.2.1:80 -s rr --check-window\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m";
@@ -179,6 +179,25 @@ fn a_flood_that_makes_up_the_handshakes_end_stays_half_open() {
         assert_eq!(it.desk.director.gauges().half_open, 1);
         it.client(|segment| segment.ack().numbers(1_001, 900_001));
         assert_eq!(it.state(), "ESTABLISHED", "{rules}");
+    }
+}
+
+/// Nor does a SYN that nobody believes end somebody else's half-open connection.
+#[test]
+fn a_syn_that_is_not_believed_makes_nobody_give_way() {
+    for rules in [NAT, NAT6, FULL_NAT] {
+        let mut it = Conversation::new(rules);
+        it.desk = Desk::with_config(DirectorConfig { half_open_max: 1, ..Desk::config() }, rules);
+        it.shake_hands();
+        it.server(900_001, 1_001, |segment| segment.fin().ack());
+        assert_eq!(it.state(), "FIN_WAIT");
+        let mut other: std::net::SocketAddr = it.client.parse().unwrap();
+        other.set_port(4096);
+        it.desk.feed(&tcp(other, it.service).syn().numbers(5, 0).build());
+        let before = it.state();
+        it.client(|segment| segment.syn().numbers(0xdead_beef, 0));
+        assert_eq!((it.state(), it.desk.director.segments_disbelieved()), (before, 1), "{rules}");
+        assert_eq!(it.desk.director.gauges().half_open, 1, "{rules}");
     }
 }
 

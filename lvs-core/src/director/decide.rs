@@ -151,12 +151,13 @@ impl Tables<'_> {
         let Flow { id, connection, helped } = flow;
         let bytes = packet.bytes();
         let is_request = direction == Direction::Request;
-        let gives_way = id.filter(|_| is_request).and_then(|id| self.reopening_room(id, bytes, headers));
+        let told = self.next_state(connection, bytes, headers, direction);
+        let next = told.filter(|next| self.is_believed(id, connection, *next, packet, headers, direction));
+        // What is not believed moves no state, and needs no room for it.
+        let gives_way = id.zip(next).filter(|_| is_request).and_then(|(id, next)| self.reopening_room(id, next));
         if let Some(id) = gives_way {
             tell.step(|| Step::Evicted(connection_view(self.flow(id).connection, self.now)));
         }
-        let told = self.next_state(connection, bytes, headers, direction);
-        let next = told.filter(|next| self.is_believed(id, connection, *next, packet, headers, direction));
         if next != told {
             tell.step(|| Step::NotBelieved);
         }

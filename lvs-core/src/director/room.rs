@@ -11,7 +11,7 @@ use super::tables::Tables;
 use super::timeout::Along;
 use super::{Director, HalfOpenPolicy};
 use crate::connection::newcomer::Newcomer;
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::{Connection, ConnectionId, State};
 use crate::drop_reason::DropReason;
 use crate::event::Table;
 use crate::flow::{Endpoint, Protocol};
@@ -218,14 +218,13 @@ impl Tables<'_> {
         self.flows.connections.newcomers_len(Newcomer::HalfOpen) >= self.site.config.half_open_bound()
     }
 
-    /// The half-open connection that gives way to a known one, if the client's packet opens that again.
+    /// The half-open connection that gives way to a known one, if that goes on to this state, as one that is opened again.
     #[inline]
-    pub(super) fn reopening_room(&self, id: ConnectionId, bytes: &[u8], headers: &Headers) -> Option<ConnectionId> {
+    pub(super) fn reopening_room(&self, id: ConnectionId, next: State) -> Option<ConnectionId> {
         if !self.is_half_open_full() || self.site.config.half_open_policy == HalfOpenPolicy::Refuse {
             return None;
         }
         let connection = self.flows.connections.get(id)?;
-        let next = self.next_state(connection, bytes, headers, Direction::Request)?;
         let reopens =
             next.is_half_open() && connection.children == 0 && connection.newcomer() != Some(Newcomer::HalfOpen);
         self.flows.connections.oldest_half_open(Some(id)).filter(|_| reopens)
