@@ -159,7 +159,7 @@ impl AnswerLimit {
 }
 
 /// A bucket of tokens, kept as the time until which all of them that were taken are paid for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Bucket {
     paid_until: Instant,
 }

@@ -54,7 +54,7 @@ use self::schedulers::Schedulers;
 use self::server_timers::ServerTimers;
 use self::steady::FlowHashes;
 use self::tables::{Flows, Outlet, Services, Site, Tables, Upkeep};
-use crate::answer_limit::{AnswerLimit, Bucket};
+use crate::answer_limit::AnswerLimit;
 use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
 use crate::connection::newcomer::Newcomer;
@@ -174,7 +174,6 @@ impl Director {
             told_full: [false; 4],
             answers: 0,
             answer_limit: AnswerLimit::new(seed.derive(10)),
-            path_mtu_guesses: Bucket::FULL,
             reply_conflicts: 0,
             disbelieved: 0,
         };

@@ -107,6 +107,41 @@ fn guessing_is_no_way_to_tell_one_either() {
     assert_eq!(told, Verdict::Drop(DropReason::PathMtuLearned));
 }
 
+/// Guesses about one end of a tunnel are no guesses about another, and errors that are right are none.
+#[test]
+fn made_up_errors_about_one_end_do_not_keep_the_others_from_learning() {
+    for [guessed, other] in [["10.0.0.2", "10.0.0.3"], ["fd00::2", "fd00::3"]].map(|reals| {
+        reals.map(|real| {
+            let ends = if real.contains(':') { &ENDS[1] } else { &ENDS[0] };
+            Ends { real, vip: if real.ends_with('2') { "192.0.2.1:80" } else { "192.0.2.1:81" }, ..*ends }
+        })
+    }) {
+        let mut desk = desk(&guessed, "", Settings::default());
+        desk.ipvsadm(&format!("-A -t {0} -s rr\n-a -t {0} -r {1} -i", other.vip, port(other.real)));
+        desk.feed(&tcp(other.client, other.vip).syn().build());
+        let (mut made_up, sent) = (desk.send(&long(&guessed)).bytes, desk.send(&long(&other)).bytes);
+        made_up[1] ^= 1;
+        made_up[4] ^= 1;
+        let learned = Verdict::Drop(DropReason::PathMtuLearned);
+        // The outer header and eight bytes.
+        let least = if guessed.real.contains(':') { 48 } else { 28 };
+        for _ in 0..100 {
+            desk.feed(&error(&guessed, &made_up[..60]));
+        }
+        assert_eq!(desk.director.drops(DropReason::UnprovenPathMtu), 100);
+        assert_eq!(desk.send(&error(&other, &sent[..least])).verdict, learned, "{}", other.real);
+        assert!(!goes_on(&mut desk, &other) && goes_on(&mut desk, &guessed));
+        // What is right is no guess, however often it is told while others guess.
+        made_up[1] ^= 1;
+        made_up[4] ^= 1;
+        for _ in 0..100 {
+            desk.feed(&error(&guessed, &made_up[..least]));
+        }
+        desk.pass(Duration::from_millis(300));
+        assert_eq!(desk.send(&error(&guessed, &made_up[..least])).verdict, learned, "{}", guessed.real);
+    }
+}
+
 #[test]
 fn linux_believes_anybody_about_gue_and_that_is_to_be_had() {
     let ends = &ENDS[0];

@@ -278,7 +278,8 @@ impl Director {
         match act {
             Act::KeepRelated(server) => self.count_out(*server, 1, headers.packet_len as u64),
             Act::LearnPathMtu { address, mtu } => self.services.servers.learn_path_mtu(now, *address, *mtu),
-            Act::DistrustPathMtu => self.pay_path_mtu_guess(now),
+            Act::DistrustPathMtu { guessed: Some(address) } => self.services.servers.note_wrong_guess(now, *address),
+            Act::DistrustPathMtu { guessed: None } => {}
             Act::Close(id, direction) => self.close(now, *id, *direction, packet, headers),
             Act::RefuseUnserved(service) => self.tell_unavailable(*service),
             Act::RefuseForRoom(reason) => self.tell_refusal(*reason),

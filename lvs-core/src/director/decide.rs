@@ -49,6 +49,12 @@ struct Flow<'a> {
     helped: Option<&'a Helped>,
 }
 
+/// Which ICMP error this is.
+fn about(bytes: &[u8], headers: &Headers) -> Step {
+    let &[icmp_type, code] = headers.transport_header(bytes).unwrap_or(&[0; 2]);
+    Step::IcmpAbout { icmp_type, code }
+}
+
 impl Tables<'_> {
     /// What comes of a packet that was looked up. It carries its transport header.
     pub(super) fn decide<T: Tell>(
@@ -108,10 +114,13 @@ impl Tables<'_> {
                 Act::TellOfTunnel(id, error)
             }
             Outcome::PathMtu { address, mtu } => {
-                tell.step(|| Step::IcmpAbout { icmp_type: 3, code: 4 });
+                tell.step(|| about(packet.bytes(), headers));
                 Act::LearnPathMtu { address, mtu }
             }
-            Outcome::UnprovenPathMtu => Act::DistrustPathMtu,
+            Outcome::UnprovenPathMtu { guessed } => {
+                tell.step(|| about(packet.bytes(), headers));
+                Act::DistrustPathMtu { guessed }
+            }
             Outcome::Close(id, direction) => {
                 tell.step(|| known(id, direction));
                 tell.step(|| Step::ServerGone);

@@ -52,7 +52,10 @@ pub(super) enum Outcome {
         mtu: u32,
     },
     /// One that would, and may come from anybody.
-    UnprovenPathMtu,
+    UnprovenPathMtu {
+        /// Whose proof was guessed wrong.
+        guessed: Option<IpAddr>,
+    },
     /// Its TCP connection is closed: RST to both sides.
     Close(ConnectionId, Direction),
     /// Its server is gone and the client is told by ICMP.

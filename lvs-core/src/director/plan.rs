@@ -81,7 +81,10 @@ pub(super) enum Act {
         mtu: u32,
     },
     /// One that would, and may come from anybody.
-    DistrustPathMtu,
+    DistrustPathMtu {
+        /// Whose proof was guessed wrong.
+        guessed: Option<IpAddr>,
+    },
     /// Its TCP connection is closed: RST to both sides.
     Close(ConnectionId, Direction),
     /// Its server is gone and the client is told by ICMP.
@@ -160,7 +163,7 @@ impl Tables<'_> {
             Act::Pass | Act::KeepRelated(_) => Verdict::Pass,
             Act::Drop(reason) | Act::RefuseForRoom(reason) => Verdict::Drop(*reason),
             Act::LearnPathMtu { .. } => Verdict::Drop(DropReason::PathMtuLearned),
-            Act::DistrustPathMtu => Verdict::Drop(DropReason::UnprovenPathMtu),
+            Act::DistrustPathMtu { .. } => Verdict::Drop(DropReason::UnprovenPathMtu),
             Act::Send(_, sending) | Act::SendOnce(sending) => self.write_sending(sending, packet, headers),
             Act::Relate(_, Relating { route, related, is_translated: true, .. }) => {
                 translate_related(packet, headers, related, route)

@@ -19,7 +19,6 @@ use crate::local_address::pool::PortsFull;
 use crate::persistence::{TemplateId, TemplateKey, TemplateRoom, TemplatesFull};
 use crate::service::ForwardMethod;
 use crate::time::Instant;
-use crate::verdict::Direction;
 use crate::wire::parse::Headers;
 use crate::wire::sctp;
 

@@ -11,7 +11,7 @@ use super::probe::Probing;
 use super::schedulers::Schedulers;
 use super::server_timers::ServerTimers;
 use super::timeout::{Estimation, Sweep};
-use crate::answer_limit::{AnswerLimit, Bucket};
+use crate::answer_limit::AnswerLimit;
 use crate::connection::table::ConnectionTable;
 use crate::connection::timeouts::Timeouts;
 use crate::connection::window::NumbersTable;
@@ -66,8 +66,6 @@ pub(super) struct Outlet {
     /// Packets the director has made itself: gives their identifications.
     pub answers: u64,
     pub answer_limit: AnswerLimit,
-    /// ICMP errors about a tunnel's path MTU that guessed its proof.
-    pub path_mtu_guesses: Bucket,
     pub reply_conflicts: u64,
     pub disbelieved: u64,
 }

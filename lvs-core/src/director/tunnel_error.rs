@@ -3,8 +3,6 @@
 //! the path knows (`tunnel_mtu_proof`), or as in Linux.
 //! Source: Linux IPVS, as recorded in `conformance/`; recording `tun_icmp`.
 
-use core::time::Duration;
-
 use super::Director;
 use super::look::{Outcome, flow_of};
 use super::tables::Tables;
@@ -42,13 +40,6 @@ impl TunnelError {
     }
 }
 
-impl Director {
-    /// Somebody guessed at a proof.
-    pub(super) fn pay_path_mtu_guess(&mut self, now: Instant) {
-        self.outlet.path_mtu_guesses.pay(now, GUESS_PERIOD, GUESSES_AT_ONCE);
-    }
-}
-
 impl Tables<'_> {
     /// What an ICMP error is if it quotes a tunnel packet to one of our servers; `None` if it does not.
     pub(super) fn look_tunnel_error(
@@ -80,10 +71,8 @@ impl Tables<'_> {
         if !icmp::checksum_is_valid(bytes, headers) {
             return Some(Outcome::Drop(DropReason::BadIcmpChecksum));
         }
-        if error.path_mtu().is_some() && !self.is_proved(now, bytes, related) {
-            return Some(Outcome::UnprovenPathMtu);
-        }
-        Some(Outcome::TunnelError(id, error))
+        let unproven = error.path_mtu().and_then(|_| self.unproven(now, bytes, related));
+        Some(unproven.unwrap_or(Outcome::TunnelError(id, error)))
     }
 
     /// The path MTU of a tunnel, whatever is inside and however little of it is quoted. Linux learns it of GUE over IPv4
@@ -109,26 +98,27 @@ impl Tables<'_> {
         if !is_ours || !icmp::checksum_is_valid(bytes, headers) {
             return None;
         }
-        Some(match self.is_proved(now, bytes, related) {
-            true => Outcome::PathMtu { address: end.address, mtu },
-            false => Outcome::UnprovenPathMtu,
-        })
+        let unproven = self.unproven(now, bytes, related);
+        Some(unproven.unwrap_or(Outcome::PathMtu { address: end.address, mtu }))
     }
 
-    /// Whether an error about a tunnel packet quotes what only the path knows, where that is asked for. While too many
-    /// guess at it, nobody is believed.
-    fn is_proved(&self, now: Instant, bytes: &[u8], related: &Related) -> bool {
+    /// What an error about a tunnel packet is if it does not quote what only the path knows, where that is asked for.
+    /// While too many guess at it, no error about that end is believed.
+    fn unproven(&self, now: Instant, bytes: &[u8], related: &Related) -> Option<Outcome> {
         if !self.site.config.settings.tunnel_mtu_proof {
-            return true;
+            return None;
         }
-        let proof = self.services.servers.proof(related.quoted.destination);
+        let address = related.quoted.destination;
+        let proof = self.services.servers.proof(address);
         let is_right = bytes.get(related.quoted_start..).is_some_and(|quoted| match related.quoted.family {
             AddressFamily::Ipv4 => related.quoted.dont_fragment && read_u16(quoted, 4) == Some(proof as u16),
             AddressFamily::Ipv6 => {
                 quoted.first_chunk().is_some_and(|first| u32::from_be_bytes(*first) & 0xf_ffff == proof)
             }
         });
-        is_right && self.outlet.path_mtu_guesses.has_place(now, GUESS_PERIOD, GUESSES_AT_ONCE)
+        let is_believed = is_right && self.services.servers.believes_errors(now, address);
+        let guessed = (!is_right).then_some(address);
+        (!is_believed).then_some(Outcome::UnprovenPathMtu { guessed })
     }
 
     /// Reads the quoted tunnel packet down to the client's.
@@ -210,10 +200,6 @@ fn reported_mtu(family: AddressFamily, related: &Related) -> Option<u32> {
     }
 }
 
-/// Wrong guesses at a proof of 16 bits: so many at once, then one in so long a time. Whoever makes more needs hours for
-/// a right one.
-pub(super) const GUESSES_AT_ONCE: u32 = 16;
-pub(super) const GUESS_PERIOD: Duration = Duration::from_millis(250);
 /// RFC 791: what every link must take.
 const LEAST_MTU: u32 = 68;
 /// ICMP type and code that tell a path MTU (RFC 1191 §4).

@@ -88,6 +88,16 @@ fn about_tunnels(page: &mut Page) {
     made_up[4..6].fill(0);
     let made_up = icmp_error("10.0.0.1", 3, 4, 600, &made_up).build();
     page.tell("a path MTU from anybody", &mut desk, &made_up);
+    let gue = desk;
+    let mut desk = Desk::new("-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r [fd00::2]:80 -i");
+    desk.feed(&tcp(CLIENT, "192.0.2.1:80").syn().build());
+    let outside = desk.send(&segment("192.0.2.1:80")).bytes;
+    let over_ipv6 = |quoted: &[u8]| icmp("fd00::1", "fd00::ff", 2, 0, 1300).payload(quoted).build();
+    page.tell("the path MTU of a tunnel over IPv6", &mut desk, &over_ipv6(&outside[..60]));
+    let mut made_up = outside[..60].to_vec();
+    made_up[1..4].fill(0);
+    page.tell("a path MTU over IPv6 from anybody", &mut desk, &over_ipv6(&made_up));
+    let mut desk = gue;
     page.tell("a segment that the path has no room for", &mut desk, &segment("192.0.2.1:81"));
 }
 

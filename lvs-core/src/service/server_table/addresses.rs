@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::{ServerTable, UsedRoute};
+use crate::answer_limit::Bucket;
 use crate::time::Instant;
 use crate::wire::ipv6;
 
@@ -13,12 +14,19 @@ const PATH_MTU_LIFETIME: Duration = Duration::from_secs(600);
 /// Less than this is not believed: Linux's `net.ipv4.route.min_pmtu`. It keeps forged errors from doing much harm.
 const PATH_MTU_MIN: u16 = 552;
 
+/// Wrong guesses at a proof of 16 bits: so many at once, then one in so long a time. Whoever makes more needs hours for
+/// a right one.
+const GUESSES_AT_ONCE: u32 = 16;
+const GUESS_PERIOD: Duration = Duration::from_millis(250);
+
 /// What is known of an address that servers have.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct KnownAddress {
     /// How many servers have it.
     pub servers: u32,
     path_mtu: Option<PathMtu>,
+    /// Wrong guesses at what only the path to it knows.
+    guesses: Bucket,
 }
 
 /// What routers told of the way to an address.
@@ -64,6 +72,19 @@ impl ServerTable {
         let proof = self.proofs.derive(bits as u64).derive((bits >> 64) as u64).value() as u32 & 0xf_ffff;
         // None is told by zero.
         if proof & 0xffff == 0 { proof | 1 } else { proof }
+    }
+
+    /// Whether errors about packets to this address are believed at all: while too many guess at its proof, none is.
+    pub fn believes_errors(&self, now: Instant, address: IpAddr) -> bool {
+        let known = self.addresses.get(&address);
+        known.is_some_and(|known| known.guesses.has_place(now, GUESS_PERIOD, GUESSES_AT_ONCE))
+    }
+
+    /// Somebody has guessed wrong.
+    pub fn note_wrong_guess(&mut self, now: Instant, address: IpAddr) {
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.guesses.pay(now, GUESS_PERIOD, GUESSES_AT_ONCE);
+        }
     }
 
     /// Remembers the path MTU a router reported, if it is not above the one known.
