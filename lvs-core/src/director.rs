@@ -31,6 +31,7 @@ mod room;
 mod schedulers;
 mod server_first;
 mod server_timers;
+mod services;
 mod steady;
 mod super_packet;
 mod tables;
@@ -51,9 +52,9 @@ use self::look::Outcome;
 use self::outbox::{Outbox, Owed};
 use self::plan::Plan;
 use self::schedulers::Schedulers;
-use self::server_timers::ServerTimers;
+use self::services::Services;
 use self::steady::FlowHashes;
-use self::tables::{Flows, Outlet, Services, Site, Tables, Upkeep};
+use self::tables::{Flows, Outlet, Site, Tables, Upkeep};
 use crate::answer_limit::AnswerLimit;
 use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
@@ -71,9 +72,6 @@ use crate::packet::PacketBuf;
 use crate::persistence::TemplateTable;
 use crate::reserve::{OutOfMemory, Refused};
 use crate::rng::Seed;
-use crate::service::server_table::ServerTable;
-use crate::service::stats::Meter;
-use crate::service::table::ServiceTable;
 use crate::settings::Settings;
 use crate::time::Instant;
 use crate::verdict::Verdict;
@@ -146,15 +144,7 @@ impl Director {
     fn reserve(config: DirectorConfig, seed: Seed) -> Result<Self, Refused> {
         let groups = ClientGroups::new(config.client_ipv6_prefix);
         let client_templates_max = share(config.client_templates_max, config.templates_max);
-        let services = Services {
-            table: ServiceTable::new(seed.derive(1)),
-            servers: ServerTable::new(seed.derive(2)),
-            timers: ServerTimers::default(),
-            totals: Meter::default(),
-            timeouts: config.timeouts.clone(),
-            scheduler_count: 0,
-            added: 0,
-        };
+        let services = Services::new([seed.derive(1), seed.derive(2)], config.timeouts.clone());
         let flows = Flows {
             connections: ConnectionTable::try_new(
                 config.connections_max,

@@ -4,10 +4,10 @@
 use alloc::collections::VecDeque;
 
 use super::Director;
+use super::services::Overload;
 use crate::connection::Connection;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Table};
-use crate::service::server_table::Place;
 use crate::service::table::ServiceIndex;
 use crate::service::{RealServer, ServerId};
 
@@ -111,49 +111,28 @@ impl Director {
     }
 
     fn change_counts(&mut self, id: ServerId, change: impl FnOnce(&mut RealServer)) {
-        let Some(record) = self.services.servers.get_mut(id) else { return };
-        let key = record.config.key;
-        let (service, position) = match &mut record.place {
-            Place::Trash { counts, .. } => return change(counts),
-            Place::Listed { service, position } => (*service, *position),
-        };
-        let index = service;
-        let service = self.services.table.get_mut(index).expect("a listed server's service exists");
-        let was_overloaded = service.servers[position].is_overloaded;
-        change(&mut service.servers[position]);
-        self.schedulers.load_changed(index, position, &service.servers);
-        let is_overloaded = service.servers[position].is_overloaded;
-        let service = service.key;
-        match (was_overloaded, is_overloaded) {
-            (false, true) => self.outlet.events.push(Event::ServerOverloaded { service, server: key }),
-            (true, false) => self.outlet.events.push(Event::ServerAvailable { service, server: key }),
-            _ => {}
+        let schedulers = &mut self.schedulers;
+        let told = |service, position, servers: &[RealServer]| schedulers.load_changed(service, position, servers);
+        match self.services.change_counts(id, change, told) {
+            Overload::Same => {}
+            Overload::Begun(service, server) => self.outlet.events.push(Event::ServerOverloaded { service, server }),
+            Overload::Over(service, server) => self.outlet.events.push(Event::ServerAvailable { service, server }),
         }
     }
 
     /// Counts a packet from a client, with its length on the wire. Only while the server is listed.
     pub(super) fn count_in(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
-        self.meters(server, |counters| counters.count_in(packets, bytes));
+        self.services.measure(server, |counters| counters.count_in(packets, bytes));
     }
 
     /// Counts a packet from a server.
     pub(super) fn count_out(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
-        self.meters(server, |counters| counters.count_out(packets, bytes));
+        self.services.measure(server, |counters| counters.count_out(packets, bytes));
     }
 
     /// Counts a scheduled connection.
     pub(super) fn count_connection(&mut self, server: Option<ServerId>) {
-        self.meters(server, |counters| counters.connections += 1);
-    }
-
-    fn meters(&mut self, server: Option<ServerId>, add: impl Fn(&mut crate::service::stats::Counters)) {
-        let Some(record) = server.and_then(|id| self.services.servers.get_mut(id)) else { return };
-        let Place::Listed { service, .. } = record.place else { return };
-        add(&mut record.meter.live);
-        if let Some(service) = self.services.table.get_mut(service) {
-            add(&mut service.meter.live);
-        }
-        add(&mut self.services.totals.live);
+        self.services.measure(server, |counters| counters.connections += 1);
     }
 
     /// Tells once that a table became full.

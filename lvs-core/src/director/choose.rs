@@ -189,7 +189,7 @@ impl Tables<'_> {
     pub(super) fn is_template_usable(&self, id: TemplateId) -> bool {
         let template = self.flows.templates.get(id).expect("it was just found");
         let Some(server) = self.services.servers.get(template.server) else { return false };
-        let is_quiesced = || self.weight_of(template.server) == 0;
+        let is_quiesced = || self.services.counts(template.server).map_or(0, |counts| counts.weight) == 0;
         server.is_listed()
             && server.drain.is_none()
             && !(self.site.config.settings.expire_quiescent_template && is_quiesced())

@@ -71,7 +71,7 @@ impl Tables<'_> {
     }
 
     fn on_server_gone(&self, server: &ServerRecord) -> OnServerGone {
-        let service = self.services.table.index_of(&server.service).and_then(|index| self.services.table.get(index));
+        let service = self.services.find(&server.service);
         service.map_or(OnServerGone::Default, |service| service.config.on_server_gone)
     }
 }
@@ -91,7 +91,7 @@ impl Director {
         let closed = State::Tcp(TcpState::Close);
         if connection.state != closed {
             let end = self.tables().related_end(now, Some(id), connection, direction, headers);
-            let timeout = self.tables().timeout_of(connection.server, closed);
+            let timeout = self.services.timeout_of(connection.server, closed);
             self.reset_in_place_of(id, packet, headers, &end);
             self.enter_state(id, Moved { state: closed, timeout }, direction);
             self.flows.connections.rearm(id, now, timeout);

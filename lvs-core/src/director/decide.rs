@@ -195,7 +195,7 @@ impl Tables<'_> {
 
     #[inline]
     fn moved_to(&self, connection: &Connection, state: State) -> Moved {
-        Moved { state, timeout: self.timeout_of(connection.server, state) }
+        Moved { state, timeout: self.services.timeout_of(connection.server, state) }
     }
 
     /// Tells a move of a connection's state.

@@ -95,12 +95,8 @@ impl Director {
             return;
         };
         let Some((id, template)) = self.flows.templates.at(place) else { return };
-        let is_one_packet = self
-            .services
-            .servers
-            .get(template.server)
-            .and_then(|record| self.services.table.get(self.services.table.index_of(&record.service)?))
-            .is_some_and(|service| service.config.one_packet);
+        let service = self.services.service_of(Some(template.server));
+        let is_one_packet = service.is_some_and(|service| service.config.one_packet);
         if template.children == 0 && takes_template(drop_entry, template, is_one_packet, now) {
             drop_entry.removed += 1;
             self.end_template(now, id);

@@ -11,7 +11,7 @@ use super::tables::Tables;
 use crate::command::AfterDrain;
 use crate::error::ControlError;
 use crate::event::Event;
-use crate::service::server_table::{Drain, Place};
+use crate::service::server_table::Drain;
 use crate::service::{DrainConfig, ServerId, ServerKey, ServiceKey};
 use crate::time::Instant;
 
@@ -23,7 +23,7 @@ impl Director {
         server: &ServerKey,
         drain: DrainConfig,
     ) -> Result<(), ControlError> {
-        let (index, position, id) = self.tables().find_server(key, server)?;
+        let (index, position, id) = self.services.locate(key, server)?;
         self.set_drain(now, id, Some(drain));
         self.refresh_weight(now, index, position);
         self.tell_if_drained(id);
@@ -83,12 +83,7 @@ impl Tables<'_> {
     /// A server's connections but those that are over.
     fn open_connections_of(&self, id: ServerId) -> u32 {
         let Some(record) = self.services.servers.get(id) else { return 0 };
-        let total = match &record.place {
-            Place::Listed { service, position } => {
-                self.services.table.get(*service).map_or(0, |service| service.servers[*position].total_connections)
-            }
-            Place::Trash { counts, .. } => counts.total_connections,
-        };
+        let total = self.services.counts(id).map_or(0, |counts| counts.total_connections);
         total.saturating_sub(record.over)
     }
 }

@@ -192,7 +192,7 @@ impl Tables<'_> {
             return None;
         }
         let record = connection.server.and_then(|id| self.services.servers.get(id))?;
-        let service = self.services.table.get(self.services.table.index_of(&record.service)?)?;
+        let service = self.services.find(&record.service)?;
         let mut options = service.config.full_nat;
         let is_proxied = matches!(options.client_address, ClientAddress::ProxyV1 | ClientAddress::ProxyV2);
         if is_proxied && connection.parent.is_some() {

@@ -124,7 +124,7 @@ impl Tables<'_> {
         connection.server = parent.server;
         connection.state = LISTEN;
         connection.is_expected = true;
-        connection.timeout = self.timeout_of(parent.server, LISTEN);
+        connection.timeout = self.services.timeout_of(parent.server, LISTEN);
         connection
     }
 
@@ -201,7 +201,7 @@ impl Director {
     /// A connection that was announced again waits for its first packet again.
     fn listen_again(&mut self, now: Instant, id: ConnectionId) {
         let server = self.flows.connections.get(id).and_then(|connection| connection.server);
-        let timeout = self.tables().timeout_of(server, LISTEN);
+        let timeout = self.services.timeout_of(server, LISTEN);
         self.enter_state(id, Moved { state: LISTEN, timeout }, Direction::Request);
         self.flows.connections.rearm(id, now, timeout);
     }

@@ -2,7 +2,6 @@
 //! Requests are counted before anything can refuse them, replies only once they are on their way.
 
 use core::net::IpAddr;
-use core::time::Duration;
 
 use super::Director;
 use super::accounting::Count;
@@ -12,7 +11,6 @@ use super::plan::Moved;
 use super::tables::Tables;
 use crate::connection::sctp::{ChunkEvent, SctpState};
 use crate::connection::tcp::{Segment, TcpState};
-use crate::connection::timeouts::Timeouts;
 use crate::connection::{Connection, ConnectionId, Role, State, Talk};
 use crate::defence::is_on;
 use crate::drop_reason::DropReason;
@@ -23,9 +21,8 @@ use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
 use crate::persistence::Proof;
 use crate::rng::Seed;
-use crate::service::server_table::{Place, ServerRecord};
-use crate::service::table::Service;
-use crate::service::{ForwardMethod, ServerId, TunnelKind};
+use crate::service::server_table::ServerRecord;
+use crate::service::{ForwardMethod, TunnelKind};
 use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
@@ -107,8 +104,7 @@ impl Tables<'_> {
 
     /// Highest MSS the connection's service lets SYNs announce.
     fn mss_clamp(&self, record: Option<&ServerRecord>) -> Option<u16> {
-        let Place::Listed { service, .. } = record?.place else { return None };
-        self.services.table.get(service)?.config.mss_clamp
+        self.services.list_of_record(record?)?.config.mss_clamp
     }
 
     /// Longest packet the way to the connection's server takes: its own MTU or the side's, and for tunnels, whose
@@ -217,16 +213,7 @@ impl Director {
     }
 }
 
-impl Tables<'_> {
-    /// How long a connection of this server lives in this state: by its service, else by the director.
-    pub(super) fn timeout_of(&self, server: Option<ServerId>, state: State) -> Duration {
-        let service = server.and_then(|id| self.services.servers.get(id)).and_then(|record| match record.place {
-            Place::Listed { service, .. } => self.services.table.get(service),
-            Place::Trash { .. } => None,
-        });
-        timeout_in(service, &self.services.timeouts, state)
-    }
-}
+impl Tables<'_> {}
 
 impl Director {}
 
@@ -314,18 +301,6 @@ pub(super) fn tunnel_path(
         lets_least_in: config.settings.tunnel_least_mtu,
         discovers_mtu: config.settings.pmtu_disc,
     }
-}
-
-/// How long a connection of this service lives in this state: by the service's own timeouts, else by the director's.
-#[inline(always)]
-pub(super) fn timeout_in(service: Option<&Service>, timeouts: &Timeouts, state: State) -> Duration {
-    let own = service.and_then(|service| service.config.timeouts).and_then(|own| match state {
-        State::Tcp(TcpState::Established) => own.tcp,
-        State::Tcp(TcpState::FinWait) => own.tcp_fin,
-        State::Udp => own.udp,
-        _ => None,
-    });
-    own.unwrap_or_else(|| timeouts.of(state))
 }
 
 /// The length that is counted: of the whole packet, less an IPv6 fragment header, as if it had been reassembled.

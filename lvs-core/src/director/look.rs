@@ -219,7 +219,8 @@ impl Tables<'_> {
         let settings = &self.site.config.settings;
         let is_opening = opens_connection(bytes, headers, connection.protocol);
         if is_opening {
-            let is_quiesced = || connection.server.is_some_and(|id| self.weight_of(id) == 0);
+            let is_quiesced =
+                || connection.server.is_some_and(|id| self.services.counts(id).map_or(0, |counts| counts.weight) == 0);
             if settings.expire_nodest_conn && is_quiesced() {
                 return Fate::Ended;
             }
@@ -236,7 +237,7 @@ impl Tables<'_> {
     /// What a service may add to `conn_reuse_mode`: persistent connections, and those whose server was deleted.
     fn reuse_reschedules(&self, connection: &Connection) -> bool {
         let Some(record) = connection.server.and_then(|id| self.services.servers.get(id)) else { return false };
-        let service = self.services.table.index_of(&record.service).and_then(|index| self.services.table.get(index));
+        let service = self.services.find(&record.service);
         service.is_some_and(|service| service.config.reuse_reschedules)
             && (is_finished(connection, self.site.config.settings.conn_reuse_mode) || !record.is_listed())
     }
@@ -363,18 +364,6 @@ impl Tables<'_> {
             Protocol::Tcp => headers.tcp_flags(bytes).is_none_or(|flags| !flags.rst()),
             Protocol::Udp => true,
             Protocol::Sctp => headers.sctp_chunks(bytes).is_none_or(|chunks| chunks.first != sctp::ABORT),
-        }
-    }
-
-    /// The server's effective weight, listed or not.
-    pub(super) fn weight_of(&self, id: ServerId) -> u32 {
-        use crate::service::server_table::Place;
-        match self.services.servers.get(id).map(|record| &record.place) {
-            Some(Place::Listed { service, position }) => {
-                self.services.table.get(*service).map_or(0, |service| service.servers[*position].weight)
-            }
-            Some(Place::Trash { counts, .. }) => counts.weight,
-            None => 0,
         }
     }
 }

@@ -22,13 +22,13 @@ impl Director {
         keys.sort_unstable();
         let now = self.clock.time_at(now);
         let ended = self.tables().ended(now);
-        let services = keys.iter().filter_map(|key| self.services.table.get(self.services.table.index_of(key)?));
+        let services = keys.iter().filter_map(|key| self.services.find(key));
         services.map(|service| self.tables().service_view(now, service, &ended)).collect()
     }
 
     /// A service without its servers.
     pub fn service_alone(&self, key: &ServiceKey) -> Option<ServiceView> {
-        let service = self.services.table.get(self.services.table.index_of(key)?)?;
+        let service = self.services.find(key)?;
         Some(self.tables().service_row(service))
     }
 
@@ -54,7 +54,7 @@ impl Director {
         position: usize,
         most: usize,
     ) -> Vec<ServerView> {
-        let service = self.services.table.index_of(key).and_then(|index| self.services.table.get(index));
+        let service = self.services.find(key);
         let Some(servers) = service.map(|service| &service.servers) else { return Vec::new() };
         let is_last = |id| {
             last.is_some_and(|last| self.services.servers.get(id).is_some_and(|record| record.config.key == *last))
@@ -68,12 +68,12 @@ impl Director {
 
     /// How a service is configured; `None` if there is none with this key.
     pub fn service_config(&self, service: &ServiceKey) -> Option<&ServiceConfig> {
-        Some(&self.services.table.get(self.services.table.index_of(service)?)?.config)
+        Some(&self.services.find(service)?.config)
     }
 
     /// How a server of a service is configured; `None` if service or server is not there.
     pub fn server_config(&self, service: &ServiceKey, server: &ServerKey) -> Option<&ServerConfig> {
-        let service = self.services.table.get(self.services.table.index_of(service)?)?;
+        let service = self.services.find(service)?;
         let id = service.servers.get(service.position(server)?)?.id;
         Some(&self.services.servers.get(id)?.config)
     }

@@ -33,7 +33,7 @@ impl Tables<'_> {
             return true;
         };
         let opens = connection.state.is_half_open() && !next.is_half_open();
-        let shortens = self.timeout_of(connection.server, next) < connection.timeout;
+        let shortens = self.services.timeout_of(connection.server, next) < connection.timeout;
         if next == connection.state || numbers.is_unknown() || !(opens || shortens) {
             return true;
         }
@@ -75,12 +75,8 @@ impl Director {
 impl Tables<'_> {
     /// Whether a new connection's service asks for all this. Connections keep what was asked when they began.
     pub(super) fn checks_window(&self, connection: &Connection) -> bool {
-        let record = connection.server.and_then(|id| self.services.servers.get(id));
-        let service = record.and_then(|record| self.services.table.index_of(&record.service));
         connection.protocol == Protocol::Tcp
-            && service
-                .and_then(|index| self.services.table.get(index))
-                .is_some_and(|service| service.config.check_window)
+            && self.services.service_of(connection.server).is_some_and(|service| service.config.check_window)
     }
 }
 

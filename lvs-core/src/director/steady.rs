@@ -6,7 +6,8 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
 
 use super::Director;
-use super::known_flow::{gue_source_port, identification, timeout_in, tunnel_path};
+use super::known_flow::{gue_source_port, identification, tunnel_path};
+use super::services::timeout_in;
 use super::tables::Tables;
 use crate::connection::tcp::Segment;
 use crate::connection::{Connection, ConnectionId, Role, State, Talk};

@@ -9,20 +9,16 @@ use super::full_nat::FullNat;
 use super::outbox::Outbox;
 use super::probe::Probing;
 use super::schedulers::Schedulers;
-use super::server_timers::ServerTimers;
+use super::services::Services;
 use super::timeout::{Estimation, Sweep};
 use crate::answer_limit::AnswerLimit;
 use crate::connection::table::ConnectionTable;
-use crate::connection::timeouts::Timeouts;
 use crate::connection::window::NumbersTable;
 use crate::defence::Defence;
 use crate::drop_reason::DropReason;
 use crate::helper::table::HelpedTable;
 use crate::persistence::TemplateTable;
 use crate::rng::Seed;
-use crate::service::server_table::ServerTable;
-use crate::service::stats::Meter;
-use crate::service::table::ServiceTable;
 use crate::time::Instant;
 
 /// Who the director is.
@@ -31,18 +27,6 @@ pub(super) struct Site {
     pub seed: Seed,
     /// Makes the identifications of packets the director makes itself unguessable.
     pub identification_secret: u64,
-}
-
-/// Services and servers, and what is counted of them.
-pub(super) struct Services {
-    pub table: ServiceTable,
-    pub servers: ServerTable,
-    pub timers: ServerTimers,
-    pub totals: Meter,
-    pub timeouts: Timeouts,
-    pub scheduler_count: u64,
-    /// How many services were added so far.
-    pub added: u64,
 }
 
 /// What the director remembers of flows.

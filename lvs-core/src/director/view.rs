@@ -43,7 +43,7 @@ impl Director {
 
     /// One service; `None` if there is none with this key.
     pub fn service(&self, now: Instant, key: &ServiceKey) -> Option<ServiceView> {
-        let service = self.services.table.get(self.services.table.index_of(key)?)?;
+        let service = self.services.find(key)?;
         let now = self.clock.time_at(now);
         Some(self.tables().service_view(now, service, &self.tables().ended(now)))
     }

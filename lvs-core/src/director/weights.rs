@@ -7,7 +7,6 @@ use super::tables::Tables;
 use crate::error::ControlError;
 use crate::scheduler::Change;
 use crate::service::effective_weight::{Ramp, effective_weight, next_change};
-use crate::service::server_table::Place;
 use crate::service::table::ServiceIndex;
 use crate::service::{ServerId, ServerKey, ServiceKey};
 use crate::time::Instant;
@@ -26,8 +25,7 @@ impl Tables<'_> {
 
     fn ramp(&self, now: Instant, id: ServerId) -> Option<Ramp> {
         let record = self.services.servers.get(id)?;
-        let Place::Listed { service, .. } = record.place else { return None };
-        let slow_start = self.services.table.get(service)?.config.slow_start?;
+        let slow_start = self.services.list_of_record(record)?.config.slow_start?;
         Some(Ramp { slow_start, elapsed: now.duration_since(record.ramp_since?) })
     }
 }
@@ -55,11 +53,7 @@ impl Director {
 
     /// The next step of a server's ramp.
     pub(super) fn step_ramp(&mut self, now: Instant, id: ServerId) {
-        let Some(Place::Listed { service, position }) =
-            self.services.servers.get(id).map(|record| record.place.clone())
-        else {
-            return;
-        };
+        let Some((service, position)) = self.services.position_of(id) else { return };
         self.refresh_weight(now, service, position);
     }
 
@@ -104,7 +98,7 @@ impl Director {
         server: &ServerKey,
         factor: u32,
     ) -> Result<(), ControlError> {
-        let (index, position, id) = self.tables().find_server(key, server)?;
+        let (index, position, id) = self.services.locate(key, server)?;
         if factor > FACTOR_ONE * FACTOR_ONE {
             return Err(ControlError::OutOfRange("factor"));
         }
@@ -116,16 +110,4 @@ impl Director {
     }
 }
 
-impl Tables<'_> {
-    /// A listed server's place and name.
-    pub(super) fn find_server(
-        &self,
-        key: &ServiceKey,
-        server: &ServerKey,
-    ) -> Result<(ServiceIndex, usize, ServerId), ControlError> {
-        let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
-        let service = self.services.table.get(index).expect("the index was just found");
-        let position = service.position(server).ok_or(ControlError::NoSuchServer(*server))?;
-        Ok((index, position, service.servers[position].id))
-    }
-}
+impl Tables<'_> {}
