@@ -93,7 +93,11 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Prints the manual page.
-    Man,
+    Man {
+        /// That of this verb.
+        #[arg(value_name = "VERB")]
+        verb: Option<String>,
+    },
 }
 
 /// What becomes of connections that are open at a drain's deadline.
@@ -117,12 +121,8 @@ impl Verbs {
                 clap_complete::generate(*shell, &mut Self::command(), "lvsadm", &mut script);
                 Said::text(String::from_utf8_lossy(&script))
             }
-            Verb::Man => {
-                let mut page = Vec::new();
-                match clap_mangen::Man::new(Self::command()).render(&mut page) {
-                    Ok(()) => Said::text(String::from_utf8_lossy(&page)),
-                    Err(error) => Said::complaint(FAILED, error),
-                }
+            Verb::Man { verb } => {
+                manual(verb.as_deref()).map_or_else(|complaint| Said::complaint(USAGE, complaint), Said::text)
             }
             verb => match self.connect() {
                 Ok(mut running) => self
@@ -159,7 +159,7 @@ impl Verbs {
             Verb::Settings { settings } => self.settings(settings, running),
             Verb::Ready { wait } => self.ready(*wait, running),
             Verb::Restore { file } => rules::restore(file, running),
-            Verb::Check { .. } | Verb::Exec { .. } | Verb::Completions { .. } | Verb::Man => Ok(Said::default()),
+            Verb::Check { .. } | Verb::Exec { .. } | Verb::Completions { .. } | Verb::Man { .. } => Ok(Said::default()),
         }
     }
 
@@ -209,6 +209,20 @@ fn wait_for_drain(running: &mut Running, service: &ServiceKey, server: &Endpoint
     }
 }
 
+/// The manual page lvsadm(8), or that of a verb: `drain` gives lvsadm-drain(8).
+fn manual(verb: Option<&str>) -> Result<String, String> {
+    let mut command = Verbs::command();
+    command.build();
+    if let Some(name) = verb {
+        command = command.find_subcommand(name).ok_or(format!("lvsadm: there is no verb {name}"))?.clone();
+    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).section("8").render(&mut page).map_err(|error| format!("lvsadm: {error}"))?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+/// Exit status of a wrong command line.
+const USAGE: u8 = 2;
 /// Exit status of what failed.
 pub(crate) const FAILED: u8 = 1;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

@@ -58,6 +58,17 @@ pub enum Invocation {
         disable_help_subcommand = true
     )]
     RealServer(RealServer),
+    /// Print the manual page.
+    Man {
+        /// That of this subcommand
+        #[arg(value_name = "SUBCOMMAND")]
+        subcommand: Option<String>,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// `lvsd demo`.

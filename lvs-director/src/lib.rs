@@ -35,6 +35,7 @@ pub mod http;
 pub mod listing;
 pub mod log;
 mod loss;
+pub mod pages;
 pub mod realserver;
 pub mod report;
 pub mod rules;

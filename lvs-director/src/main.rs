@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use lvs_director::args::{self, Invocation};
 use lvs_director::configuration::check;
 use lvs_director::log::Format;
-use lvs_director::{demo, log, realserver, run, say};
+use lvs_director::{demo, log, pages, realserver, run, say};
 
 fn main() -> ExitCode {
     let invocation = args::parse(std::env::args_os().skip(1));
@@ -22,6 +22,14 @@ fn main() -> ExitCode {
             let memory = options.memory.clone().unwrap_or_else(realserver::default_path);
             realserver::realserver(action, vips, tunnel.as_ref(), &memory)
         }
+        Ok(Invocation::Man { subcommand }) => match pages::manual(subcommand.as_deref()) {
+            Ok(page) => say::print(&page),
+            Err(complaint) => {
+                say::error(complaint);
+                ExitCode::from(USAGE)
+            }
+        },
+        Ok(Invocation::Completions { shell }) => say::print(&pages::completions(shell)),
         Err(answer) if answer.use_stderr() => {
             let text = answer.render().to_string();
             say::error(text.trim_start_matches("error: ").trim_end());
