@@ -25,10 +25,12 @@ pub struct Machine {
 
 impl Machine {
     /// Makes one.
-    pub fn new(name: &str) -> Result<Self, Denied> {
+    pub fn new(name: &str, programs: &Path) -> Result<Self, Denied> {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
         let mut holder = Command::new("unshare")
             .args(["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-c", SET_UP, "sh", name])
+            .args([checkout, programs])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -108,13 +110,16 @@ impl Drop for Machine {
     }
 }
 
-/// What makes a machine: of `/etc`, only what programs look for.
+/// What makes a machine: of `/etc`, only what programs look for; of a checkout, what is installed from it.
 const SET_UP: &str = r#"
     set -e
     hostname "$1"
     mkdir -p /tmp
     mount -t tmpfs tmpfs /run
-    mkdir /run/etc /run/work
+    mkdir -p /run/etc /run/work/packaging /run/work/target
+    mount --bind "$2/packaging" /run/work/packaging
+    ln -s "$3" /run/work/target/release
+    mount -t tmpfs tmpfs /var/log
     for file in passwd group hosts services protocols nsswitch.conf ld.so.cache ld.so.conf ssl ld.so.conf.d; do
         [ ! -e "/etc/$file" ] || cp -rL "/etc/$file" /run/etc/
     done
@@ -128,12 +133,12 @@ const SET_UP: &str = r#"
 "#;
 
 /// The machines of these plugs (and of these names, without any), each plugged into its switches.
-pub fn network(names: &[String], plugs: &[Plug]) -> Result<BTreeMap<String, Machine>, Denied> {
+pub fn network(names: &[String], plugs: &[Plug], programs: &Path) -> Result<BTreeMap<String, Machine>, Denied> {
     // The switches are in the first one.
-    let switches = Machine::new("switches")?;
+    let switches = Machine::new("switches", programs)?;
     let mut machines = BTreeMap::new();
     for name in names {
-        machines.insert(name.clone(), Machine::new(name)?);
+        machines.insert(name.clone(), Machine::new(name, programs)?);
     }
     let mut made: Vec<&str> = Vec::new();
     for (index, plug) in plugs.iter().enumerate() {

@@ -25,7 +25,7 @@ pub fn play(name: &str, page: &Page) -> Result<(), Denied> {
     if !rustix::process::geteuid().is_root() {
         lvs_director::demo::namespaces::enter_user_namespace()?;
     }
-    let machines = machines::network(&page.machines(), &page.plugs)?;
+    let machines = machines::network(&page.machines(), &page.plugs, &programs)?;
     let mut stage = Stage { name, machines, shells: BTreeMap::new(), search };
     for step in &page.steps {
         match step {
