@@ -64,8 +64,7 @@ pub struct LocalPorts {
     /// set at least the servers' TIME_WAIT, 60 s on Linux.
     pub quarantine: Duration,
     /// Most ports in use or remembered for having been in use, over all servers; 16 bytes each, allocated as needed.
-    /// Default 262,144. A server that needs more makes others give back ports that have rested, as long as those are an
-    /// eighth of what another one has on a local address.
+    /// Default 262,144. A server that needs more makes others give back ports that have rested, 64 at a time.
     pub remembered_max: u32,
     /// Most ports one client may have at once towards one server, on all local addresses of its service together
     /// (IPv6 clients: one network, [`crate::DirectorConfig::client_ipv6_prefix`]). At the bound its own connections on
@@ -90,6 +89,11 @@ impl LocalPorts {
 
     const fn step(&self) -> u32 {
         if self.shards == 0 { 1 } else { self.shards as u32 }
+    }
+
+    /// A port's number; [`LocalPorts::port`] turns it back.
+    fn number(&self, port: u16) -> u32 {
+        (u32::from(port) - self.first_port()) / self.step()
     }
 
     /// The port with this number, which is below [`LocalPorts::count`].

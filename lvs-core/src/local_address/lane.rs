@@ -9,8 +9,8 @@ use crate::flow::{Endpoint, Protocol};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
-/// A lane gives ports back if it can give this part of what it remembers, so that the work pays.
-const FORGET_PART: usize = 8;
+/// Ports that a lane gives back at once.
+pub(super) const GIVEN_BACK_MAX: usize = 64;
 
 /// One local address towards one real server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -27,8 +27,8 @@ pub(super) struct Lane {
     pub order: Order,
     /// How far `order` is used up.
     pub used: u32,
-    /// Ports to pass over in `order`, sorted: leased or resting when the lane last gave ports back.
-    pub kept: Vec<u16>,
+    /// Which of those are leased or returned: a bit for each place in `order` up to there.
+    taken: Vec<u64>,
     pub leased: u32,
     /// Ports that came back, oldest first.
     pub returned: VecDeque<Returned>,
@@ -61,18 +61,53 @@ pub(super) struct Order {
 }
 
 impl Lane {
+    /// A lane that has handed out nothing.
+    pub fn new(key: LaneKey, order: Order) -> Self {
+        Self { key, order, used: 0, taken: Vec::new(), leased: 0, returned: VecDeque::new() }
+    }
+
     /// Ports leased or returned.
     pub fn remembered(&self) -> u32 {
         self.leased + self.returned.len() as u32
     }
 
-    /// Whether enough of its ports have rested.
-    pub fn can_give(&self, now: Instant) -> bool {
-        let has_rested = self.returned.front().is_some_and(|port| port.is_rested(now));
-        has_rested && {
-            let rested = self.returned.partition_point(|port| port.is_rested(now));
-            rested * FORGET_PART >= self.remembered() as usize
+    /// The place in `order` of a port that it does not remember: one that it never had, or else one that it has given
+    /// back. Looks at 64 of these at a time.
+    pub fn unused(&self) -> Option<u32> {
+        if self.used < self.order.count {
+            return Some(self.used);
         }
+        let free = self.taken.iter().enumerate().find(|(_, taken)| **taken != u64::MAX);
+        let index = free.map(|(word, taken)| word as u32 * 64 + taken.trailing_ones());
+        index.filter(|index| *index < self.order.count)
+    }
+
+    /// The port at this place is leased.
+    pub fn use_up(&mut self, index: u32) {
+        let word = index as usize / 64;
+        if self.taken.len() <= word {
+            self.taken.resize(word + 1, 0);
+        }
+        self.taken[word] |= 1 << (index % 64);
+        self.used = self.used.max(index + 1);
+    }
+
+    /// Forgets some ports that have rested. Returns how many; `number` tells a port's number in the order.
+    pub fn give_back(&mut self, now: Instant, number: impl Fn(u16) -> u32) -> u32 {
+        let rested = self.returned.iter().take(GIVEN_BACK_MAX).take_while(|port| port.is_rested(now)).count();
+        let inverse = self.order.inverse();
+        for rested in self.returned.drain(..rested) {
+            let index = self.order.place(number(rested.port), inverse);
+            if let Some(word) = self.taken.get_mut(index as usize / 64) {
+                *word &= !(1 << (index % 64));
+            }
+        }
+        rested as u32
+    }
+
+    /// Whether any of its ports has rested.
+    pub fn can_give(&self, now: Instant) -> bool {
+        self.returned.front().is_some_and(|port| port.is_rested(now))
     }
 }
 
@@ -100,6 +135,28 @@ impl Order {
     }
 }
 
+impl Order {
+    /// What `step` is multiplied by to make 1 modulo `count`: by the extended Euclidean algorithm.
+    fn inverse(&self) -> u32 {
+        let count = i64::from(self.count);
+        let (mut a, mut b) = (i64::from(self.step) % count, count);
+        let (mut x, mut y) = (1, 0);
+        while b != 0 {
+            let quotient = a / b;
+            (a, b) = (b, a - quotient * b);
+            (x, y) = (y, x - quotient * y);
+        }
+        x.rem_euclid(count) as u32
+    }
+
+    /// In which place a number is, with [`Self::inverse`].
+    fn place(&self, number: u32, inverse: u32) -> u32 {
+        let count = u64::from(self.count);
+        let ahead = (u64::from(number) + count - u64::from(self.offset)) % count;
+        (ahead * u64::from(inverse) % count) as u32
+    }
+}
+
 fn are_coprime(mut a: u32, mut b: u32) -> bool {
     while b != 0 {
         (a, b) = (b, a % b);
@@ -118,6 +175,8 @@ mod tests {
             let mut seen: Vec<_> = (0..count).map(|index| order.at(index)).collect();
             seen.sort_unstable();
             assert!(seen.into_iter().eq(0..count), "{count}");
+            let inverse = order.inverse();
+            assert!((0..count).all(|index| order.place(order.at(index), inverse) == index), "{count}");
         }
     }
 }

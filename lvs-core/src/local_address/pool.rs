@@ -1,7 +1,6 @@
 //! The ports of every lane, and the one memory for them all.
 //! Decides which lane serves a connection, and which gives back what has rested.
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -40,9 +39,8 @@ pub(crate) struct LocalAddressPool {
     groups: ClientGroups,
     /// Ports leased, by client and lane; who has none takes no memory.
     by_client: HashMap<(LaneKey, IpAddr), u32, RandomState>,
-    /// Lanes made, orders renewed and leases given so far: what the seed's choices are drawn by.
+    /// Lanes made and leases given so far: what the seed's choices are drawn by.
     lanes_made: u64,
-    orders_renewed: u64,
     leases_given: u64,
     leased: u32,
     /// Ports leased or returned, over all lanes.
@@ -65,7 +63,6 @@ impl LocalAddressPool {
             groups,
             by_client: HashMap::with_hasher(RandomState::with_seeds(word(5), word(6), word(7), word(8))),
             lanes_made: 0,
-            orders_renewed: 0,
             leases_given: 0,
             leased: 0,
             remembered: 0,
@@ -233,14 +230,14 @@ impl LocalAddressPool {
         if let Some(rested) = lane.and_then(|lane| lane.returned.front()).filter(|port| port.is_rested(now)) {
             return Some(Next::Rested(rested.port));
         }
-        let (order, used) = lane.map_or_else(|| (self.next_order(), 0), |lane| (lane.order, lane.used));
-        let (kept, remembered) = lane.map_or((&[][..], 0), |lane| (&lane.kept, lane.remembered()));
-        if remembered >= order.count || !has_room {
+        if !has_room || self.config.count() == 0 {
             return None;
         }
-        let unused = (used..order.count).map(|index| (index, self.config.port(order.at(index))));
-        let (index, port) = unused.into_iter().find(|(_, port)| kept.binary_search(port).is_err())?;
-        Some(Next::Unused { port, index })
+        let (order, index) = match lane {
+            Some(lane) => (lane.order, lane.unused()?),
+            None => (self.next_order(), 0),
+        };
+        Some(Next::Unused { port: self.config.port(order.at(index)), index })
     }
 
     fn take(&mut self, now: Instant, key: LaneKey) {
@@ -253,7 +250,7 @@ impl LocalAddressPool {
         match next {
             Next::Rested(_) => drop(lane.returned.pop_front()),
             Next::Unused { index, .. } => {
-                lane.used = index + 1;
+                lane.use_up(index);
                 self.remembered += 1;
             }
         }
@@ -266,8 +263,7 @@ impl LocalAddressPool {
         if let Some(index) = self.by_key.get(&key) {
             return *index;
         }
-        let (order, kept, returned) = (self.next_order(), Vec::new(), VecDeque::new());
-        let lane = Some(Lane { key, order, used: 0, kept, leased: 0, returned });
+        let lane = Some(Lane::new(key, self.next_order()));
         self.lanes_made += 1;
         let index = match self.free.pop() {
             Some(index) => {
@@ -283,37 +279,24 @@ impl LocalAddressPool {
         index
     }
 
-    /// A lane that can give ports back: one of a server that is gone, mostly. Never one whose next port would be new.
+    /// A lane that can give ports back. Never one whose next port would be new.
     fn giving_lane(&self, now: Instant) -> Option<usize> {
         let count = self.lanes.len();
         let places = (0..count.min(FORGET_WORK_MAX)).map(|step| (self.forget_at + step) % count);
         places.into_iter().find(|at| self.lanes[*at].as_ref().is_some_and(|lane| lane.can_give(now)))
     }
 
-    /// Makes a lane forget the ports that have rested. Those that have not, or are leased, will be passed over when its
-    /// order begins again.
+    /// Makes a lane forget some of its ports that have rested, or all of it if nothing is left.
     fn give_back(&mut self, now: Instant) {
         let Some(at) = self.giving_lane(now) else { return };
         self.forget_at = at;
         let Some(lane) = self.lanes[at].as_mut() else { return };
-        let mut is_kept = alloc::vec![false; usize::from(u16::MAX) + 1];
-        let drawn = (0..lane.used).map(|index| self.config.port(lane.order.at(index)));
-        drawn.chain(lane.kept.iter().copied()).for_each(|port| is_kept[usize::from(port)] = true);
-        let rested = lane.returned.iter().take_while(|port| port.is_rested(now)).count();
-        for rested in lane.returned.drain(..rested) {
-            is_kept[usize::from(rested.port)] = false;
-            self.remembered -= 1;
-        }
+        self.remembered -= lane.give_back(now, |port| self.config.number(port));
         if lane.remembered() == 0 {
             self.by_key.remove(&lane.key);
             self.lanes[at] = None;
             self.free.push(at as u32);
-            return;
         }
-        lane.kept = (0..=u16::MAX).filter(|port| is_kept[usize::from(*port)]).collect();
-        lane.used = 0;
-        lane.order = Order::new(self.seed.derive(self.orders_renewed).derive(1), self.config.count());
-        self.orders_renewed += 1;
     }
 
     /// The order of ports in the next lane to be made.
@@ -416,14 +399,16 @@ mod tests {
         early.iter().for_each(|port| release(&mut pool, 10, *port));
         release(&mut pool, 20, *late);
         let now = Instant::from_secs(21);
-        let other: Vec<_> = (0..50).filter_map(|_| lease(&mut pool, now, 2)).collect();
-        assert_eq!((other.len(), pool.remembered), (50, 52), "all but the leased and the resting one were given back");
-        let again: Vec<_> = (0..48).filter_map(|_| lease(&mut pool, now, 1)).collect();
-        assert_eq!((again.len(), pool.remembered), (48, 100));
+        assert!(lease(&mut pool, now, 2).is_some());
+        assert_eq!(pool.remembered, 100 - 64 + 1, "so many are given back at once, and no more");
+        let other: Vec<_> = (1..80).filter_map(|_| lease(&mut pool, now, 2)).collect();
+        assert_eq!((other.len(), pool.remembered), (79, 82), "all but the leased and the resting one were given back");
+        let again: Vec<_> = (0..18).filter_map(|_| lease(&mut pool, now, 1)).collect();
+        assert_eq!((again.len(), pool.remembered), (18, 100));
         assert!(!again.contains(stays) && !again.contains(late));
         assert_eq!(lease(&mut pool, now, 1), None);
         let view = pool.views(now)[0];
-        assert_eq!((view.leased, view.free, view.quarantined), (49, 50, 1));
+        assert_eq!((view.leased, view.free, view.quarantined), (19, 80, 1));
     }
 
     #[test]
