@@ -11,6 +11,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use self::addresses::KnownAddress;
+use self::trash::Identity;
 use crate::command::AfterDrain;
 use crate::flow::{Endpoint, Protocol};
 use crate::rng::Seed;
@@ -24,8 +25,8 @@ use crate::time::Instant;
 pub(crate) enum Place {
     /// In its service's list.
     Listed { service: ServiceIndex, position: usize },
-    /// Deleted; its counters are kept here. `idle_since` is set once nothing refers to it.
-    Trash { counts: RealServer, idle_since: Option<Instant> },
+    /// Deleted; its counters are kept here. `idle_since` is set once nothing refers to it, `at` is its place in the trash.
+    Trash { counts: RealServer, idle_since: Option<Instant>, at: usize },
 }
 
 /// A server that is taken out of service.
@@ -100,8 +101,10 @@ pub(crate) struct TunnelEnd {
 pub(crate) struct ServerTable {
     slots: Vec<Option<ServerRecord>>,
     free: Vec<u32>,
-    /// Deleted servers, newest last.
+    /// Deleted servers; where each is, its place says.
     trash: Vec<ServerId>,
+    /// The same by what they are, the newest of each last.
+    buried: HashMap<Identity, Vec<ServerId>, RandomState>,
     /// When the trash is looked through next; `None` while it is empty.
     trash_due: Option<Instant>,
     /// How many of them this look has already come to.
@@ -124,6 +127,7 @@ impl ServerTable {
             slots: Vec::new(),
             free: Vec::new(),
             trash: Vec::new(),
+            buried: HashMap::with_hasher(state()),
             trash_due: None,
             trash_seen: 0,
             nat_servers: HashMap::with_hasher(state()),

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Place, ServerRecord, ServerTable};
+use crate::flow::Endpoint;
 use crate::service::table::ServiceIndex;
 use crate::service::{RealServer, ServerConfig, ServerId, ServiceKey};
 use crate::time::Instant;
@@ -24,10 +25,11 @@ impl ServerTable {
     pub fn bury(&mut self, id: ServerId, counts: RealServer, now: Instant, service_was_deleted: bool) {
         let Some(mut record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
         self.note(&record, -1);
-        record.place = Place::Trash { counts, idle_since: None };
+        record.place = Place::Trash { counts, idle_since: None, at: self.trash.len() };
         record.service_was_deleted |= service_was_deleted;
         record.ramp_since = None;
         record.drain = None;
+        self.buried.entry(Identity::of(&record.service, &record.config)).or_default().push(id);
         self.slots[id.0 as usize] = Some(record);
         if self.trash.is_empty() {
             self.trash_due = Some(now + TRASH_PERIOD);
@@ -37,10 +39,7 @@ impl ServerTable {
 
     /// The most recently deleted server with this identity.
     pub fn find_buried(&self, service: &ServiceKey, config: &ServerConfig) -> Option<ServerId> {
-        self.trash.iter().rev().copied().find(|id| {
-            self.get(*id)
-                .is_some_and(|record| record.config.key == config.key && is_same_service(&record.service, service))
-        })
+        self.buried.get(&Identity::of(service, config))?.last().copied()
     }
 
     /// Takes a server out of the trash into a service's list; returns its counters. The caller sets its position.
@@ -52,10 +51,7 @@ impl ServerTable {
         index: ServiceIndex,
     ) -> Option<RealServer> {
         let mut record = self.slots.get_mut(id.0 as usize)?.take()?;
-        if let Some(at) = self.trash.iter().position(|buried| *buried == id) {
-            self.trash.remove(at);
-            self.trash_seen -= usize::from(at < self.trash_seen);
-        }
+        self.exhume(id, &record);
         if self.trash.is_empty() {
             self.trash_due = None;
         }
@@ -72,6 +68,35 @@ impl ServerTable {
         Some(counts)
     }
 
+    /// Takes a server out of the trash. The last one that this look has come to takes its place, and the last one of all
+    /// that one's, so that none is missed and none looked at twice.
+    fn exhume(&mut self, id: ServerId, record: &ServerRecord) {
+        let identity = Identity::of(&record.service, &record.config);
+        if let Some(ids) = self.buried.get_mut(&identity) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.buried.remove(&identity);
+            }
+        }
+        let Place::Trash { mut at, .. } = record.place else { return };
+        if at < self.trash_seen {
+            self.trash_seen -= 1;
+            self.move_in_trash(self.trash_seen, at);
+            at = self.trash_seen;
+        }
+        let last = self.trash.len() - 1;
+        self.move_in_trash(last, at);
+        self.trash.pop();
+    }
+
+    fn move_in_trash(&mut self, from: usize, to: usize) {
+        let id = self.trash[from];
+        self.trash[to] = id;
+        if let Some(Place::Trash { at, .. }) = self.get_mut(id).map(|record| &mut record.place) {
+            *at = to;
+        }
+    }
+
     pub fn trash_due(&self) -> Option<Instant> {
         self.trash_due
     }
@@ -86,22 +111,20 @@ impl ServerTable {
         is_remembered: impl Fn(&ServiceKey, ServerId) -> bool,
     ) -> Vec<ServerRecord> {
         let mut forgotten = Vec::new();
-        let (start, end) = (self.trash_seen, self.trash.len().min(self.trash_seen + *budget as usize));
-        *budget -= (end - start) as u32;
-        let mut kept = start;
-        for at in start..end {
-            let id = self.trash[at];
+        while *budget > 0 && self.trash_seen < self.trash.len() {
+            *budget -= 1;
+            let id = self.trash[self.trash_seen];
             if !self.is_to_be_forgotten(now, id, &is_remembered) {
-                self.trash[kept] = id;
-                kept += 1;
+                self.trash_seen += 1;
             } else if let Some(record) = self.slots[id.0 as usize].take() {
+                self.exhume(id, &record);
                 self.free.push(id.0);
                 self.leave_address(record.config.key.address);
                 forgotten.push(record);
+            } else {
+                self.trash_seen += 1;
             }
         }
-        self.trash.drain(kept..end);
-        self.trash_seen = kept;
         if self.trash_seen == self.trash.len() {
             self.trash_seen = 0;
             self.trash_due = if self.trash.is_empty() { None } else { Some(now + TRASH_PERIOD) };
@@ -117,17 +140,26 @@ impl ServerTable {
         is_remembered: &impl Fn(&ServiceKey, ServerId) -> bool,
     ) -> bool {
         let Some(record) = self.get_mut(id) else { return true };
-        let Place::Trash { counts, idle_since } = &mut record.place else { return true };
+        let Place::Trash { counts, idle_since, .. } = &mut record.place else { return true };
         let is_used = counts.total_connections + counts.expected_connections + counts.persistent_connections > 0
             || is_remembered(&record.service, id);
         !is_used && now.duration_since(*idle_since.get_or_insert(now)) >= TRASH_IDLE
     }
 }
 
-/// Linux matches fwmark services in the trash by their mark alone, whatever the family.
-fn is_same_service(buried: &ServiceKey, wanted: &ServiceKey) -> bool {
-    match (buried, wanted) {
-        (ServiceKey::FwMark { mark: buried, .. }, ServiceKey::FwMark { mark: wanted, .. }) => buried == wanted,
-        _ => buried == wanted,
+/// What a server that is added back must be to be one that was deleted. Linux matches fwmark services in the trash by
+/// their mark alone, whatever the family.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Identity {
+    OfService(ServiceKey, Endpoint),
+    OfMark(u32, Endpoint),
+}
+
+impl Identity {
+    fn of(service: &ServiceKey, config: &ServerConfig) -> Self {
+        match service {
+            ServiceKey::FwMark { mark, .. } => Self::OfMark(*mark, config.key),
+            address => Self::OfService(*address, config.key),
+        }
     }
 }
