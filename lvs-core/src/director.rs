@@ -216,7 +216,7 @@ impl Director {
     ) {
         let mut start = 0;
         for chunk in packets.chunks_mut(BATCH) {
-            let hashes = self.tables().prepare(chunk);
+            let hashes = self.flows.prepare(chunk);
             for (index, (packet, hashes)) in chunk.iter_mut().zip(hashes).enumerate() {
                 let now = self.clock.advance(now);
                 let verdict = self.steady(now, packet, hashes).unwrap_or_else(|| self.handle_any(now, packet));
@@ -227,7 +227,7 @@ impl Director {
     }
 }
 
-impl Tables<'_> {
+impl Flows {
     /// Reads the memory that the lookups of a chunk will need, so that by the time each packet is handled it is in the
     /// cache. Each loop only does what can be under way for all packets at once: none waits for another's memory, and
     /// a record is not asked for before its index entry has had time to come. Returns the hashes there were to be
@@ -236,23 +236,23 @@ impl Tables<'_> {
         let mut all = [FlowHashes::default(); BATCH];
         for (hashes, packet) in all.iter_mut().zip(chunk) {
             if let Some((protocol, source, _)) = parse::guess_flow(packet.bytes()) {
-                let hash = self.flows.connections.hash_request(protocol, source);
-                black_box(self.flows.connections.touch_index(hash));
+                let hash = self.connections.hash_request(protocol, source);
+                black_box(self.connections.touch_index(hash));
                 hashes.request = Some(hash);
             }
         }
         for (hashes, packet) in all.iter_mut().zip(chunk) {
             // A packet is looked up as a request first; only where there is none, as a reply.
             let Some(hash) = hashes.request else { continue };
-            if black_box(self.flows.connections.touch_record(hash)).is_none() {
+            if black_box(self.connections.touch_record(hash)).is_none() {
                 let Some((protocol, _, destination)) = parse::guess_flow(packet.bytes()) else { continue };
-                let hash = self.flows.connections.hash_request(protocol, destination);
-                black_box(self.flows.connections.touch_index(hash));
+                let hash = self.connections.hash_request(protocol, destination);
+                black_box(self.connections.touch_index(hash));
                 hashes.reply = Some(hash);
             }
         }
         for hash in all.iter().filter_map(|hashes| hashes.reply) {
-            black_box(self.flows.connections.touch_record(hash));
+            black_box(self.connections.touch_record(hash));
         }
         all
     }

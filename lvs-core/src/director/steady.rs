@@ -8,7 +8,7 @@ use core::num::NonZeroU16;
 use super::Director;
 use super::known_flow::{gue_source_port, identification, tunnel_path};
 use super::services::timeout_in;
-use super::tables::Tables;
+use super::tables::Flows;
 use crate::connection::tcp::Segment;
 use crate::connection::{Connection, ConnectionId, Role, State, Talk};
 use crate::flow::{Endpoint, Protocol};
@@ -54,7 +54,12 @@ impl Director {
         plain: &Plain<A>,
         hashes: FlowHashes,
     ) -> Option<Verdict> {
-        match self.tables().find_steady(now, plain, hashes)? {
+        let serves = self.services.table.serves(A::FAMILY) || self.flows.full_nat.pool.has_leases();
+        // With `nat_icmp_send`, replies are looked for first.
+        if !serves || self.site.config.settings.nat_icmp_send {
+            return None;
+        }
+        match self.flows.find_steady(now, plain, hashes)? {
             (id, Direction::Request) => self.steady_request(now, packet, plain, id),
             (id, Direction::Reply) => self.steady_reply(now, packet, plain, id),
         }
@@ -169,7 +174,7 @@ impl Director {
     }
 }
 
-impl Tables<'_> {
+impl Flows {
     /// The connection of a plain packet, as `look` finds it, where that is the newest one of its client endpoint.
     #[inline]
     fn find_steady<A: Address>(
@@ -178,22 +183,18 @@ impl Tables<'_> {
         plain: &Plain<A>,
         hashes: FlowHashes,
     ) -> Option<(ConnectionId, Direction)> {
-        // With `nat_icmp_send`, replies are looked for first.
-        if !self.serves(A::FAMILY)
-            || self.site.config.settings.nat_icmp_send
-            || self.flows.connections.awaits_client_ports()
-        {
+        if self.connections.awaits_client_ports() {
             return None;
         }
         let (protocol, source, destination) = (plain.protocol, plain.source(), plain.destination());
         let is_known = |connection: &Connection| connection.protocol == protocol && connection.deadline > now;
-        let request = hashes.request.unwrap_or_else(|| self.flows.connections.hash_request(protocol, source));
-        if let Some((id, connection)) = self.flows.connections.newest(request) {
+        let request = hashes.request.unwrap_or_else(|| self.connections.hash_request(protocol, source));
+        if let Some((id, connection)) = self.connections.newest(request) {
             let is_it = connection.client == source && connection.virtual_endpoint == destination;
             return (is_it && is_known(connection)).then_some((id, Direction::Request));
         }
-        let reply = hashes.reply.unwrap_or_else(|| self.flows.connections.hash_request(protocol, destination));
-        let Some((id, connection)) = self.flows.connections.newest(reply) else {
+        let reply = hashes.reply.unwrap_or_else(|| self.connections.hash_request(protocol, destination));
+        let Some((id, connection)) = self.connections.newest(reply) else {
             return self.find_full_nat_reply(now, plain);
         };
         let answers_as = match connection.forward {
@@ -208,8 +209,8 @@ impl Tables<'_> {
     #[inline(never)]
     fn find_full_nat_reply<A: Address>(&self, now: Instant, plain: &Plain<A>) -> Option<(ConnectionId, Direction)> {
         let (protocol, source, destination) = (plain.protocol, plain.source(), plain.destination());
-        let hash = self.flows.connections.hash_full_nat_reply(protocol, source, destination);
-        let (id, connection) = self.flows.connections.newest_full_nat(hash)?;
+        let hash = self.connections.hash_full_nat_reply(protocol, source, destination);
+        let (id, connection) = self.connections.newest_full_nat(hash)?;
         let is_it = connection.protocol == protocol
             && connection.real == source
             && connection.local == Some(destination)
