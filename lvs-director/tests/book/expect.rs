@@ -13,7 +13,13 @@ pub fn is_as_shown(shown: &[String], printed: &[&str], may_go_on: bool) -> bool 
         (Some(_), None) => false,
         (Some((shown, rest)), Some((line, others))) => {
             let is_it = line_is_as_shown(shown, line.trim_end());
-            let is_such_a_row = || row(shown).is_some() && row(shown) == row(line);
+            let is_such_a_row = || match (row(shown), row(line)) {
+                (Some(shown), Some(line)) => {
+                    shown.len() == line.len()
+                        && shown.iter().zip(&line).all(|(shown, word)| line_is_as_shown(shown, word))
+                }
+                _ => false,
+            };
             (is_it || is_such_a_row()) && is_as_shown(rest, others, may_go_on)
         }
     }
