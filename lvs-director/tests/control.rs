@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use lvs_client::{Running, Trouble};
 use lvs_core::{Command as Change, Protocol, ServerConfig, ServiceConfig, ServiceKey};
 use lvs_genl::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// An `lvsd` without devices. It ends with this.
 struct Daemon {
@@ -119,6 +120,27 @@ fn a_program_that_says_nothing_or_never_reads_keeps_nobody_waiting() {
     }
     assert_eq!(daemon.connect().services().unwrap().len(), 200);
     drop(silent);
+}
+
+/// One silent message and so many questions wait when it looks: its turn ends between one of them and its answer.
+#[test]
+fn every_question_is_answered_however_many_come_at_once() {
+    let daemon = Daemon::start("many");
+    drop(daemon.connect());
+    let mut socket = lvs_client::socket::Socket::connect(&daemon.folder.join("control.sock")).unwrap();
+    let mut client = lvs_genl::client::Client::new(1);
+    let lvsd = Pid::from_child(&daemon.child);
+    kill_process(lvsd, Signal::STOP).unwrap();
+    // No request, and no acknowledgment is asked for.
+    socket.send(&[16, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    const QUESTIONS: usize = 32;
+    for _ in 0..QUESTIONS {
+        socket.send(&client.request(&lvs_genl::convert::Request::dump(lvs_genl::ipvs::command::GET_SERVICE))).unwrap();
+    }
+    kill_process(lvsd, Signal::CONT).unwrap();
+    for _ in 0..QUESTIONS {
+        socket.receive().unwrap();
+    }
 }
 
 #[test]

@@ -115,7 +115,8 @@ impl Clients {
 
 impl Client {
     fn waits_for(&self) -> PollFlags {
-        if self.unsent.is_some() { PollFlags::OUT } else { PollFlags::IN }
+        // Where its turn ended before its questions, they are answered before more is read.
+        if self.unsent.is_some() || !self.session.is_idle() { PollFlags::OUT } else { PollFlags::IN }
     }
 
     /// Sends what waits, and answers what is asked. `false` if the conversation is over.
