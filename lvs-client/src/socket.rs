@@ -21,6 +21,13 @@ pub fn path(given: Option<&Path>) -> PathBuf {
     given.map(Path::to_owned).or_else(named).unwrap_or_else(|| DEFAULT_PATH.into())
 }
 
+/// The socket beside that at `path` where a group may read, if `lvsd` was told of one.
+pub fn read_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".read");
+    name.into()
+}
+
 /// A connection to `lvsd`.
 #[derive(Debug)]
 pub struct Socket {
@@ -63,7 +70,7 @@ impl Unreachable {
 }
 
 impl Socket {
-    /// Connects.
+    /// Connects; where this user may not, to the socket beside it where members of a group may read ([`read_path`]).
     ///
     /// # Errors
     /// [`Unreachable`]. A socket file that nobody listens on is that of an `lvsd` on its way: it is waited for, five
@@ -73,6 +80,9 @@ impl Socket {
         loop {
             match Self::connect_once(path) {
                 Err(Unreachable { cause: Errno::CONNREFUSED, .. }) if Instant::now() < end => std::thread::sleep(PAUSE),
+                Err(denied @ Unreachable { cause: Errno::ACCESS, .. }) => {
+                    return Self::connect_once(&read_path(path)).map_err(|_| denied);
+                }
                 outcome => return outcome,
             }
         }

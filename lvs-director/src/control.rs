@@ -4,8 +4,12 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `listener.rs` | where the socket is, who may use it, what becomes of one that is there already |
+//! | `group.rs` | which group may read at a second socket |
 //! | `clients.rs` | conversations: when one is read, answered, or ended |
 //! | `tables.rs` | what a command or a question comes to, over all workers |
+//! | `transaction.rs` | many commands, all or none of them |
+//! | `reload.rs` | what has changed in the files, carried out |
+//! | `print.rs` | the tables as they are, printed |
 //! | `addresses.rs` | addresses taken over and given up as services come and go |
 //! | `journal.rs`, `overlay.rs` | what was set, kept for the next start; what is left of it when it has grown long |
 
@@ -15,38 +19,49 @@ mod group;
 pub mod journal;
 mod listener;
 mod overlay;
+mod print;
+mod reload;
 mod tables;
+mod transaction;
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use lvs_core::Director;
+use lvs_core::{Director, DirectorConfig};
+use lvs_genl::server::SyncDaemons;
 use lvs_io::{MonotonicClock, WorkerHandle};
-use lvs_io_afpacket::AddressesHandle;
+use lvs_io_afpacket::{AddressesHandle, SourceCountersHandle};
 
 use self::addresses::Addresses;
 use self::clients::Clients;
 pub use self::group::group_number;
-use self::listener::Listener;
-pub use self::listener::{ListenError, default_path};
+pub use self::listener::{ListenError, Listener, default_path, lets_pass};
 use self::tables::Tables;
+use crate::files::Files;
 
 /// What the control thread works with.
 pub struct Setup {
-    /// Where it listens.
-    pub path: PathBuf,
+    /// The sockets it answers at; none is right too.
+    pub listeners: Vec<Listener>,
     /// A director with the workers' rules and settings, which sees no packets.
     pub master: Director,
+    /// What it was made with.
+    pub config: DirectorConfig,
     /// The workers; none is right too.
     pub workers: Vec<WorkerHandle>,
     /// The workers' clock.
     pub clock: MonotonicClock,
     /// The addresses that the clients' device and the servers' answer for: one where it is the same device, none for TUN.
     pub addresses: Vec<AddressesHandle>,
+    /// What the queues of Ethernet devices count.
+    pub queues: Vec<SourceCountersHandle>,
     /// Where what is set is kept for the next start: see [`journal_path`].
     pub journal: Option<PathBuf>,
+    /// The files that configured it, to be read again.
+    pub files: Files,
 }
 
 /// Where what a control socket sets is kept: beside it.
@@ -54,37 +69,90 @@ pub fn journal_path(control: &Path) -> PathBuf {
     control.with_extension("rules")
 }
 
+/// What the control thread is told to do, beside what it hears at its sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// End.
+    End,
+    /// Read the files again and carry out what has changed.
+    Reload,
+    /// Print the tables to standard output.
+    Print,
+}
+
+impl Order {
+    const ALL: [Self; 3] = [Self::End, Self::Reload, Self::Print];
+
+    fn of(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|order| *order as u8 == byte)
+    }
+}
+
+/// Gives orders to the control thread.
+#[derive(Debug)]
+pub struct Orders(UnixStream);
+
+impl Orders {
+    /// Gives one. Never blocks: a thread with that many to do already will do as much without it.
+    pub fn give(&self, order: Order) {
+        let _ = (&self.0).write(&[order as u8]);
+    }
+}
+
 /// The running control thread. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Control {
-    stop: UnixStream,
+    orders: Orders,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Control {
-    /// Listens, and starts the thread.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// The socket cannot be had: the sentence says why.
+    /// What is set cannot be kept: the sentence says why.
     pub fn start(setup: Setup) -> Result<Self, ListenError> {
-        let listener = Listener::open(&setup.path)?;
-        let (stop, stopped) = UnixStream::pair().map_err(|cause| ListenError::new(&setup.path, cause))?;
-        let journal = setup.journal.as_deref().map(journal::Journal::open).transpose();
-        let journal =
-            journal.map_err(|cause| ListenError::new(setup.journal.as_deref().unwrap_or(&setup.path), cause))?;
+        let path = setup.journal.clone().unwrap_or_default();
+        let failed = |cause: io::Error| ListenError::new(&path, cause);
+        let (give, orders) = UnixStream::pair().map_err(failed)?;
+        give.set_nonblocking(true).map_err(failed)?;
+        orders.set_nonblocking(true).map_err(failed)?;
+        let journal = setup.journal.as_deref().map(journal::Journal::open).transpose().map_err(failed)?;
         let addresses = Addresses::new(&setup.master, setup.addresses);
-        let tables = Tables::new(setup.master, setup.workers, setup.clock, addresses, journal);
+        let tables = Tables {
+            master: setup.master,
+            config: setup.config,
+            workers: setup.workers,
+            clock: setup.clock,
+            addresses,
+            queues: setup.queues,
+            journal,
+            files: setup.files,
+            daemons: SyncDaemons::default(),
+            peer: None,
+            trial: None,
+            remembered: VecDeque::new(),
+        };
+        let listeners = setup.listeners;
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || Clients::new(listener, stopped, tables).serve())
-            .map_err(|cause: io::Error| ListenError::new(&setup.path, cause))?;
-        Ok(Self { stop, thread: Some(thread) })
+            .spawn(move || Clients::new(listeners, orders, tables).serve())
+            .map_err(failed)?;
+        Ok(Self { orders: Orders(give), thread: Some(thread) })
+    }
+
+    /// What gives it orders.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn orders(&self) -> io::Result<Orders> {
+        self.orders.0.try_clone().map(Orders)
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let _ = (&self.stop).write(&[0]);
+        self.orders.give(Order::End);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

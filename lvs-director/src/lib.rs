@@ -10,6 +10,7 @@
 //! | [`demo`] | `lvsd demo`: real HTTP through a director, in namespaces of its own |
 //! | [`run`] | `lvsd run`: a director in the foreground, on TUN or Ethernet devices |
 //! | [`realserver`] | `lvsd realserver`: the other end of direct routing |
+//! | [`files`] | the files that configure a running `lvsd`, read together |
 //! | [`control`] | the control socket: driven while it runs |
 //! | [`devices`] | its devices: TUN, or Ethernet by AF_PACKET |
 //! | [`rules`] | the reader of `ipvsadm-save` files |
@@ -31,10 +32,12 @@ pub mod control;
 pub mod demo;
 pub mod denied;
 pub mod devices;
+pub mod files;
 pub mod http;
 pub mod listing;
 pub mod log;
 mod loss;
+mod notify;
 pub mod pages;
 pub mod realserver;
 pub mod report;
@@ -42,5 +45,6 @@ pub mod rules;
 pub mod run;
 pub mod say;
 pub mod seed;
+mod supervisor;
 mod threads;
 mod warnings;

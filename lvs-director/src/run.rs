@@ -6,20 +6,23 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::process::ExitCode;
+use std::thread;
 
 use lvs_core::local_address::LocalPorts;
 use lvs_core::{Director, DirectorConfig, Instant, Seed, ServiceKey, Side};
 use lvs_io::{Clock, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
-use lvs_io_afpacket::{AddressesHandle, SourceCountersHandle};
+use lvs_io_afpacket::SourceCountersHandle;
 
 use crate::address_owner::AddressOwner;
-use crate::capacity::{self, Described};
+use crate::capacity::Described;
 use crate::configuration::Configuration;
-use crate::control::{self, Control};
+use crate::control::{self, Control, Listener, Orders};
 use crate::denied::Denied;
 pub use crate::devices::Devices;
 use crate::devices::Opened;
+use crate::files::{Files, without_places};
 use crate::report::{self, Share};
+use crate::supervisor::Signals;
 use crate::{args, listing, log, loss, rules, say, seed, threads, warnings};
 
 /// Runs as many directors as `options` and the configuration file they name ask for, with the rules in their file, on their
@@ -28,7 +31,11 @@ use crate::{args, listing, log, loss, rules, say, seed, threads, warnings};
 pub fn run(options: &args::Run) -> ExitCode {
     let configuration = Configuration::of(options);
     log::begin(configuration.as_ref().map_or(options.log.unwrap_or_default(), |configuration| configuration.log));
-    match configuration.and_then(|configuration| forward(&configuration)) {
+    let files = configuration.and_then(|configuration| {
+        let workers = configuration.workers;
+        Files::of(options, configuration, workers)
+    });
+    match files.and_then(forward) {
         Ok(tables) => say::print(&tables),
         Err(complaint) => {
             say::error(complaint);
@@ -38,30 +45,27 @@ pub fn run(options: &args::Run) -> ExitCode {
 }
 
 /// Does it all, and returns the tables as they are at the end.
-fn forward(configuration: &Configuration) -> Result<String, String> {
+fn forward(files: Files) -> Result<String, String> {
+    let configuration = files.configuration.clone();
     if configuration.addresses == AddressOwner::Host {
         return Err("the host cannot own the virtual addresses yet: addresses is to be \"lvsd\"".to_owned());
     }
     let (devices, workers) = (&configuration.devices, configuration.workers);
-    let (rules, text) = rules::read(configuration.rules.as_deref())?;
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
     let seed = seed::seed(configuration.seed_file.as_deref()).map_err(|denied| denied.to_string())?;
-    let config = capacity::configured(capacity::memory(), workers, &configuration.settings)?;
     let [client_side, server_side] = sides;
-    let config = DirectorConfig { client_side, server_side, ..config };
-    let set_before = control_journal(configuration)?;
+    let config = DirectorConfig { client_side, server_side, ..files.config.clone() };
+    let set_before = control_journal(&configuration)?;
     let configured = |config, seed| {
         let mut director = Director::new(config, seed);
-        rules::load(&mut director, &text).map_err(|error| format!("{rules}, {error}"))?;
+        rules::load(&mut director, &files.text).map_err(|error| format!("{}, {error}", files.rules))?;
         control::journal::replay(&mut director, &set_before);
         Ok::<_, String>(director)
     };
-    let master = configured(
-        DirectorConfig { connections_max: 1, templates_max: 1, fragments_max: 1, ..config.clone() },
-        seed.derive(u64::from(u16::MAX)),
-    )?;
+    let small = without_places(&config);
+    let master = configured(small.clone(), seed.derive(u64::from(u16::MAX)))?;
     if devices.names().is_empty() {
-        return without_devices(configuration, master);
+        return without_devices(files, master, small);
     }
     let director = |shard| {
         let local_ports = LocalPorts { shard, shards: workers, ..config.local_ports };
@@ -72,7 +76,7 @@ fn forward(configuration: &Configuration) -> Result<String, String> {
     let director = directors.first().ok_or("no worker was asked for")?;
     let virtual_addresses = virtual_addresses(director);
     if configuration.rules.is_some() && virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
-        say::warning(format_args!("{rules} has no virtual service; nothing will be balanced"));
+        say::warning(format_args!("{} has no virtual service; nothing will be balanced", files.rules));
     }
     warnings::about_rules(director).iter().for_each(say::warning);
     let host = if devices.have_a_host() {
@@ -98,7 +102,7 @@ fn forward(configuration: &Configuration) -> Result<String, String> {
         Devices::AfPacket(..) => Vec::new(),
     };
     let clock = MonotonicClock::new();
-    let mut workers = directors
+    let (mut workers, signals) = directors
         .into_iter()
         .zip(arms)
         .enumerate()
@@ -109,28 +113,58 @@ fn forward(configuration: &Configuration) -> Result<String, String> {
             Ok(loss::followed(worker, shard, devices.names(), configuration.on_device_loss))
         })
         .collect::<io::Result<Vec<_>>>()
-        .and_then(|workers| {
-            threads::stop_on_signals(workers.iter().map(Worker::handle).collect())?;
-            Ok(workers)
-        })
+        .and_then(|workers| Ok((workers, Signals::catch()?)))
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
+    let (listeners, said) = listen(&configuration)?;
 
     say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
     ways.iter().for_each(say::warning);
     say::note(format_args!("each worker has {}; change it by --set", Described(&config)));
-    let handles = workers.iter().map(Worker::handle).collect();
-    let _control = start_control(configuration, master, (handles, addresses), clock)?;
+    let handles: Vec<WorkerHandle> = workers.iter().map(Worker::handle).collect();
+    let queues = counters.clone();
+    let setup = setup(files, master, small, listeners);
+    let setup = control::Setup { workers: handles.clone(), clock, addresses, queues, ..setup };
+    let (_control, orders) = start_control(setup)?;
+    said.map_or_else(say::warning, say::note);
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || signals.obey(&handles, &orders))
+        .map_err(|cause| Denied::new("start the director", cause).to_string())?;
     threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
     Ok(last_words(&mut workers, clock, &counters))
 }
 
 /// The control socket alone: a controller may come before rules and devices.
-fn without_devices(configuration: &Configuration, master: Director) -> Result<String, String> {
-    let stopped = threads::signals().map_err(|cause| Denied::new("wait for signals", cause).to_string())?;
-    let _control = start_control(configuration, master, (Vec::new(), Vec::new()), MonotonicClock::new())?;
+fn without_devices(files: Files, master: Director, config: DirectorConfig) -> Result<String, String> {
+    let signals = Signals::catch().map_err(|cause| Denied::new("wait for signals", cause).to_string())?;
+    let (listeners, said) = listen(&files.configuration)?;
+    let (_control, orders) = start_control(setup(files, master, config, listeners))?;
+    said.map_or_else(say::warning, say::note);
     say::note("no devices: nothing is forwarded; Ctrl-C ends it");
-    threads::wait(stopped);
+    signals.obey(&[], &orders);
     Ok(String::new())
+}
+
+/// What the control thread works with where there are no devices.
+fn setup(files: Files, master: Director, config: DirectorConfig, listeners: Vec<Listener>) -> control::Setup {
+    control::Setup {
+        journal: (!listeners.is_empty()).then(|| control::journal_path(&files.configuration.control)),
+        listeners,
+        master,
+        config,
+        workers: Vec::new(),
+        clock: MonotonicClock::new(),
+        addresses: Vec::new(),
+        queues: Vec::new(),
+        files,
+    }
+}
+
+/// Starts the control thread.
+fn start_control(setup: control::Setup) -> Result<(Control, Orders), String> {
+    let control = Control::start(setup).map_err(|error| error.to_string())?;
+    let orders = control.orders().map_err(|cause| Denied::new("start the director", cause).to_string())?;
+    Ok((control, orders))
 }
 
 /// What the control socket of an `lvsd` before this one has set.
@@ -144,24 +178,22 @@ fn control_journal(configuration: &Configuration) -> Result<String, String> {
     }
 }
 
-/// Listens at the control socket. One that was not asked for may be out of this user's reach: that is said.
-fn start_control(
-    configuration: &Configuration,
-    master: Director,
-    (workers, addresses): (Vec<WorkerHandle>, Vec<AddressesHandle>),
-    clock: MonotonicClock,
-) -> Result<Option<Control>, String> {
-    let path = configuration.control.clone();
-    let journal = Some(control::journal_path(&path));
-    match Control::start(control::Setup { path: path.clone(), master, workers, clock, addresses, journal }) {
-        Ok(control) => {
-            say::note(format_args!("listening at {}", path.display()));
-            Ok(Some(control))
+/// Listens at the control sockets, and returns what is to be said about that. One that was not asked for may be out of this
+/// user's reach.
+fn listen(configuration: &Configuration) -> Result<(Vec<Listener>, Result<String, String>), String> {
+    let path = &configuration.control;
+    let group = configuration.control_group.as_deref();
+    match Listener::open_all(path, group) {
+        Ok(listeners) => {
+            if group.is_some() {
+                control::lets_pass(path).unwrap_or_else(say::warning);
+            }
+            Ok((listeners, Ok(format!("listening at {}", path.display()))))
         }
-        Err(error) if configuration.control_is_wanted => Err(error.to_string()),
+        Err(error) if configuration.control_is_wanted || group.is_some() => Err(error.to_string()),
         Err(error) => {
-            say::warning(format_args!("{error}; lvsadm cannot reach this lvsd (--control PATH chooses another place)"));
-            Ok(None)
+            let warning = format!("{error}; lvsadm cannot reach this lvsd (--control PATH chooses another place)");
+            Ok((Vec::new(), Err(warning)))
         }
     }
 }

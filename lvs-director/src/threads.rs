@@ -64,7 +64,7 @@ pub(crate) fn stop_on_signals(workers: Vec<WorkerHandle>) -> io::Result<()> {
 }
 
 /// Readable once a signal that ends the process has come: from then on these signals do no more than that.
-pub(crate) fn signals() -> io::Result<UnixStream> {
+fn signals() -> io::Result<UnixStream> {
     let (signalled, signal) = UnixStream::pair()?;
     for number in [SIGINT, SIGTERM, SIGHUP] {
         if number != SIGHUP || !is_ignored(SIGHUP) {
@@ -75,13 +75,13 @@ pub(crate) fn signals() -> io::Result<UnixStream> {
 }
 
 /// Waits for such a signal.
-pub(crate) fn wait(mut signalled: UnixStream) {
+fn wait(mut signalled: UnixStream) {
     // Whatever ends the wait, it is time to go.
     let _ = signalled.read(&mut [0]);
 }
 
 /// Whether whoever started this process had it ignore the signal (proc(5), `SigIgn`).
-fn is_ignored(signal: i32) -> bool {
+pub(crate) fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();

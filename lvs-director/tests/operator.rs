@@ -15,6 +15,7 @@ use lvs_director::demo::namespaces;
 use lvs_director::denied::Denied;
 use lvs_io_tun::{TunOptions, TunQueue, netdev};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::OpenptFlags;
 
 /// What a case does.
 type Run = fn() -> Result<(), Denied>;
@@ -108,9 +109,20 @@ fn tun_says_what_leads_past_it() -> Result<(), Denied> {
 fn a_terminal_that_hangs_up_ends_it_with_its_tables() -> Result<(), Denied> {
     lonely_device()?;
     let rules = Scratch::file("hang-up", RULES);
-    let mut lvsd = Lvsd::spawn(&["run", rules.path(), "--afpacket", "eth0"]);
+    let terminal = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .map_err(|cause| Denied::new("open a terminal", cause.into()))?;
+    rustix::pty::grantpt(&terminal).and_then(|()| rustix::pty::unlockpt(&terminal)).expect("it is ours");
+    let other_end = rustix::pty::ptsname(&terminal, Vec::new()).expect("it has a name");
+    let other_end = fs::OpenOptions::new().read(true).write(true).open(other_end.to_str().expect("text"));
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", env!("CARGO_BIN_EXE_lvsd"), "run", rules.path(), "--afpacket", "eth0"]);
+    let mut lvsd = Lvsd::of(command.stdin(other_end.expect("it is there")));
+    drop(command);
     assert!(lvsd.line().starts_with("lvsd: forwarding on eth0"));
+    // While the terminal is there, SIGHUP is another word.
     kill_process(Pid::from_child(&lvsd.child), Signal::HUP).expect("it runs");
+    while !lvsd.line().contains("read again: nothing has changed") {}
+    drop(terminal);
     let tables = lvsd.rest_of_stdout();
     assert!(lvsd.child.wait().expect("it ended").success());
     assert!(tables.contains("TCP  192.0.2.80:80 rr\n"), "{tables}");

@@ -1,7 +1,7 @@
 //! The control socket: dialling it, dialling it again.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -12,9 +12,16 @@ pub fn path() -> PathBuf {
     lvs_client::socket::path(None)
 }
 
-/// Connects to `lvsd`. Closed on `exec`.
+/// Connects to `lvsd`; where this user may not, to the socket beside it where members of a group may read. Closed on `exec`.
 pub fn dial() -> Result<OwnedFd, Errno> {
-    let address = SocketAddrUnix::new(path())?;
+    match dial_at(&path()) {
+        Err(Errno::ACCESS) => dial_at(&lvs_client::socket::read_path(&path())).map_err(|_| Errno::ACCESS),
+        outcome => outcome,
+    }
+}
+
+fn dial_at(path: &Path) -> Result<OwnedFd, Errno> {
+    let address = SocketAddrUnix::new(path)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &address)?;
     Ok(socket)

@@ -1,7 +1,7 @@
 //! Conversations at the control socket, all on one thread. A program's requests are read only when those before are
 //! answered, and answers are made only as it reads them: what is kept of one is a datagram each way. Sends never block.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::Order;
 use super::listener::Listener;
 use super::tables::{Peer, Tables};
 use crate::say;
@@ -25,10 +26,17 @@ struct Client {
     heard: Instant,
 }
 
+/// What has something to say.
+struct Ready {
+    orders: bool,
+    listeners: Vec<bool>,
+    clients: Vec<bool>,
+}
+
 /// Everybody who talks to `lvsd`.
 pub struct Clients {
-    listener: Listener,
-    stopped: UnixStream,
+    listeners: Vec<Listener>,
+    orders: UnixStream,
     tables: Tables,
     clients: Vec<Client>,
     /// Datagrams are read into it.
@@ -36,32 +44,51 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn new(listener: Listener, stopped: UnixStream, tables: Tables) -> Self {
-        Self { listener, stopped, tables, clients: Vec::new(), buffer: vec![0; REQUEST_MAX + 1] }
+    pub fn new(listeners: Vec<Listener>, orders: UnixStream, tables: Tables) -> Self {
+        Self { listeners, orders, tables, clients: Vec::new(), buffer: vec![0; REQUEST_MAX + 1] }
     }
 
-    /// Serves until `stopped` becomes readable.
+    /// Serves until it is ordered to end.
     pub fn serve(mut self) {
         loop {
-            match self.wait() {
-                Ok((true, _, _)) => return,
-                Ok((false, someone_new, ready)) => {
-                    self.talk(&ready);
-                    if someone_new {
-                        self.welcome();
-                    }
-                }
+            let ready = match self.wait() {
+                Ok(ready) => ready,
                 Err(error) => {
                     say::error(format_args!("the control socket fails: {error}"));
                     return;
                 }
+            };
+            if ready.orders && !self.obey() {
+                return;
             }
+            self.talk(&ready.clients);
+            ready.listeners.iter().enumerate().filter(|(_, is_ready)| **is_ready).for_each(|(at, _)| self.welcome(at));
         }
     }
 
-    /// Sleeps until something happens: whether to end, whether somebody new is there, and which clients are ready.
-    fn wait(&self) -> io::Result<(bool, bool, Vec<bool>)> {
-        let mut fds = vec![PollFd::new(&self.stopped, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+    /// Does what it is ordered to; `false` if that is to end.
+    fn obey(&mut self) -> bool {
+        let mut bytes = [0; 64];
+        let count = match self.orders.read(&mut bytes) {
+            // Whoever gave orders is gone.
+            Ok(0) => return false,
+            Ok(count) => count,
+            Err(error) => return matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        };
+        for order in bytes[..count].iter().filter_map(|byte| Order::of(*byte)) {
+            match order {
+                Order::End => return false,
+                Order::Reload => self.tables.reload(),
+                Order::Print => self.tables.print(),
+            }
+        }
+        true
+    }
+
+    /// Sleeps until something happens.
+    fn wait(&self) -> io::Result<Ready> {
+        let mut fds = vec![PollFd::new(&self.orders, PollFlags::IN)];
+        fds.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         fds.extend(
             self.clients.iter().map(|client| PollFd::from_borrowed_fd(client.socket.as_fd(), client.waits_for())),
         );
@@ -73,8 +100,9 @@ impl Clients {
             }
         }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-        let (stopped, someone_new) = (ready.next().unwrap_or(true), ready.next().unwrap_or(false));
-        Ok((stopped, someone_new, ready.collect()))
+        let orders = ready.next().unwrap_or(true);
+        let listeners = ready.by_ref().take(self.listeners.len()).collect();
+        Ok(Ready { orders, listeners, clients: ready.collect() })
     }
 
     /// Goes on with those who are ready, and parts from those who went or break the rules.
@@ -87,16 +115,21 @@ impl Clients {
         });
     }
 
-    fn welcome(&mut self) {
+    /// Takes in who waits at a listener.
+    fn welcome(&mut self, at: usize) {
         for _ in 0..WELCOMED_AT_ONCE {
-            let Some(socket) = self.listener.accept() else { return };
+            let Some(socket) = self.listeners[at].accept() else { return };
             if self.clients.len() >= CLIENTS_MAX {
                 self.part_from_the_quietest();
             }
             let Ok(credentials) = rustix::net::sockopt::socket_peercred(&socket) else { continue };
             let uid = credentials.uid.as_raw();
             let is_trusted = uid == 0 || uid == rustix::process::geteuid().as_raw();
-            let access = if is_trusted { Access::Full } else { Access::None };
+            // The rights of its file let nobody but its group connect to the other one.
+            let access = match self.listeners[at].access {
+                Access::Full if !is_trusted => Access::None,
+                access => access,
+            };
             let peer = Peer { uid, pid: credentials.pid.as_raw_nonzero().get() };
             let session = Session::new(access);
             self.clients.push(Client { socket, session, peer, unsent: None, heard: Instant::now() });

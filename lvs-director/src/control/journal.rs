@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use lvs_admin::{Names, Request};
-use lvs_core::{Command, ControlError, Director, Instant, Settings};
+use lvs_core::{Command, ControlError, Director, Instant, ServiceKey, Settings};
 
 use super::overlay::Overlay;
 
@@ -80,6 +80,21 @@ impl Journal {
         if self.file.set_len(mark.0).is_ok() {
             self.len = mark.0;
         }
+    }
+
+    /// The rules, which had these services, have the last word about what these commands are about: what was set of it is
+    /// forgotten. The file is written anew if that leaves anything out.
+    ///
+    /// # Errors
+    /// It cannot be written: everything is as it was.
+    pub fn yield_to(&mut self, commands: &[Command], services: impl Iterator<Item = ServiceKey>) -> io::Result<()> {
+        let mut overlay = self.overlay.clone();
+        overlay.yield_to(commands, services);
+        if overlay == self.overlay {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.overlay, overlay);
+        self.rewrite().inspect_err(|_| self.overlay = before)
     }
 
     fn rewrite(&mut self) -> io::Result<()> {

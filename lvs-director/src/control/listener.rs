@@ -8,9 +8,28 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use lvs_client::socket::read_path;
+use lvs_genl::server::Access;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::group::group_number;
+
+/// Whether members of a group can pass the socket's folder.
+///
+/// # Errors
+/// What lets them pass.
+pub fn lets_pass(path: &Path) -> Result<(), String> {
+    let folder = folder_of(path);
+    match fs::metadata(folder) {
+        Ok(is) if is.mode() & 0o001 == 0 => {
+            let folder = folder.display();
+            Err(format!("others may not pass {folder}, where the group's socket is: 'chmod o+x {folder}'"))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The default, or what the environment's `LVS_CONTROL` says.
 pub fn default_path() -> PathBuf {
@@ -38,33 +57,56 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// A socket that listens. Its file stays when it ends: whoever asks while `lvsd` is started again finds it and waits.
+/// A socket that listens, and what who connects there may do. Its file stays when it ends: whoever asks while `lvsd` is started again finds it and waits.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
+    /// Most that anybody may do who connects.
+    pub access: Access,
 }
 
 impl Listener {
-    /// Listens at `path`. A missing folder is made, for its owner alone.
+    /// Listens at `path`, for its owner alone. A missing folder is made, for its owner alone.
     ///
     /// # Errors
     /// Others may write the folder, a live process has the socket, or something else is in its place.
     pub fn open(path: &Path) -> Result<Self, ListenError> {
+        Self::listen(path, Access::Full, 0o600, None)
+    }
+
+    /// Listens at `path`, and where there is a group, beside it for its members, who may read ([`read_path`]). A missing
+    /// folder is made so that they can pass.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; there is no such group, or this user may give nothing to it.
+    pub fn open_all(path: &Path, group: Option<&str>) -> Result<Vec<Self>, ListenError> {
+        let Some(group) = group else { return Ok(vec![Self::open(path)?]) };
+        prepare(folder_of(path), 0o711).map_err(|complaint| ListenError::new(path, complaint))?;
+        Ok(vec![Self::open(path)?, Self::open_for_group(path, group)?])
+    }
+
+    fn open_for_group(path: &Path, group: &str) -> Result<Self, ListenError> {
+        let number = group_number(group).map_err(|complaint| ListenError::new(path, complaint))?;
+        Self::listen(&read_path(path), Access::Read, 0o660, Some(number))
+    }
+
+    fn listen(path: &Path, access: Access, mode: u32, group: Option<u32>) -> Result<Self, ListenError> {
         let failed = |complaint: &dyn fmt::Display| ListenError::new(path, complaint);
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        prepare(folder).map_err(|complaint| failed(&complaint))?;
+        prepare(folder_of(path), 0o700).map_err(|complaint| failed(&complaint))?;
         refuse_what_is_there(path).map_err(|complaint| failed(&complaint))?;
         // Made aside and moved into place, so that it is never there with other rights.
         let aside = path.with_extension(format!("new-{}", std::process::id()));
         let _ = fs::remove_file(&aside);
         let socket = listen(&aside).map_err(|cause| failed(&cause))?;
-        let moved =
-            fs::set_permissions(&aside, fs::Permissions::from_mode(0o600)).and_then(|()| fs::rename(&aside, path));
+        let give = || group.map_or(Ok(()), |group| std::os::unix::fs::chown(&aside, None, Some(group)));
+        let moved = give()
+            .and_then(|()| fs::set_permissions(&aside, fs::Permissions::from_mode(mode)))
+            .and_then(|()| fs::rename(&aside, path));
         if let Err(cause) = moved {
             let _ = fs::remove_file(&aside);
             return Err(failed(&cause));
         }
-        Ok(Self { socket })
+        Ok(Self { socket, access })
     }
 
     /// The next who wants to talk; `None` if there is nobody.
@@ -91,12 +133,16 @@ fn listen(path: &Path) -> Result<OwnedFd, io::Error> {
     Ok(socket)
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes the folder, or sees that nobody but its owner, this user or root, may write it.
-fn prepare(folder: &Path) -> Result<(), String> {
+fn prepare(folder: &Path, mode: u32) -> Result<(), String> {
     match fs::metadata(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(mode)
             .create(folder)
             .map_err(|cause| format!("cannot make {}: {cause}", folder.display())),
         Err(cause) => Err(format!("cannot look at {}: {cause}", folder.display())),

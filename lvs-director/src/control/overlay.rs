@@ -76,6 +76,45 @@ impl Overlay {
         self.local_addresses.retain(|(key, _), _| keeps(key));
     }
 
+    /// Forgets what was said of the things that these commands are about. The rules had these services: where they were
+    /// all deleted at once, each is from now on by itself.
+    pub fn yield_to(&mut self, commands: &[Command], services: impl Iterator<Item = ServiceKey>) {
+        if self.is_flushed && !commands.is_empty() {
+            self.is_flushed = false;
+            self.deleted.extend(services);
+        }
+        commands.iter().for_each(|command| self.forget_of(command));
+    }
+
+    fn forget_of(&mut self, command: &Command) {
+        match command {
+            Command::AddService(key, _) | Command::EditService(key, _) => {
+                self.deleted.remove(key);
+                self.services.remove(key);
+            }
+            Command::DeleteService(key) => {
+                self.forget(|other| other != key);
+                self.deleted.remove(key);
+            }
+            Command::AddServer(key, config) | Command::EditServer(key, config) => {
+                self.servers.remove(&(*key, config.key));
+            }
+            Command::DeleteServer(key, server) => _ = self.servers.remove(&(*key, *server)),
+            Command::AddLocalAddress(key, address) | Command::DeleteLocalAddress(key, address) => {
+                self.local_addresses.remove(&(*key, *address));
+            }
+            Command::SetTimeouts { tcp, tcp_fin, udp } => {
+                for (last, word) in self.timeouts.iter_mut().zip([tcp, tcp_fin, udp]) {
+                    *last = last.filter(|_| word.is_none());
+                }
+            }
+            Command::SetSettings(settings) => {
+                self.settings.retain(|name, value| settings.get(name).as_ref() == Some(value));
+            }
+            _ => {}
+        }
+    }
+
     /// Commands that come to the same as all that were noted.
     pub fn lines(&self) -> Vec<Line> {
         let mut commands = Vec::new();

@@ -7,15 +7,20 @@ use std::fmt;
 
 use lvs_core::service::stats::{Rates, Statistics};
 use lvs_core::view::{ConnectionView, Gauges, ServerView, ServiceView, TimeoutsView};
-use lvs_core::{Command, Director, Instant, ServerConfig, ServerKey, ServiceConfig, ServiceKey, Settings};
+use lvs_core::{
+    Command, Director, DirectorConfig, Instant, ServerConfig, ServerKey, ServiceConfig, ServiceKey, Settings,
+};
 use lvs_genl::Errno;
 use lvs_genl::ipvs::{DaemonMessage, DaemonRole};
 use lvs_genl::lvs::State;
 use lvs_genl::server::{Refusal, ServerCursor, SyncDaemons, Table};
 use lvs_io::{Clock, MonotonicClock, WorkerHandle};
+use lvs_io_afpacket::SourceCountersHandle;
 
 use super::addresses::Addresses;
 use super::journal::Journal;
+use super::transaction::Trial;
+use crate::files::Files;
 use crate::say;
 
 /// Who asks: for the record of what was changed by whom.
@@ -35,29 +40,25 @@ impl fmt::Display for Peer {
 
 /// The tables of all workers as one.
 pub struct Tables {
-    master: Director,
-    daemons: SyncDaemons,
-    workers: Vec<WorkerHandle>,
-    clock: MonotonicClock,
-    peer: Option<Peer>,
-    addresses: Addresses,
-    journal: Option<Journal>,
+    pub master: Director,
+    /// What the master was made with.
+    pub config: DirectorConfig,
+    pub daemons: SyncDaemons,
+    pub workers: Vec<WorkerHandle>,
+    pub clock: MonotonicClock,
+    pub peer: Option<Peer>,
+    pub addresses: Addresses,
+    pub queues: Vec<SourceCountersHandle>,
+    pub journal: Option<Journal>,
+    /// The files as they were read last.
+    pub files: Files,
+    /// A transaction under way.
+    pub trial: Option<Trial>,
     /// Answers to requests that may be sent again.
-    remembered: VecDeque<([u8; 16], Result<(), Refusal>)>,
+    pub remembered: VecDeque<([u8; 16], Result<(), Refusal>)>,
 }
 
 impl Tables {
-    pub fn new(
-        master: Director,
-        workers: Vec<WorkerHandle>,
-        clock: MonotonicClock,
-        addresses: Addresses,
-        journal: Option<Journal>,
-    ) -> Self {
-        let daemons = SyncDaemons::default();
-        Self { master, daemons, workers, clock, peer: None, addresses, journal, remembered: VecDeque::new() }
-    }
-
     /// Carries a command out on the master. It is written down before, and counts when it is accepted.
     fn decide(&mut self, command: &Command) -> Result<(), Refusal> {
         let now = self.now();
@@ -83,12 +84,22 @@ impl Tables {
         self.peer = Some(peer);
     }
 
-    fn now(&self) -> Instant {
+    pub fn now(&self) -> Instant {
         self.clock.now()
     }
 
+    /// Has the workers do what the master has done, and the devices follow.
+    pub fn hand_on(&mut self, command: &Command) {
+        self.addresses.follow(command);
+        for worker in &self.workers {
+            let command = command.clone();
+            // The master has accepted it, and the workers have the same rules. One that has ended needs none.
+            let _ = worker.tell(move |director, now| _ = director.apply(now, &command));
+        }
+    }
+
     /// Asks every worker the same, in turn; those that have ended are left out.
-    fn ask<R: Send + 'static>(
+    pub fn ask<R: Send + 'static>(
         &self,
         job: impl Fn(&mut Director, Instant) -> R + Clone + Send + 'static,
     ) -> impl Iterator<Item = R> {
@@ -101,6 +112,9 @@ impl Tables {
 
 impl Table for Tables {
     fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+        if let Some(trial) = &mut self.trial {
+            return trial.apply(command);
+        }
         let outcome = self.decide(command);
         if let Some(peer) = self.peer {
             let words = lvs_admin::command_line(command).unwrap_or_else(|| format!("{command:?}"));
@@ -110,12 +124,7 @@ impl Table for Tables {
             }
         }
         outcome?;
-        self.addresses.follow(command);
-        for worker in &self.workers {
-            let command = command.clone();
-            // The master has accepted it, and the workers have the same rules. One that has ended needs none.
-            let _ = worker.tell(move |director, now| _ = director.apply(now, &command));
-        }
+        self.hand_on(command);
         Ok(())
     }
 
@@ -168,11 +177,11 @@ impl Table for Tables {
     }
 
     fn service_config(&mut self, key: &ServiceKey) -> Option<ServiceConfig> {
-        self.master.service_config(key).cloned()
+        self.decided().service_config(key).cloned()
     }
 
     fn server(&mut self, service: &ServiceKey, server: &ServerKey) -> Option<ServerConfig> {
-        self.master.server_config(service, server).cloned()
+        self.decided().server_config(service, server).cloned()
     }
 
     fn connections(&mut self, cursor: u64, most: usize) -> (Vec<ConnectionView>, Option<u64>) {
@@ -203,10 +212,12 @@ impl Table for Tables {
     }
 
     fn start_daemon(&mut self, daemon: &DaemonMessage) -> Result<(), Refusal> {
+        self.refuse_on_trial()?;
         Ok(self.daemons.start(daemon, |name, _| mtu(name))?)
     }
 
     fn stop_daemon(&mut self, role: DaemonRole) -> Result<(), Refusal> {
+        self.refuse_on_trial()?;
         Ok(self.daemons.stop(role)?)
     }
 
@@ -216,7 +227,7 @@ impl Table for Tables {
     }
 
     fn set_setting(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
-        let mut settings = self.master.settings().clone();
+        let mut settings = self.decided().settings().clone();
         settings.set(name, value)?;
         self.apply(&Command::SetSettings(settings))
     }
@@ -264,7 +275,7 @@ fn mtu(name: &str) -> Result<u32, Errno> {
 }
 
 /// Most entries that one job looks at: some microseconds of a worker's time.
-const ROWS: usize = 64;
+pub const ROWS: usize = 64;
 /// A cursor's upper bits say which worker is asked.
 const WORKER_SHIFT: u32 = 48;
 /// Answers remembered for requests that are sent again.
