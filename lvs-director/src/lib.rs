@@ -39,6 +39,7 @@ pub mod log;
 mod loss;
 mod notify;
 pub mod pages;
+mod privileges;
 pub mod realserver;
 pub mod report;
 pub mod rules;

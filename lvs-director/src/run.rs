@@ -23,7 +23,7 @@ use crate::devices::Opened;
 use crate::files::{Files, without_places};
 use crate::report::{self, Share};
 use crate::supervisor::Signals;
-use crate::{args, listing, log, loss, rules, say, seed, threads, warnings};
+use crate::{args, listing, log, loss, privileges, rules, say, seed, threads, warnings};
 
 /// Runs as many directors as `options` and the configuration file they name ask for, with the rules in their file, on their
 /// devices until SIGINT or SIGTERM; then prints their tables, put together, to standard output. Fails, with a sentence on
@@ -116,6 +116,7 @@ fn forward(files: Files) -> Result<String, String> {
         .and_then(|workers| Ok((workers, Signals::catch()?)))
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
     let (listeners, said) = listen(&configuration)?;
+    privileges::keep_the_network_alone().map_err(|denied| denied.to_string())?;
 
     say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
     ways.iter().for_each(say::warning);
@@ -138,6 +139,7 @@ fn forward(files: Files) -> Result<String, String> {
 fn without_devices(files: Files, master: Director, config: DirectorConfig) -> Result<String, String> {
     let signals = Signals::catch().map_err(|cause| Denied::new("wait for signals", cause).to_string())?;
     let (listeners, said) = listen(&files.configuration)?;
+    privileges::keep_the_network_alone().map_err(|denied| denied.to_string())?;
     let (_control, orders) = start_control(setup(files, master, config, listeners))?;
     said.map_or_else(say::warning, say::note);
     say::note("no devices: nothing is forwarded; Ctrl-C ends it");

@@ -261,3 +261,29 @@ fn the_service_manager_hears_when_it_is_ready_reads_again_lives_and_ends() {
     assert_eq!(next().0, "STOPPING=1\n");
     let _ = fs::remove_file(&path);
 }
+
+#[test]
+fn of_the_rights_of_root_only_those_on_the_network_are_kept() {
+    let daemon = start("rights");
+    let network = 1_u64 << 12 | 1 << 13; // CAP_NET_ADMIN, CAP_NET_RAW
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).expect("it runs");
+    let mut count = 0;
+    for task in tasks {
+        let status = fs::read_to_string(task.expect("readable").path().join("status")).expect("readable");
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is told");
+            u64::from_str_radix(line.trim_start_matches(':').trim(), 16).expect("a number")
+        };
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(value(set) & !network, 0, "{set} of {status}");
+        }
+        assert_eq!(value("NoNewPrivs"), 1);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!((value("CapBnd"), value("CapEff")), (network, network), "{status}");
+        }
+        count += 1;
+    }
+    assert!(count >= 2, "the control thread too");
+    // Its own folder it can still use.
+    daemon.connect().apply(&Change::DeleteService(web())).expect("it is written down");
+}
