@@ -43,6 +43,13 @@ const CASES: [Case; 15] = [
     ("new, mh with fallback, all over their thresholds", || (overloaded("mh", "-b mh-fallback", 0), syn())),
     ("new, mh with fallback, one left of 1,000", || (overloaded("mh", "-b mh-fallback", 1), syn())),
     ("new, sh with fallback, all over their thresholds", || (overloaded("sh", "-b sh-fallback", 0), syn())),
+    ("known, the last of 256 of one client's port", || (chain(), from_one_port(1))),
+    ("new, one more than 256 of one client's port", || (chain(), from_one_port(257))),
+    ("new, FullNAT, for a port that another one gives back", || {
+        let mut desk = full_nat();
+        (0..100).for_each(|number| desk.feed(&tcp(&*format!("203.0.113.{number}:1024"), WEB).syn().build()));
+        (desk, syn())
+    }),
     ("a super-packet of 64 kB to an FTP server", || {
         let mut desk = ftp();
         desk.feed(&tcp(CLIENT, "192.0.2.1:21").ack().numbers(1001, 5001).payload(b"PASV\r\n").build());
@@ -109,6 +116,25 @@ fn overloaded(scheduler: &str, options: &str, left: u32) -> Desk {
     }
     desk.ipvsadm(&format!("-E -t 192.0.2.1:80 -s {scheduler} {options}"));
     desk
+}
+
+/// One client's port has as many connections as it may have.
+fn chain() -> Desk {
+    let mut desk = Desk::new("-A -u 192.0.2.1:0 -s rr -p 300\n-a -u 192.0.2.1:0 -r 10.0.0.2:0 -m");
+    (1..=256).for_each(|port| desk.feed(&from_one_port(port)));
+    desk
+}
+
+fn from_one_port(port: u16) -> Vec<u8> {
+    udp(CLIENT, &*format!("192.0.2.1:{port}")).payload(b"?").build()
+}
+
+/// One local port on each of 64 local addresses, all towards one server.
+fn full_nat() -> Desk {
+    let mut config = Desk::config();
+    (config.local_ports.first, config.local_ports.last) = (2_000, 2_000);
+    let locals = (1..=64).map(|n| format!("--add-laddr -t {WEB} --local-address 10.0.1.{n}\n")).collect::<String>();
+    Desk::with_config(config, &format!("-A -t {WEB} -s rr\n-a -t {WEB} -r 10.0.0.2:80 --fullnat\n{locals}"))
 }
 
 fn ftp() -> Desk {

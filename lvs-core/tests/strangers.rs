@@ -359,8 +359,8 @@ fn one_client_endpoint_makes_no_long_chain() {
         let to = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), *port);
         is_forwarded(desk.send(&udp(made_up(0), to).payload(b"?").build()).verdict)
     });
-    assert_eq!(forwarded.count(), 64);
-    assert_eq!(desk.director.drops(DropReason::ClientEndpointFull), 936);
+    assert_eq!(forwarded.count(), 256);
+    assert_eq!(desk.director.drops(DropReason::ClientEndpointFull), 744);
 }
 
 /// When every local port that may be remembered is, those that have rested serve others.

@@ -2,6 +2,7 @@
 //! Decides which lane serves a connection, and which gives back what has rested.
 
 use alloc::vec::Vec;
+use core::hash::Hash;
 use core::net::IpAddr;
 
 use ahash::RandomState;
@@ -39,6 +40,8 @@ pub(crate) struct LocalAddressPool {
     groups: ClientGroups,
     /// Ports leased, by client and lane; who has none takes no memory.
     by_client: HashMap<(LaneKey, IpAddr), u32, RandomState>,
+    /// The same by server: who has few on all lanes together has few on some.
+    by_holder: HashMap<Holder, u32, RandomState>,
     /// Lanes made and leases given so far: what the seed's choices are drawn by.
     lanes_made: u64,
     leases_given: u64,
@@ -62,6 +65,7 @@ impl LocalAddressPool {
             by_key: HashMap::with_hasher(RandomState::with_seeds(word(0), word(1), word(2), word(3))),
             groups,
             by_client: HashMap::with_hasher(RandomState::with_seeds(word(5), word(6), word(7), word(8))),
+            by_holder: HashMap::with_hasher(RandomState::with_seeds(word(9), word(10), word(11), word(12))),
             lanes_made: 0,
             leases_given: 0,
             leased: 0,
@@ -124,8 +128,9 @@ impl LocalAddressPool {
         let last = count.checked_sub(1).ok_or(PortsFull::Exhausted)?;
         let share = share(self.config.client_max, count.saturating_mul(self.config.count()));
         let client = self.groups.of(client);
-        let leased = suitable().map(|local| self.leased_by(LaneKey { protocol, real, local: *local }, client));
-        if leased.sum::<u32>() >= share {
+        let on_all_lanes = self.by_holder.get(&(protocol, real, client)).copied().unwrap_or(0);
+        let on_these = || suitable().map(|local| self.leased_by(LaneKey { protocol, real, local: *local }, client));
+        if on_all_lanes >= share && on_these().sum::<u32>() >= share {
             return Err(PortsFull::Client);
         }
         let first = Rng::new(self.seed.derive(self.leases_given)).up_to(last);
@@ -187,17 +192,15 @@ impl LocalAddressPool {
         lane.leased -= 1;
         self.leased -= 1;
         lane.returned.push_back(Returned { port: local.port, rests_until: now + self.config.quarantine });
-        let holder = (key, self.groups.of(client));
-        if let Some(leased) = self.by_client.get_mut(&holder) {
-            *leased -= 1;
-            if *leased == 0 {
-                self.by_client.remove(&holder);
-            }
-        }
+        let client = self.groups.of(client);
+        count_down(&mut self.by_client, (key, client));
+        count_down(&mut self.by_holder, (protocol, real, client));
     }
 
     fn count_lease(&mut self, key: LaneKey, client: IpAddr) {
-        *self.by_client.entry((key, self.groups.of(client))).or_insert(0) += 1;
+        let client = self.groups.of(client);
+        *self.by_client.entry((key, client)).or_insert(0) += 1;
+        *self.by_holder.entry((key.protocol, key.real, client)).or_insert(0) += 1;
     }
 
     /// How many ports of a lane a client has, as the groups tell clients apart.
@@ -304,6 +307,18 @@ impl LocalAddressPool {
         Order::new(self.seed.derive(self.lanes_made).derive(0), self.config.count())
     }
 }
+
+fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, u32, RandomState>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+/// A client's ports towards a server.
+type Holder = (Protocol, Endpoint, IpAddr);
 
 /// Ports towards one server that one packet may free: of a newcomer for each bound (places, half-open ones, ports), and of
 /// one more where what one of them hung on becomes half-open itself. Twice as many, to be sure.
