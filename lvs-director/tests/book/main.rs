@@ -4,6 +4,7 @@
 #[path = "../cases/mod.rs"]
 mod cases;
 mod expect;
+mod guards;
 mod machines;
 mod page;
 mod play;
@@ -23,7 +24,21 @@ fn main() -> ExitCode {
     {
         serve::serve(name, at)
     }
-    let mut cases: Vec<Case> = Vec::new();
+    let guards: [(&str, fn()); 2] = [
+        ("both_languages_say_the_same_commands", guards::both_languages_say_the_same_commands),
+        (
+            "every_page_is_listed_and_every_link_leads_somewhere",
+            guards::every_page_is_listed_and_every_link_leads_somewhere,
+        ),
+    ];
+    let guard = |(name, run): (&str, fn())| {
+        let run = move || {
+            run();
+            Ok(())
+        };
+        Case { name: name.to_owned(), is_extra: false, run: Box::new(run) }
+    };
+    let mut cases: Vec<Case> = guards.map(guard).into();
     for path in pages("docs/src").into_iter().chain(["README.md".into()]) {
         let text = read(&path);
         let name = path.display().to_string();
