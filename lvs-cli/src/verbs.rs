@@ -80,6 +80,9 @@ pub enum Verb {
         /// The file; - is standard input.
         #[arg(default_value = "-")]
         file: PathBuf,
+        /// All of it or nothing: the first line that is refused is named, and nothing is applied.
+        #[arg(long)]
+        atomic: bool,
     },
     /// Runs a program, such as stock ipvsadm or keepalived, that drives lvsd in place of the kernel.
     Exec {
@@ -158,7 +161,8 @@ impl Verbs {
             }
             Verb::Settings { settings } => self.settings(settings, running),
             Verb::Ready { wait } => self.ready(*wait, running),
-            Verb::Restore { file } => rules::restore(file, running),
+            Verb::Restore { file, atomic: false } => rules::restore(file, running),
+            Verb::Restore { file, atomic: true } => rules::restore_together(file, running),
             Verb::Check { .. } | Verb::Exec { .. } | Verb::Completions { .. } | Verb::Man { .. } => Ok(Said::default()),
         }
     }

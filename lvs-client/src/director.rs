@@ -113,6 +113,32 @@ impl Running {
         )
     }
 
+    /// Carries commands out in order, all of them or none.
+    ///
+    /// # Errors
+    /// One is refused, and nothing has changed: [`Refusal::at`] says which. Or the director went away.
+    pub fn apply_together(&mut self, commands: &[Command]) -> Result<(), Trouble> {
+        self.transaction(lvs::command::BEGIN)?;
+        let mut refused = None;
+        self.apply_all(commands, |index, outcome| {
+            if let (Err(refusal), None) = (outcome, &refused) {
+                refused = Some(Refusal { at: u32::try_from(index).ok(), ..refusal });
+            }
+        })?;
+        match refused {
+            None => self.transaction(lvs::command::COMMIT),
+            Some(refusal) => {
+                self.transaction(lvs::command::ABORT)?;
+                Err(Trouble::Refused(refusal))
+            }
+        }
+    }
+
+    fn transaction(&mut self, command: u8) -> Result<(), Trouble> {
+        let request = self.client.lvs_request(&lvs::Request::new(command));
+        self.ask(&request, drop)
+    }
+
     /// Every service, in the order in which the director tells them; without servers.
     ///
     /// # Errors

@@ -219,3 +219,107 @@ fn members_of_a_group_read_at_a_second_socket_and_others_do_nothing() {
     let (is_right, said) = as_a_user_of("54322");
     assert!(!is_right && said.contains("PermissionDenied"), "{said}");
 }
+
+#[test]
+fn a_transaction_is_carried_out_whole_or_not_at_all() {
+    let mut daemon = Daemon::start("transaction");
+    let mut running = daemon.connect();
+    let server = |address: &str| ServerConfig::nat(address.parse().unwrap());
+    let dns = ServiceKey::address(Protocol::Udp, "[2001:db8::53]:53".parse().unwrap());
+    running.apply(&Change::AddService(dns, ServiceConfig::new("rr"))).unwrap();
+    let mut changes = vec![
+        Change::Flush,
+        Change::AddService(web(), ServiceConfig::new("wrr")),
+        Change::AddServer(web(), server("10.0.0.2:80")),
+        Change::EditServer(web(), server("10.0.0.2:80").weight(5)),
+        Change::SetTimeouts { tcp: None, tcp_fin: None, udp: Some(std::time::Duration::from_secs(33)) },
+    ];
+    // The first that is refused is named; each is tried on what those before it come to.
+    changes.push(Change::AddServer(web(), server("10.0.0.2:80")));
+    changes.push(Change::DeleteService(dns));
+    let Err(Trouble::Refused(refusal)) = running.apply_together(&changes) else {
+        panic!("the server is there already")
+    };
+    assert_eq!((refusal.errno, refusal.at), (Errno::EXISTS, Some(5)));
+    let keys =
+        |running: &mut Running| running.services().unwrap().iter().map(|service| service.key).collect::<Vec<_>>();
+    assert_eq!(keys(&mut running), [dns], "nothing has changed");
+    // Nobody sees what is not carried out yet, and the next transaction begins anew.
+    changes.truncate(5);
+    running.apply_together(&changes).unwrap();
+    let mut other = daemon.connect();
+    assert_eq!(keys(&mut other), [web()]);
+    assert_eq!(other.timeouts().unwrap().udp.as_secs(), 33);
+    // It outlives the process as a whole.
+    daemon.kill_and_start_again();
+    let mut running = daemon.connect();
+    let mut services = running.services().unwrap();
+    running.fill_servers(&mut services).unwrap();
+    assert_eq!((services.len(), services[0].servers[0].config.weight), (1, 5));
+    assert_eq!(running.timeouts().unwrap().udp.as_secs(), 33);
+}
+
+#[test]
+fn a_transaction_that_its_program_leaves_is_forgotten() {
+    use lvs_genl::client::{Client, Reply};
+    use lvs_genl::lvs::{Request, command};
+    let daemon = Daemon::start("left");
+    drop(daemon.connect());
+    let connect = || lvs_client::socket::Socket::connect(&daemon.folder.join("control.sock")).unwrap();
+    let ask = |socket: &mut lvs_client::socket::Socket, client: &mut Client, request: Vec<u8>| -> Reply {
+        socket.send(&request).unwrap();
+        client.replies(socket.receive().unwrap()).next().unwrap().unwrap()
+    };
+    let (mut socket, mut client) = (connect(), Client::new(1));
+    for (command, errno) in [
+        (command::COMMIT, Some(Errno::INVALID)),
+        (command::ABORT, Some(Errno::INVALID)),
+        (command::PLAN, Some(Errno::NOT_SUPPORTED)),
+        (command::BEGIN, None),
+        (command::BEGIN, Some(Errno::EXISTS)),
+    ] {
+        let request = client.lvs_request(&Request::new(command));
+        let told = match ask(&mut socket, &mut client, request) {
+            Reply::Refused(refusal) => Some(refusal.errno),
+            reply => {
+                assert_eq!(reply, Reply::Ack);
+                None
+            }
+        };
+        assert_eq!(told, errno, "{command}");
+    }
+    let add = lvs_genl::convert::Request::of_command(&Change::AddService(web(), ServiceConfig::new("rr"))).unwrap();
+    let request = client.request(&add);
+    assert_eq!(ask(&mut socket, &mut client, request), Reply::Ack, "it is kept");
+    drop(socket);
+    let mut running = daemon.connect();
+    assert!(running.services().unwrap().is_empty());
+    running.apply(&Change::AddService(web(), ServiceConfig::new("wrr"))).unwrap();
+}
+
+#[test]
+fn lvsadm_restores_every_line_or_names_the_one_that_is_wrong() {
+    let lvsadm = Path::new(env!("CARGO_BIN_EXE_lvsd")).with_file_name("lvsadm");
+    if !lvsadm.is_file() {
+        println!("skipped: lvsadm_restores_every_line_or_names_the_one_that_is_wrong: lvsadm is not built");
+        return;
+    }
+    let daemon = Daemon::start("restored");
+    let mut running = daemon.connect();
+    let file = daemon.folder.join("rules");
+    let rules = "-A -t 192.0.2.80:80 -s wrr\n-a -t 192.0.2.80:80 -r 10.0.0.2:80 -m\n\n";
+    let mut restore = |more: &str| {
+        std::fs::write(&file, format!("{rules}{more}")).unwrap();
+        let mut command = Command::new(&lvsadm);
+        command.arg("--control").arg(daemon.folder.join("control.sock")).args(["restore", "--atomic"]).arg(&file);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said, running.services().unwrap().len())
+    };
+    let refused = "line 4: Service already exists; nothing is applied\n  -A -t 192.0.2.80:80 -s rr\n";
+    assert_eq!(restore("-A -t 192.0.2.80:80 -s rr\n"), (Some(1), refused.to_owned(), 0));
+    let (status, said, services) = restore("nonsense\n-A -t 192.0.2.81:80 -s rr\n");
+    assert!(said.starts_with("line 4: ") && said.ends_with("\n  nonsense\n"), "{said}");
+    assert_eq!((status, services), (Some(1), 0));
+    assert_eq!(restore(""), (Some(0), String::new(), 1));
+}

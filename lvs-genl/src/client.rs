@@ -199,10 +199,10 @@ impl Iterator for Replies<'_> {
             (DONE, _) => Ok(Reply::Done),
             (ERROR, _) => match message.error() {
                 Some(0) => Ok(Reply::Ack),
-                Some(error) => Ok(Reply::Refused(Refusal {
-                    errno: Errno(error.saturating_neg()),
-                    text: refusal_text(message.header.flags, message.payload()),
-                })),
+                Some(error) => {
+                    let (text, at) = refusal_told(message.header.flags, message.payload()).unwrap_or_default();
+                    Ok(Reply::Refused(Refusal { errno: Errno(error.saturating_neg()), text, at }))
+                }
                 None => Err(Malformed),
             },
             (_, None) => Err(Malformed),
@@ -267,8 +267,8 @@ fn lvs_reply(command: u8, mut attributes: Attributes<'_>) -> Result<Reply, Malfo
     })
 }
 
-/// The sentence of a refusal: an attribute behind the request that is quoted.
-fn refusal_text(flags: u16, payload: &[u8]) -> Option<String> {
+/// What a refusal tells beside its number: attributes behind the request that is quoted.
+fn refusal_told(flags: u16, payload: &[u8]) -> Option<(Option<String>, Option<u32>)> {
     if flags & crate::server::HAS_TEXT == 0 {
         return None;
     }
@@ -277,8 +277,15 @@ fn refusal_text(flags: u16, payload: &[u8]) -> Option<String> {
         0 => usize::try_from(u32::from_ne_bytes(*quoted.first_chunk()?)).ok()?,
         _ => HEADER_LEN,
     };
-    let mut attributes = Attributes::new(quoted.get(len.checked_next_multiple_of(4)?..)?);
-    attributes.find(|found| found.number == crate::server::TEXT)?.text().map(ToString::to_string)
+    let (mut text, mut at) = (None, None);
+    for found in Attributes::new(quoted.get(len.checked_next_multiple_of(4)?..)?) {
+        match found.number {
+            crate::server::TEXT => text = found.text().map(ToString::to_string),
+            crate::server::AT => at = found.u32(),
+            _ => {}
+        }
+    }
+    Some((text, at))
 }
 
 const FAMILY_ID: u16 = 1;

@@ -53,8 +53,14 @@ pub mod command {
     pub const STATE: u8 = 12;
     /// Kept for a list of commands that is shown before it is carried out, all or nothing.
     pub const PLAN: u8 = 13;
-    /// Kept for carrying a plan out.
+    /// Carries out what was asked since [`BEGIN`], all of it or nothing. A refusal says which of the requests it is for
+    /// ([`crate::server::Refusal::at`]), and ends the transaction.
     pub const COMMIT: u8 = 14;
+    /// Begins a transaction: what this connection asks from now on that changes something is acknowledged and kept until
+    /// [`COMMIT`]. Questions are answered meanwhile, from the tables as they are.
+    pub const BEGIN: u8 = 15;
+    /// Forgets what was asked since [`BEGIN`].
+    pub const ABORT: u8 = 16;
 }
 
 /// Attributes of the family's messages.
@@ -96,6 +102,9 @@ pub(crate) const OPERATIONS: &[(u8, u32)] = &[
     (command::GET_CONNECTION, 0x0d),
     (command::GET_STATISTICS, 0x0b),
     (command::GET_STATE, 0x0b),
+    (command::COMMIT, 0x0b),
+    (command::BEGIN, 0x0b),
+    (command::ABORT, 0x0b),
 ];
 
 /// A request of the family, as its attributes say.

@@ -7,9 +7,11 @@ mod dump;
 mod master;
 mod session;
 mod table;
+mod transaction;
 
 pub use daemons::SyncDaemons;
 pub use master::Master;
+pub(crate) use session::{AT, HAS_TEXT, TEXT};
 pub use session::{Access, DATAGRAM_MAX, Session, TooLong};
-pub(crate) use session::{HAS_TEXT, TEXT};
 pub use table::{Refusal, ServerCursor, Table};
+pub use transaction::{KEPT_BYTES_MAX, KEPT_MAX};

@@ -256,7 +256,7 @@ fn settings_are_listed_read_and_set_by_name_and_a_refusal_says_why() {
         [("no_such", "1", Errno::NO_ENTRY, "no_such"), ("sloppy_tcp", "many", Errno::INVALID, "many")]
     {
         let replies = talk.ask_lvs(&set(name, value));
-        let [Reply::Refused(Refusal { errno: told, text: Some(text) })] = &replies[..] else {
+        let [Reply::Refused(Refusal { errno: told, text: Some(text), .. })] = &replies[..] else {
             panic!("{name}={value} is answered {replies:?}");
         };
         assert_eq!(*told, errno);
@@ -312,4 +312,24 @@ fn a_service_attribute_is_found_wrong_before_it_is_looked_for_and_a_servers_afte
     assert_eq!(talk.ask(&add), refused(Errno::NO_SUCH));
     talk.apply(&Command::AddService(web(), ServiceConfig::new("rr"))).unwrap();
     assert_eq!(talk.ask(&add), refused(Errno::INVALID));
+}
+
+#[test]
+fn a_table_without_transactions_refuses_to_commit_and_nothing_is_carried_out() {
+    let mut talk = Talk::new();
+    let add = Request::of_command(&Command::AddService(web(), ServiceConfig::new("rr"))).unwrap();
+    let mut asked = talk.client.lvs_request(&lvs::Request::new(lvs::command::BEGIN));
+    asked.extend(talk.client.request(&add));
+    // Questions are answered from the tables as they are.
+    asked.extend(talk.client.request(&Request::get_service(&web())));
+    asked.extend(talk.client.lvs_request(&lvs::Request::new(lvs::command::COMMIT)));
+    // It has ended with that.
+    asked.extend(talk.client.request(&add));
+    let replies = talk.replies(&asked);
+    assert!(
+        matches!(&replies[..], [Reply::Ack, Reply::Ack, Reply::Refused(none), Reply::Refused(commit), Reply::Ack]
+            if none.errno == Errno::NO_SUCH && commit.errno == Errno::NOT_SUPPORTED),
+        "{replies:?}"
+    );
+    assert_eq!(talk.director.services(talk.now).len(), 1);
 }

@@ -43,6 +43,31 @@ pub fn restore(file: &Path, running: &mut Running) -> Result<Said, Trouble> {
     Ok(said)
 }
 
+/// `lvsadm restore --atomic`: every line or none.
+pub fn restore_together(file: &Path, running: &mut Running) -> Result<Said, Trouble> {
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(said) => return Ok(said),
+    };
+    let lines = match commands(&text, &system_names()) {
+        Ok(lines) => lines,
+        Err(wrong) => return Ok(Said { stderr: wrong, status: FAILED, ..Said::default() }),
+    };
+    let commands: Vec<Command> = lines.iter().map(|(_, command)| command.clone()).collect();
+    let Err(trouble) = running.apply_together(&commands) else { return Ok(Said::default()) };
+    let line = match &trouble {
+        Trouble::Refused(refusal) => refusal.at.and_then(|at| lines.get(at as usize)).map(|(line, _)| *line),
+        _ => None,
+    };
+    match (trouble, line) {
+        (Trouble::Refused(refusal), Some(line)) => {
+            let text = text.lines().nth(line - 1).unwrap_or_default().trim();
+            Ok(Said::complaint(FAILED, format!("line {line}: {refusal}; nothing is applied\n  {text}")))
+        }
+        (trouble, _) => Err(trouble),
+    }
+}
+
 /// The machine's own names: as ipvsadm does, without asking a name server.
 pub fn system_names() -> Names {
     let file = |path| fs::read_to_string(path).unwrap_or_default();

@@ -66,9 +66,40 @@ impl Journal {
         }
     }
 
+    /// Writes down commands that are all accepted, and will be carried out. `settings` are those that the first one finds.
+    ///
+    /// # Errors
+    /// The disk is full: the file is as it was.
+    pub fn write_all(&mut self, commands: &[Command], settings: &Settings) -> io::Result<()> {
+        let mark = Mark(self.len);
+        let mut settings = settings.clone();
+        let mut all = Vec::new();
+        for command in commands {
+            let of_command = lines(command, &settings);
+            let text: String = of_command.iter().map(|line| line.text() + "\n").collect();
+            if let Err(error) = self.file.write_all(text.as_bytes()) {
+                self.take_back(&mark);
+                return Err(error);
+            }
+            self.len += text.len() as u64;
+            all.extend(of_command);
+            if let Command::SetSettings(after) = command {
+                settings = after.clone();
+            }
+        }
+        all.iter().for_each(|line| self.overlay.note(line));
+        self.shorten();
+        Ok(())
+    }
+
     /// The command was carried out: it counts from now on. `settings` are those it found.
     pub fn keep(&mut self, command: &Command, settings: &Settings) {
         lines(command, settings).iter().for_each(|line| self.overlay.note(line));
+        self.shorten();
+    }
+
+    /// Writes a file anew that has grown long.
+    fn shorten(&mut self) {
         if self.len > REWRITE_MIN && self.len > 2 * self.base {
             // Where it cannot be written anew, it goes on growing, and the next command tries again.
             let _ = self.rewrite();

@@ -19,7 +19,7 @@ use lvs_io_afpacket::SourceCountersHandle;
 
 use super::addresses::Addresses;
 use super::journal::Journal;
-use super::transaction::Trial;
+use super::transaction::{Trial, words};
 use crate::files::Files;
 use crate::say;
 
@@ -64,10 +64,7 @@ impl Tables {
         let now = self.now();
         let settings = self.master.settings().clone();
         let written = self.journal.as_mut().map(|journal| journal.write(command, &settings)).transpose();
-        let mark = written.map_err(|error| Refusal {
-            errno: Errno(error.raw_os_error().unwrap_or(Errno::NO_MEMORY.0)),
-            text: Some(format!("lvsd cannot write down what is to be brought back: {error}")),
-        })?;
+        let mark = written.map_err(cannot_write)?;
         let outcome = self.master.apply(now, command);
         while self.master.poll_event().is_some() {}
         if let (Some(journal), Some(mark)) = (&mut self.journal, &mark) {
@@ -112,12 +109,12 @@ impl Tables {
 
 impl Table for Tables {
     fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
-        if let Some(trial) = &mut self.trial {
-            return trial.apply(command);
+        if self.trial.is_some() {
+            return self.try_out(command);
         }
         let outcome = self.decide(command);
         if let Some(peer) = self.peer {
-            let words = lvs_admin::command_line(command).unwrap_or_else(|| format!("{command:?}"));
+            let words = words(command);
             match &outcome {
                 Ok(()) => say::note(format_args!("{peer}: {words}")),
                 Err(refusal) => say::note(format_args!("{peer}: refused, {refusal}: {words}")),
@@ -242,15 +239,43 @@ impl Table for Tables {
         }
     }
 
+    fn begin(&mut self) -> Result<(), Refusal> {
+        self.trial = Some(Trial::of(&self.master, &self.config));
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Refusal> {
+        self.carry_out_trial()
+    }
+
+    fn abort(&mut self) {
+        self.trial = None;
+    }
+
     fn first_answer(&mut self, request_id: &[u8; 16]) -> Option<Result<(), Refusal>> {
+        if self.trial.is_some() {
+            return None;
+        }
         self.remembered.iter().find(|(id, _)| id == request_id).map(|(_, answer)| answer.clone())
     }
 
     fn remember(&mut self, request_id: &[u8; 16], answer: &Result<(), Refusal>) {
+        if self.trial.is_some() {
+            return;
+        }
         if self.remembered.len() >= REMEMBERED_MAX {
             self.remembered.pop_front();
         }
         self.remembered.push_back((*request_id, answer.clone()));
+    }
+}
+
+/// What is answered where the journal's disk is full.
+pub fn cannot_write(error: std::io::Error) -> Refusal {
+    Refusal {
+        errno: Errno(error.raw_os_error().unwrap_or(Errno::NO_MEMORY.0)),
+        text: Some(format!("lvsd cannot write down what is to be brought back: {error}")),
+        at: None,
     }
 }
 

@@ -6,7 +6,7 @@ use lvs_core::{Command, Director, DirectorConfig, Instant, Seed};
 use lvs_genl::Errno;
 use lvs_genl::server::Refusal;
 
-use super::tables::Tables;
+use super::tables::{Tables, cannot_write};
 use crate::say;
 
 /// Commands on trial.
@@ -63,8 +63,38 @@ impl Tables {
             Some(_) => Err(Refusal {
                 errno: Errno::NOT_SUPPORTED,
                 text: Some("synchronisation is started and stopped outside of transactions".to_owned()),
+                at: None,
             }),
         }
+    }
+
+    /// Tries a command of a transaction.
+    ///
+    /// # Errors
+    /// Why it is refused, and with it the whole transaction.
+    pub fn try_out(&mut self, command: &Command) -> Result<(), Refusal> {
+        let outcome = self.trial.as_mut().map_or(Ok(()), |trial| trial.apply(command));
+        if let (Some(peer), Err(refusal)) = (self.peer, &outcome) {
+            say::note(format_args!("{peer}: a transaction is refused, {refusal}: {}", words(command)));
+        }
+        outcome
+    }
+
+    /// Carries out what was tried: written down first, and acknowledged then.
+    ///
+    /// # Errors
+    /// It cannot be written down, and nothing has changed.
+    pub fn carry_out_trial(&mut self) -> Result<(), Refusal> {
+        let commands = self.trial.take().map(Trial::into_commands).unwrap_or_default();
+        let settings = self.master.settings().clone();
+        if let Some(journal) = &mut self.journal {
+            journal.write_all(&commands, &settings).map_err(cannot_write)?;
+        }
+        if let Some(peer) = self.peer {
+            commands.iter().for_each(|command| say::note(format_args!("{peer}: {}", words(command))));
+        }
+        self.carry_out(&commands);
+        Ok(())
     }
 
     /// Carries out what a trial has accepted: on the master, then handed on in order.
@@ -77,9 +107,14 @@ impl Tables {
                 Ok(()) => self.hand_on(command),
                 Err(error) => say::error(format_args!(
                     "a fault in lvsd: {error}, though it was accepted before: {}",
-                    lvs_admin::command_line(command).unwrap_or_default()
+                    words(command)
                 )),
             }
         }
     }
+}
+
+/// A command for the record of what was changed.
+pub fn words(command: &Command) -> String {
+    lvs_admin::command_line(command).unwrap_or_else(|| format!("{command:?}"))
 }

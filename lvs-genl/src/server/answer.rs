@@ -9,7 +9,7 @@ use lvs_core::{AddressFamily, Command, ServiceKey};
 
 use super::dump::Dump;
 use super::{Access, Refusal, Table};
-use crate::ctrl::{self, Family};
+use crate::ctrl::{self, Family, IPVS_ID, LVS_ID};
 use crate::errno::Errno;
 use crate::ipvs::{self, Body, ServerMessage, ServiceMessage, Side, TimeoutsMessage, command};
 use crate::lvs;
@@ -47,8 +47,24 @@ impl Asked<'_> {
         Ok(Outcome::Answered)
     }
 
+    /// Whether it changes something, so that a transaction keeps it.
+    pub fn is_change(&self, family: &Family) -> bool {
+        match family.id {
+            IPVS_ID => !IPVS_READS.contains(&self.command),
+            LVS_ID => !LVS_READS.contains(&self.command),
+            _ => false,
+        }
+    }
+
     /// # Errors
     /// If the family has no such command, or the program may not ask it.
+    pub fn may_be_asked(&self, family: &Family, access: Access) -> Result<(), Errno> {
+        match family.id {
+            IPVS_ID => self.check(family, access, &IPVS_READS),
+            _ => self.check(family, access, &LVS_READS),
+        }
+    }
+
     fn check(&self, family: &Family, access: Access, reads: &[u8]) -> Result<(), Errno> {
         if !family.takes(self.command, self.is_dump) {
             return Err(Errno::NOT_SUPPORTED);
@@ -128,6 +144,7 @@ impl Asked<'_> {
                 let (name, value) = found.ok_or_else(|| Refusal {
                     errno: Errno::NO_ENTRY,
                     text: Some("there is no setting ".to_string() + name),
+                    at: None,
                 })?;
                 message(lvs::command::SET_SETTING, &mut |out| {
                     out.text(lvs::attribute::NAME, &name);

@@ -7,9 +7,11 @@ use alloc::vec::Vec;
 
 use super::answer::{Asked, Outcome};
 use super::dump::Dump;
+use super::transaction::{self, Kept};
 use super::{Refusal, Table};
 use crate::ctrl::{self, Family, IPVS_ID, LVS_ID};
 use crate::errno::Errno;
+use crate::lvs::command;
 use crate::wire::{ACK, CAPPED, DUMP, ERROR, FIRST_FAMILY, HEADER_LEN, Header, Message, Messages, REQUEST, Writer};
 
 /// The longest datagram of answers, except an error that quotes a longer request: what stock programs make room for.
@@ -64,6 +66,7 @@ pub struct Session {
     /// Where the next request begins.
     next: usize,
     pending: Pending,
+    transaction: Option<Kept>,
 }
 
 /// What is still to be sent for the request that was carried out last.
@@ -77,7 +80,15 @@ enum Pending {
 impl Session {
     /// A conversation with a program that may do this much.
     pub fn new(access: Access) -> Self {
-        Self { access, port: None, caps_errors: false, requests: Vec::new(), next: 0, pending: Pending::Nothing }
+        Self {
+            access,
+            port: None,
+            caps_errors: false,
+            requests: Vec::new(),
+            next: 0,
+            pending: Pending::Nothing,
+            transaction: None,
+        }
     }
 
     /// Answers carry this port id instead of the one each request says.
@@ -130,40 +141,34 @@ impl Session {
                 }
                 Pending::Nothing => {}
             }
-            let mut messages = Messages::new(self.requests.get(self.next..).unwrap_or_default());
+            let requests = core::mem::take(&mut self.requests);
+            let mut messages = Messages::new(requests.get(self.next..).unwrap_or_default());
             let Some(message) = messages.next() else {
-                self.next = self.requests.len();
+                self.next = requests.len();
+                self.requests = requests;
                 return false;
             };
-            let start = self.next;
-            self.next = self.requests.len() - messages.rest_len();
-            let quoted = start..(start + message.bytes().len());
-            let header = message.header;
-            let pending = self.answer(message, table, out);
-            self.pending = match pending {
+            self.next = requests.len() - messages.rest_len();
+            let (header, quoted) = (message.header, message.bytes());
+            self.pending = match self.answer(message, table, out) {
                 Ok(pending) => pending,
-                Err((refusal, tells_why)) => {
-                    let quoted = &self.requests[quoted];
-                    let text = refusal.text.as_deref().filter(|_| tells_why);
+                Err((mut refusal, tells_why)) => {
+                    refusal.text = refusal.text.filter(|_| tells_why);
                     out.clear();
-                    write_error(
-                        out,
-                        Quote { header, port: self.port, quoted, caps: self.caps_errors },
-                        refusal.errno,
-                        text,
-                    );
+                    write_error(out, Quote { header, port: self.port, quoted, caps: self.caps_errors }, &refusal);
                     Pending::Nothing
                 }
             };
+            self.requests = requests;
             if !out.is_empty() {
                 return true;
             }
         }
     }
 
-    /// Carries one request out. A refusal comes with whether its sentence may be told.
+    /// Carries one request out, or keeps it. A refusal comes with whether its sentence may be told.
     fn answer(
-        &self,
+        &mut self,
         message: Message<'_>,
         table: &mut impl Table,
         out: &mut Vec<u8>,
@@ -179,6 +184,21 @@ impl Session {
         let is_dump = header.flags & DUMP == DUMP;
         let reply = Header { flags: 0, port: self.port.unwrap_or(header.port), ..header };
         let asked = Asked { command: generic.command, is_dump, attributes, reply };
+        if asked.is_change(family) {
+            asked.may_be_asked(family, self.access).map_err(plain)?;
+            let outcome = match (family.id, generic.command, &mut self.transaction) {
+                (LVS_ID, command::BEGIN | command::COMMIT | command::ABORT, transaction) => {
+                    transaction::change(transaction, generic.command, table).map(Some)
+                }
+                (_, _, Some(kept)) => kept.keep(message.bytes()).map(Some),
+                (_, _, None) => Ok(None),
+            };
+            match outcome {
+                Ok(Some(())) => return Ok(ack()),
+                Ok(None) => {}
+                Err(refusal) => return Err((refusal, true)),
+            }
+        }
         let outcome = match family.id {
             ctrl::ID => asked.ctrl(out).map_err(plain),
             IPVS_ID => asked.ipvs(family, self.access, table, out).map_err(|refusal| (refusal, false)),
@@ -210,14 +230,17 @@ fn write_ack(out: &mut Vec<u8>, request: Header, port: Option<u32>) {
     message.finish();
 }
 
-fn write_error(out: &mut Vec<u8>, quote: Quote<'_>, errno: Errno, text: Option<&str>) {
+fn write_error(out: &mut Vec<u8>, quote: Quote<'_>, Refusal { errno, text, at }: &Refusal) {
     let capped = if quote.caps { CAPPED } else { 0 };
-    let told = if text.is_some() { HAS_TEXT } else { 0 };
+    let told = if text.is_some() || at.is_some() { HAS_TEXT } else { 0 };
     let mut message = Writer::new(out, answer_to(quote.header, quote.port, capped | told));
     message.raw(&(-errno.0).to_ne_bytes());
     message.raw(if quote.caps { &quote.quoted[..HEADER_LEN] } else { quote.quoted });
     if let Some(text) = text {
         message.text(TEXT, text);
+    }
+    if let Some(at) = at {
+        message.u32(AT, *at);
     }
     message.finish();
 }
@@ -229,3 +252,5 @@ fn answer_to(request: Header, port: Option<u32>, flags: u16) -> Header {
 /// Flag of an error that has attributes behind what it quotes, and the number of the text there.
 pub(crate) const HAS_TEXT: u16 = 0x200;
 pub(crate) const TEXT: u16 = 1;
+/// Ours: which request of a transaction an error is about. Far above Linux's numbers.
+pub(crate) const AT: u16 = 0x1000;

@@ -20,11 +20,13 @@ pub struct Refusal {
     pub errno: Errno,
     /// The sentence, for programs that know our additions. The kernel says none.
     pub text: Option<String>,
+    /// Of a transaction: which of its requests this is about, from 0.
+    pub at: Option<u32>,
 }
 
 impl From<Errno> for Refusal {
     fn from(errno: Errno) -> Self {
-        Self { errno, text: None }
+        Self { errno, text: None, at: None }
     }
 }
 
@@ -36,7 +38,7 @@ impl From<ControlError> for Refusal {
             }
             _ => error.to_string(),
         };
-        Self { errno: Errno::from(&error), text: Some(text) }
+        Self { errno: Errno::from(&error), text: Some(text), at: None }
     }
 }
 
@@ -46,7 +48,7 @@ impl From<SetError> for Refusal {
             SetError::UnknownName(_) => Errno::NO_ENTRY,
             SetError::WrongValue { .. } => Errno::INVALID,
         };
-        Self { errno, text: Some(error.to_string()) }
+        Self { errno, text: Some(error.to_string()), at: None }
     }
 }
 
@@ -152,6 +154,25 @@ pub trait Table {
 
     /// Whether packets flow, and how full the tables are.
     fn state(&mut self) -> State;
+
+    /// From now on commands are tried one after the other, and none counts until [`Self::commit`].
+    ///
+    /// # Errors
+    /// [`Errno::NOT_SUPPORTED`] where there are no transactions, which is the default.
+    fn begin(&mut self) -> Result<(), Refusal> {
+        Err(Errno::NOT_SUPPORTED.into())
+    }
+
+    /// Carries out what was tried since [`Self::begin`].
+    ///
+    /// # Errors
+    /// Why none of it was carried out.
+    fn commit(&mut self) -> Result<(), Refusal> {
+        Err(Errno::NOT_SUPPORTED.into())
+    }
+
+    /// Forgets what was tried since [`Self::begin`].
+    fn abort(&mut self) {}
 
     /// The answer to a request with this identifier, if it was carried out before: a program whose connection broke
     /// sends it again. The default remembers nothing.
