@@ -26,7 +26,7 @@ const SERVERS: u32 = 1_000;
 /// A director in its state, and the packet that is counted.
 type Case = (&'static str, fn() -> (Desk, Vec<u8>));
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 18] = [
     (NORMAL, || {
         let mut desk = small("-m");
         establish(&mut desk);
