@@ -79,14 +79,17 @@ impl Default for AfPacketOptions {
 
 impl AfPacketOptions {
     /// Options by which the director finds its way as the host does: asks from the host's addresses on the device, and
-    /// follows the host's routes over it, as they are now.
+    /// follows the host's routes over it, as they are now. An address without a network around it (`/32`, `/128`) is asked
+    /// from only where there is no other: such are virtual ones, which may move to another host.
     ///
     /// # Errors
     /// If the kernel does not say, or there is no such device.
     pub fn of_host(device: &str) -> Result<Self, AfPacketError> {
         let error = |source| AfPacketError::new(device, Step::Host, source);
         let mut options = Self { routes: Routes::new(), ..Self::default() };
-        for (address, _) in netdev::addresses(device).map_err(error)? {
+        let mut addresses = netdev::addresses(device).map_err(error)?;
+        addresses.sort_by_key(|(address, prefix)| *prefix == if address.is_ipv4() { 32 } else { 128 });
+        for (address, _) in addresses {
             match address {
                 IpAddr::V4(address) => _ = options.source_ipv4.get_or_insert(address),
                 // Neighbours are asked from the link-local address anyway.
