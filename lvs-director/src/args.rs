@@ -46,6 +46,11 @@ pub enum Invocation {
     /// Say whether a configuration file, its rules and its settings are right, and touch nothing.
     #[command(after_help = EXIT_STATUS)]
     Check(Check),
+    /// Take away the rules by which a killed 'lvsd run --addresses host' has kept this host's own stack quiet.
+    ///
+    /// Nothing is taken from an lvsd that runs. Needs CAP_NET_ADMIN.
+    #[command(after_help = EXIT_STATUS)]
+    Clean,
     /// Make this machine a real server for direct routing or tunnels, or end that.
     ///
     /// The virtual addresses go to lo, and ARP keeps quiet about them. Says what it changes, and 'stop' undoes exactly

@@ -60,6 +60,21 @@ impl Configuration {
         Ok(Self::with(&args::Run::default(), read(path)?))
     }
 
+    /// Whether these devices can do with virtual addresses of this owner.
+    ///
+    /// # Errors
+    /// A sentence, where they cannot.
+    pub fn check_addresses(&self) -> Result<(), String> {
+        match (self.addresses, &self.devices) {
+            (AddressOwner::Host, Devices::Tun(names)) if !names.is_empty() => Err(format!(
+                "the host cannot own the virtual addresses with the TUN device {}: what comes for them would be delivered to \
+                 the host itself, and never routed into it; take Ethernet devices (--afpacket), or --addresses lvsd",
+                names.join(" and ")
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn with(options: &args::Run, file: File) -> Self {
         let control = options.control.clone().or(file.control);
         Self {

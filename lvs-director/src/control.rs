@@ -41,6 +41,7 @@ pub use self::group::group_number;
 pub use self::listener::{ListenError, Listener, default_path, lets_pass};
 use self::tables::Tables;
 use crate::files::Files;
+use crate::host_rules::HostRules;
 
 /// What the control thread works with.
 pub struct Setup {
@@ -58,6 +59,8 @@ pub struct Setup {
     pub addresses: Vec<AddressesHandle>,
     /// What the queues of Ethernet devices count.
     pub queues: Vec<SourceCountersHandle>,
+    /// What keeps the host quiet, where it owns the virtual addresses: the devices do not answer for them then.
+    pub host_rules: Option<HostRules>,
     /// Where what is set is kept for the next start: see [`journal_path`].
     pub journal: Option<PathBuf>,
     /// The files that configured it, to be read again.
@@ -118,7 +121,7 @@ impl Control {
         give.set_nonblocking(true).map_err(failed)?;
         orders.set_nonblocking(true).map_err(failed)?;
         let journal = setup.journal.as_deref().map(journal::Journal::open).transpose().map_err(failed)?;
-        let addresses = Addresses::new(&setup.master, setup.addresses);
+        let addresses = Addresses::new(&setup.master, setup.addresses, setup.host_rules);
         let tables = Tables {
             master: setup.master,
             config: setup.config,

@@ -13,6 +13,7 @@
 //! | [`files`] | the files that configure a running `lvsd`, read together |
 //! | [`control`] | the control socket: driven while it runs |
 //! | [`devices`] | its devices: TUN, or Ethernet by AF_PACKET |
+//! | [`host_rules`] | how the host is kept from answering for services at its own addresses |
 //! | [`rules`] | the reader of `ipvsadm-save` files |
 //! | [`listing`] | a director's tables, as `ipvsadm -Ln` prints them |
 //! | [`denied`] | what the operating system refused, and what helps |
@@ -33,6 +34,7 @@ pub mod demo;
 pub mod denied;
 pub mod devices;
 pub mod files;
+pub mod host_rules;
 pub mod http;
 pub mod listing;
 pub mod log;

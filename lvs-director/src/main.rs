@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use lvs_director::args::{self, Invocation};
 use lvs_director::configuration::check;
 use lvs_director::log::Format;
-use lvs_director::{demo, log, pages, realserver, run, say};
+use lvs_director::{demo, host_rules, log, pages, realserver, run, say};
 
 fn main() -> ExitCode {
     let invocation = args::parse(std::env::args_os().skip(1));
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Demo(options)) => demo::run(options.requests, options.json),
         Ok(Invocation::Run(options)) => run::run(&options),
         Ok(Invocation::Check(options)) => check::check(&options.file),
+        Ok(Invocation::Clean) => host_rules::clean(),
         Ok(Invocation::RealServer(options)) => {
             let (action, vips, tunnel) = options.action.parts();
             let memory = options.memory.clone().unwrap_or_else(realserver::default_path);

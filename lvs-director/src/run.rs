@@ -21,6 +21,7 @@ use crate::denied::Denied;
 pub use crate::devices::Devices;
 use crate::devices::Opened;
 use crate::files::{Files, without_places};
+use crate::host_rules::HostRules;
 use crate::report::{self, Share};
 use crate::supervisor::Signals;
 use crate::{args, listing, log, loss, privileges, rules, say, seed, threads, warnings};
@@ -47,9 +48,7 @@ pub fn run(options: &args::Run) -> ExitCode {
 /// Does it all, and returns the tables as they are at the end.
 fn forward(files: Files) -> Result<String, String> {
     let configuration = files.configuration.clone();
-    if configuration.addresses == AddressOwner::Host {
-        return Err("the host cannot own the virtual addresses yet: addresses is to be \"lvsd\"".to_owned());
-    }
+    configuration.check_addresses()?;
     let (devices, workers) = (&configuration.devices, configuration.workers);
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
     let seed = seed::seed(configuration.seed_file.as_deref()).map_err(|denied| denied.to_string())?;
@@ -75,27 +74,34 @@ fn forward(files: Files) -> Result<String, String> {
     // All have the same rules.
     let director = directors.first().ok_or("no worker was asked for")?;
     let virtual_addresses = virtual_addresses(director);
+    // Before anything is forwarded, and, where an lvsd before this one has left it behind, in one step.
+    let host_rules = match configuration.addresses {
+        AddressOwner::Host => Some(HostRules::stand(director).map_err(|denied| denied.to_string())?),
+        AddressOwner::Lvsd => None,
+    };
     if configuration.rules.is_some() && virtual_addresses.is_empty() && director.services(Instant::ZERO).is_empty() {
         say::warning(format_args!("{} has no virtual service; nothing will be balanced", files.rules));
     }
     warnings::about_rules(director).iter().for_each(say::warning);
+    // Where the host owns them, it answers pings too.
+    let answered = if host_rules.is_some() { Vec::new() } else { virtual_addresses };
     let host = if devices.have_a_host() {
         // The host answers for its own addresses and routes; what it does not own is answered here.
         HostConfig {
-            local_addresses: virtual_addresses.clone(),
+            local_addresses: answered.clone(),
             answer_rates: director.settings().answer_rates(),
             answers_only: true,
             ..HostConfig::default()
         }
     } else {
-        host_stand_in(director, sides, virtual_addresses.clone())
+        host_stand_in(director, sides, answered.clone())
     };
 
     let local_addresses = local_addresses(director);
     let steering = Steering::new(u32::from(workers), networks(server_addresses(director)), seed)
         .with_local_addresses(networks(local_addresses.iter().copied()));
     let Opened { arms, counters, addresses, claims: _claims } =
-        devices.open(&virtual_addresses, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
+        devices.open(&answered, &local_addresses, &steering).map_err(|denied| denied.to_string())?;
     warnings::about_devices(director, devices).iter().for_each(say::warning);
     let ways = match devices {
         Devices::Tun(names) => warnings::tun::findings(&director.services(Instant::ZERO), names),
@@ -124,14 +130,22 @@ fn forward(files: Files) -> Result<String, String> {
     let handles: Vec<WorkerHandle> = workers.iter().map(Worker::handle).collect();
     let queues = counters.clone();
     let setup = setup(files, master, small, listeners);
-    let setup = control::Setup { workers: handles.clone(), clock, addresses, queues, ..setup };
-    let (_control, orders) = start_control(setup)?;
+    let host_rules_too = host_rules.clone();
+    let setup =
+        control::Setup { workers: handles.clone(), clock, addresses, queues, host_rules: host_rules_too, ..setup };
+    let (control, orders) = start_control(setup)?;
     said.map_or_else(say::warning, say::note);
+    let restart = signals.restart();
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || signals.obey(&handles, &orders))
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
+    // Whoever starts it again after a failure finds the host still quiet.
     threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
+    drop(control);
+    if let Some(host_rules) = host_rules.filter(|_| !restart.is_asked_for()) {
+        host_rules.take_down();
+    }
     Ok(last_words(&mut workers, clock, &counters))
 }
 
@@ -158,6 +172,7 @@ fn setup(files: Files, master: Director, config: DirectorConfig, listeners: Vec<
         clock: MonotonicClock::new(),
         addresses: Vec::new(),
         queues: Vec::new(),
+        host_rules: None,
         files,
     }
 }

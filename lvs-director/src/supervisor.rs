@@ -1,14 +1,17 @@
-//! What signals ask of a running `lvsd`, and what the service manager hears of it. SIGINT and SIGTERM end it; SIGHUP has it read
-//! its files again, or ends it where the terminal it was started on is gone; SIGUSR1 has it print its tables.
+//! What signals ask of a running `lvsd`, and what the service manager hears of it. SIGINT and SIGTERM end it; SIGQUIT
+//! ends it to be started again; SIGHUP has it read its files again, or ends it where the terminal it was started on is gone;
+//! SIGUSR1 has it print its tables.
 
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lvs_io::WorkerHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 
 use crate::control::{Order, Orders};
 use crate::notify::{self, Watchdog};
@@ -21,6 +24,7 @@ pub(crate) struct Signals {
     reload: UnixStream,
     print: UnixStream,
     has_terminal: bool,
+    restart: Restart,
     /// The other ends, which are kept so that one that no signal writes to is not closed.
     _written: [UnixStream; 3],
 }
@@ -29,9 +33,16 @@ impl Signals {
     /// Catches them. A SIGHUP that is ignored (nohup) stays so.
     pub fn catch() -> io::Result<Self> {
         let reload: &[i32] = if is_ignored(SIGHUP) { &[] } else { &[SIGHUP] };
+        let restart = Restart::default();
+        signal_hook::flag::register(SIGQUIT, Arc::clone(&restart.0))?;
         let [(end, ends), (reload, reloads), (print, prints)] =
-            [caught(&[SIGINT, SIGTERM])?, caught(reload)?, caught(&[SIGUSR1])?];
-        Ok(Self { end, reload, print, has_terminal: has_terminal(), _written: [ends, reloads, prints] })
+            [caught(&[SIGINT, SIGTERM, SIGQUIT])?, caught(reload)?, caught(&[SIGUSR1])?];
+        Ok(Self { end, reload, print, has_terminal: has_terminal(), restart, _written: [ends, reloads, prints] })
+    }
+
+    /// Whether the end is to be followed by a start.
+    pub fn restart(&self) -> Restart {
+        self.restart.clone()
     }
 
     /// Does what they ask until one ends it: then the workers are told to stop.
@@ -75,6 +86,17 @@ impl Signals {
             [_, _, true] => self.print.read(&mut bytes).map(|_| Asked::Print)?,
             _ => Asked::Nothing,
         })
+    }
+}
+
+/// Whether a start is to follow: SIGQUIT says so (systemd.kill(5), `RestartKillSignal=`), and what it takes over is left in
+/// place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Restart(Arc<AtomicBool>);
+
+impl Restart {
+    pub fn is_asked_for(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

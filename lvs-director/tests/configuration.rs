@@ -125,6 +125,19 @@ fn check_refused(name: &str, text: &str, rules: &str, complaint: &str) {
 }
 
 #[test]
+fn by_tun_the_host_cannot_own_the_addresses() {
+    let text = "rules = \"rules\"\naddresses = \"host\"\n[[device]]\nname = \"lvs0\"\nkind = \"tun\"\n";
+    let folder = Folder::new("owner", &[("lvsd.toml", text), ("rules", RULES)]);
+    let path = folder.file("lvsd.toml");
+    for words in [&["check", &path][..], &["run", "--config", &path]] {
+        let (status, stdout, stderr) = lvsd(words);
+        assert_eq!((status, stdout.as_str()), (Some(1), ""), "{words:?}: {stderr}");
+        assert!(stderr.contains("the host cannot own the virtual addresses with the TUN device lvs0"), "{stderr}");
+        assert!(stderr.contains("--addresses lvsd"), "{stderr}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_told_with_file_and_line() {
     check_refused(
         "key",

@@ -30,7 +30,8 @@ impl fmt::Display for Finding {
             Self::HostOwnsAddress(address) => write!(
                 f,
                 "this host owns the virtual or local address {address} and would answer for it itself; take it away: \
-                 'ip address delete {address} dev DEVICE' (with DR, only the real servers have it, on lo)"
+                 'ip address delete {address} dev DEVICE' (with DR, only the real servers have it, on lo), or, if it is \
+                 a virtual one, leave it to the host: 'lvsd run --addresses host'"
             ),
             Self::HostForwards { device, setting } => write!(
                 f,

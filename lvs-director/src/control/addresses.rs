@@ -1,5 +1,6 @@
 //! The addresses that Ethernet devices answer for, as services and local addresses come and go: taken over with the first
-//! that needs one, given up with the last. Decides nothing where the devices are TUN devices.
+//! that needs one, given up with the last. Where the host owns the virtual ones, it is kept quiet about the services
+//! instead. Decides nothing where the devices are TUN devices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,6 +8,7 @@ use std::net::IpAddr;
 use lvs_core::{Command, Director, Instant, ServiceKey};
 use lvs_io_afpacket::{AddressesHandle, check};
 
+use crate::host_rules::HostRules;
 use crate::say;
 
 /// Who needs which address.
@@ -14,6 +16,8 @@ use crate::say;
 pub struct Addresses {
     /// The clients' device and the servers', or one for both.
     devices: Vec<AddressesHandle>,
+    /// Where the host owns the virtual addresses.
+    host_rules: Option<HostRules>,
     services: BTreeMap<IpAddr, BTreeSet<ServiceKey>>,
     /// FullNAT's, by the services that lease ports of them.
     locals: BTreeMap<IpAddr, BTreeSet<ServiceKey>>,
@@ -21,8 +25,9 @@ pub struct Addresses {
 
 impl Addresses {
     /// The devices answer already for what `master` has.
-    pub fn new(master: &Director, devices: Vec<AddressesHandle>) -> Self {
-        let mut addresses = Self { devices: Vec::new(), services: BTreeMap::new(), locals: BTreeMap::new() };
+    pub fn new(master: &Director, devices: Vec<AddressesHandle>, host_rules: Option<HostRules>) -> Self {
+        let mut addresses =
+            Self { devices: Vec::new(), host_rules, services: BTreeMap::new(), locals: BTreeMap::new() };
         for service in master.services(Instant::ZERO) {
             addresses.add_service(service.key);
             for local in service.local_addresses {
@@ -32,8 +37,18 @@ impl Addresses {
         Self { devices, ..addresses }
     }
 
-    /// Does what follows from a command that was carried out.
+    /// Does what has to be done before the workers carry out a command.
+    pub fn precede(&self, command: &Command) {
+        if let Some(host_rules) = &self.host_rules {
+            host_rules.precede(command);
+        }
+    }
+
+    /// Does what follows from a command that the workers have been told.
     pub fn follow(&mut self, command: &Command) {
+        if let Some(host_rules) = &self.host_rules {
+            host_rules.follow(command);
+        }
         match command {
             Command::AddService(key, _) => self.add_service(*key),
             Command::DeleteService(key) => self.forget(|other| other == key),
@@ -53,7 +68,7 @@ impl Addresses {
     }
 
     fn add_service(&mut self, key: ServiceKey) {
-        let ServiceKey::Address { address, .. } = key else { return };
+        let (ServiceKey::Address { address, .. }, None) = (key, &self.host_rules) else { return };
         let users = self.services.entry(address).or_default();
         if users.insert(key) && users.len() == 1 {
             take_over(self.devices.first(), address);

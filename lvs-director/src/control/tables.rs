@@ -87,12 +87,13 @@ impl Tables {
 
     /// Has the workers do what the master has done, and the devices follow.
     pub fn hand_on(&mut self, command: &Command) {
-        self.addresses.follow(command);
+        self.addresses.precede(command);
         for worker in &self.workers {
             let command = command.clone();
             // The master has accepted it, and the workers have the same rules. One that has ended needs none.
             let _ = worker.tell(move |director, now| _ = director.apply(now, &command));
         }
+        self.addresses.follow(command);
     }
 
     /// Asks every worker the same, in turn; those that have ended are left out.
