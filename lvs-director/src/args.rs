@@ -41,6 +41,10 @@ pub enum Invocation {
     #[command(after_help = EXIT_STATUS)]
     Demo(Demo),
     /// Balance what arrives on devices until Ctrl-C, then print the tables.
+    ///
+    /// SIGTERM ends it as Ctrl-C does. SIGHUP has it read configuration and rules again and carry out what has changed, all
+    /// of it or nothing; from a terminal that has hung up it ends it. SIGUSR1 prints the tables to standard output. Once
+    /// devices are open it keeps of root's rights those on the network alone.
     #[command(after_help = EXIT_STATUS, after_long_help = run::names_and_exit_status(), override_usage = run::USAGE)]
     Run(Run),
     /// Say whether a configuration file, its rules and its settings are right, and touch nothing.

@@ -65,6 +65,33 @@ fn in_words() -> String {
     text
 }
 
+/// Any text: no panic, and what is wrong has a line of the text and a sentence in one line.
+fn check_any(text: &str) {
+    if let Err(error) = parse(text) {
+        let lines = text.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        assert!((1..=lines).contains(&error.line), "{error} in\n{text}");
+        assert!(!error.complaint.is_empty() && !error.complaint.contains('\n'), "{error:?} in\n{text}");
+    }
+}
+
+#[test]
+fn whatever_is_wrong_with_a_text_has_its_line() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/configuration");
+    for entry in fs::read_dir(corpus).expect("it is in the repository") {
+        let text = fs::read(entry.expect("readable").path()).expect("readable");
+        check_any(&String::from_utf8_lossy(&text));
+    }
+    // The example cut off anywhere, and with any byte changed.
+    let example: String =
+        example().lines().filter(|line| !line.starts_with('#')).map(|line| line.to_owned() + "\n").collect();
+    for at in (0..example.len()).step_by(5) {
+        check_any(&example[..at]);
+        for other in ["\0", "\"", "[", "]", "=", "\n", "#", "\u{2028}", "9"] {
+            check_any(&format!("{}{other}{}", &example[..at], &example[at + 1..]));
+        }
+    }
+}
+
 /// A folder that is gone when the test is.
 struct Folder(PathBuf);
 

@@ -144,6 +144,8 @@ fn prepare(folder: &Path, mode: u32) -> Result<(), String> {
             .recursive(true)
             .mode(mode)
             .create(folder)
+            // Whatever the umask says.
+            .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(mode)))
             .map_err(|cause| format!("cannot make {}: {cause}", folder.display())),
         Err(cause) => Err(format!("cannot look at {}: {cause}", folder.display())),
         Ok(folder_is) => {
