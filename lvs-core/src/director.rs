@@ -1,60 +1,47 @@
 //! The director: one struct, owned by one thread. Packets, commands and the time go in; verdicts, events and views come
 //! out.
 
-mod accounting;
-mod answers;
 mod carry_out;
-mod choose;
 mod clock;
-mod closing;
 mod config;
 mod control;
 mod decide;
-mod defend;
-mod drain;
 mod explain;
-mod first_packet;
 mod fragments;
 mod full_nat;
-mod help;
-mod known_flow;
-mod look;
-mod martian;
 mod outbox;
 mod pieces;
 mod plan;
-mod plausible;
-mod probe;
-mod related;
-mod reply_conflict;
-mod room;
 mod schedulers;
-mod server_first;
 mod server_timers;
 mod services;
 mod steady;
-mod super_packet;
 mod tables;
-mod timeout;
-mod tunnel_error;
+mod upkeep;
 mod view;
-mod weights;
 
 use core::hint::black_box;
 use core::net::IpAddr;
 
-use self::accounting::EventQueue;
+use self::carry_out::accounting::EventQueue;
 use self::clock::Clock;
-pub use self::config::{DirectorConfig, HalfOpenPolicy, Side};
+pub use self::config::DirectorConfig;
+pub use self::config::HalfOpenPolicy;
+pub use self::config::Side;
+use self::decide::classify::Outcome;
 use self::fragments::FragmentTable;
 use self::full_nat::FullNat;
-use self::look::Outcome;
-use self::outbox::{Outbox, Owed};
+use self::outbox::Outbox;
+use self::outbox::Owed;
 use self::plan::Plan;
 use self::schedulers::Schedulers;
 use self::services::Services;
 use self::steady::FlowHashes;
-use self::tables::{Flows, Outlet, Site, Tables, Upkeep};
+use self::tables::Flows;
+use self::tables::Outlet;
+use self::tables::Site;
+use self::tables::Tables;
+use self::tables::Upkeep;
 use crate::answer_limit::AnswerLimit;
 use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
@@ -161,14 +148,14 @@ impl Director {
             outbox: Outbox::new(config.fragment_bytes_max),
             events: EventQueue::new(config.events_max),
             drops: [0; DropReason::ALL.len()],
-            told_full: [false; 4],
+            full_announced: [false; 4],
             answers: 0,
             answer_limit: AnswerLimit::new(seed.derive(10)),
             reply_conflicts: 0,
             disbelieved: 0,
         };
         let fragments = FragmentTable::try_new(config.fragments_max, config.fragment_bytes_max, seed.derive(5))?;
-        let identification_secret = seed.derive(6).derive(known_flow::IDENTIFICATION).value();
+        let identification_secret = seed.derive(6).derive(decide::route::IDENTIFICATION).value();
         let mut director = Self {
             site: Site { config, seed: seed.derive(6), identification_secret },
             services,
@@ -268,7 +255,7 @@ impl Director {
     /// and deleted servers in each call; call again while `poll_timeout` is not after `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.clock.advance(now);
-        self.do_due(now);
+        self.run_timers(now);
     }
 
     /// Carries out a command; an `Err` has changed nothing.
@@ -388,14 +375,14 @@ impl Director {
         headers: &Headers,
         keep: impl FnOnce(&Plan) -> R,
     ) -> (Verdict, R) {
-        let look = self.tables().look(now, packet, headers);
-        let is_first = matches!(look.outcome, Outcome::First(_));
-        if is_first && !self.defence.drop_packet.is_due() || matches!(look.outcome, Outcome::ServerFirst(_)) {
+        let classified = self.tables().classify(now, packet, headers);
+        let is_first = matches!(classified.outcome, Outcome::First(_));
+        if is_first && !self.defence.drop_packet.is_due() || matches!(classified.outcome, Outcome::ServerInitiated(_)) {
             // So that the newcomer's scheduler sees true counts.
             self.expire_some(now);
         }
         let (tables, schedulers) = self.apart();
-        let mut plan = tables.decide(look, packet, headers, schedulers, &mut ());
+        let mut plan = tables.decide(classified, packet, headers, schedulers, &mut ());
         if is_first {
             self.defence.drop_packet.refuses();
         }

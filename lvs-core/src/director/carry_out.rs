@@ -2,14 +2,32 @@
 //! whatever becomes of it is done before it is written, what comes of one that is sent afterwards. Requests are counted
 //! before anything can refuse them, replies only once they are on their way.
 
+pub(super) mod accounting;
+pub(super) mod answers;
+pub(super) mod close;
+pub(super) mod end;
+pub(super) mod fragment;
+pub(super) mod local_ports;
+pub(super) mod numbers;
+pub(super) mod open;
+pub(super) mod payload_edit;
+pub(super) mod reply_conflict;
+pub(super) mod room;
+pub(super) mod state;
+pub(super) mod super_packet;
+
 use super::Director;
-use super::accounting::Count;
-use super::known_flow::datagram_len;
-use super::look::FlowEnd;
-use super::plan::{Act, Opening, Plan, Relating, Sending};
-use super::tables::Tables;
-use super::tunnel_error::TunnelError;
 use crate::connection::{Connection, ConnectionId};
+use crate::director::carry_out::accounting::Count;
+use crate::director::decide::classify::Route;
+use crate::director::decide::route::datagram_len;
+use crate::director::decide::tunnel_error::TunnelError;
+use crate::director::plan::Act;
+use crate::director::plan::Opening;
+use crate::director::plan::Plan;
+use crate::director::plan::Relating;
+use crate::director::plan::Sending;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::event::Table;
 use crate::helper::table::Helped;
@@ -200,14 +218,14 @@ impl Director {
     }
 
     /// The same for what belongs to a connection and has no part in its conversation.
-    pub(super) fn send_along(&mut self, route: &FlowEnd, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+    pub(super) fn send_along(&mut self, route: &Route, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         self.send_by(route, packet, |tables, packet| tables.write_route(route, packet, headers))
     }
 
     #[inline(always)]
     fn send_by(
         &mut self,
-        route: &FlowEnd,
+        route: &Route,
         packet: &mut PacketBuf<'_>,
         write: impl FnOnce(&Tables<'_>, &mut PacketBuf<'_>) -> Verdict,
     ) -> Verdict {
@@ -221,7 +239,7 @@ impl Director {
     }
 
     /// Counts packets of the director's own making, and remembers the way a tunnel took.
-    fn note_sent(&mut self, route: &FlowEnd, verdict: Verdict, len: usize) {
+    fn note_sent(&mut self, route: &Route, verdict: Verdict, len: usize) {
         let is_request = route.direction == Direction::Request;
         let is_sent = matches!(verdict, Verdict::Forward { .. });
         if is_request && route.path.method == ForwardMethod::Tunnel {
@@ -263,7 +281,7 @@ impl Director {
             connection.in_packets += 1;
         }
         let verdict = match is_translated {
-            true => super::related::translate_related(packet, headers, related, route),
+            true => crate::director::decide::icmp_error::translate_related(packet, headers, related, route),
             false => self.send_along(route, packet, headers),
         };
         if !is_request && matches!(verdict, Verdict::Forward { .. }) {

@@ -6,9 +6,9 @@ mod names;
 use alloc::collections::BTreeSet;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::fragments::FragmentTable;
 use crate::connection::table::ConnectionTable;
 use crate::connection::timeouts::Timeouts;
+use crate::director::fragments::FragmentTable;
 use crate::flow::AddressFamily;
 use crate::helper::HelperRegistry;
 use crate::local_address::LocalPorts;

@@ -1,15 +1,19 @@
 //! Commands: the only writer of configuration. Every check comes before the first change, in the order Linux checks,
 //! so a refused command has changed nothing. Source: Linux IPVS, as recorded in `conformance/`.
 
+pub(super) mod drain;
+pub(super) mod local_addresses;
+pub(super) mod weights;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::Director;
-use super::accounting::thresholds;
-use super::tables::Tables;
-use super::weights::FACTOR_ONE;
 use crate::command::Command;
+use crate::director::carry_out::accounting::thresholds;
+use crate::director::control::weights::FACTOR_ONE;
+use crate::director::tables::Tables;
 use crate::error::ControlError;
 use crate::event::Event;
 use crate::flow::AddressFamily;

@@ -1,20 +1,49 @@
 //! Deciding about one packet, and telling why. Changes nothing but the scheduler it is lent. `handle_packet` carries the
 //! plan out; `explain` decides with a listener, on copies of the schedulers.
 
+pub(super) mod answers;
+pub(super) mod belief;
+pub(super) mod choose;
+pub(super) mod classify;
+pub(super) mod fragment;
+pub(super) mod icmp_error;
+pub(super) mod martian;
+pub(super) mod opening;
+pub(super) mod payload_edit;
+pub(super) mod reply_conflict;
+pub(super) mod room;
+pub(super) mod route;
+pub(super) mod server_gone;
+pub(super) mod server_initiated;
+pub(super) mod super_packet;
+pub(super) mod translation;
+pub(super) mod tunnel_error;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::choose::{Choice, Decision, Persistence};
-use super::first_packet::{bypass_connection, new_connection};
-use super::look::{FirstPacket, Look, Outcome};
-use super::plan::{Act, Moved, Opening, Plan, Relating, Sending};
-use super::room::{Refusal, Room};
-use super::schedulers::Lend;
-use super::server_first::ServerFirst;
-use super::tables::Tables;
-use super::view::connection_view;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
+use crate::director::decide::choose::Choice;
+use crate::director::decide::choose::Decision;
+use crate::director::decide::choose::Persistence;
+use crate::director::decide::classify::Classified;
+use crate::director::decide::classify::FirstPacket;
+use crate::director::decide::classify::Outcome;
+use crate::director::decide::opening::bypass_connection;
+use crate::director::decide::opening::new_connection;
+use crate::director::decide::room::Refusal;
+use crate::director::decide::room::Room;
+use crate::director::decide::server_initiated::ServerInitiated;
+use crate::director::plan::Act;
+use crate::director::plan::Moved;
+use crate::director::plan::Opening;
+use crate::director::plan::Plan;
+use crate::director::plan::Relating;
+use crate::director::plan::Sending;
+use crate::director::schedulers::Lend;
+use crate::director::tables::Tables;
+use crate::director::view::connection_view;
 use crate::drop_reason::DropReason;
 use crate::explanation::{Candidate, PassReason, Step};
 use crate::forward::nat;
@@ -59,13 +88,13 @@ impl Tables<'_> {
     /// What comes of a packet that was looked up. It carries its transport header.
     pub(super) fn decide<T: Tell>(
         &self,
-        look: Look,
+        classified: Classified,
         packet: &PacketBuf<'_>,
         headers: &Headers,
         schedulers: &mut dyn Lend,
         tell: &mut T,
     ) -> Plan {
-        let Look { outcome, given_up, is_rescheduled } = look;
+        let Classified { outcome, given_up, is_rescheduled } = classified;
         if is_rescheduled {
             tell.step(|| Step::Rescheduled);
         }
@@ -74,7 +103,7 @@ impl Tables<'_> {
         }
         let mut plan = match outcome {
             Outcome::First(first) => self.decide_first(&first, given_up, packet, headers, schedulers, tell),
-            Outcome::ServerFirst(opened) => self.decide_server_first(*opened, packet, headers, tell),
+            Outcome::ServerInitiated(opened) => self.decide_server_initiated(*opened, packet, headers, tell),
             outcome => Plan::of(self.decide_known(outcome, packet, headers, tell)),
         };
         plan.given_up = given_up;
@@ -139,7 +168,7 @@ impl Tables<'_> {
                 tell.step(|| Step::UnknownReply);
                 Act::RefuseReply
             }
-            Outcome::First(_) | Outcome::ServerFirst(_) => unreachable!("these open a connection"),
+            Outcome::First(_) | Outcome::ServerInitiated(_) => unreachable!("these open a connection"),
         }
     }
 
@@ -170,7 +199,7 @@ impl Tables<'_> {
         if next != told {
             tell.step(|| Step::NotBelieved);
         }
-        let mut route = self.flow_end(self.now, connection, direction, headers);
+        let mut route = self.route_of(self.now, connection, direction, headers);
         self.translate(self.now, id, connection, bytes, headers, &mut route);
         let help = helped.map(|helped| {
             // Requests move the state before they are sent, replies afterwards.
@@ -228,7 +257,7 @@ impl Tables<'_> {
             tell.step(|| Step::Passed(PassReason::IcmpForTheHost));
             return Act::KeepRelated(connection.server);
         }
-        let route = self.related_end(self.now, id, connection, direction, headers);
+        let route = self.related_route(self.now, id, connection, direction, headers);
         Act::Relate(id, Relating { route, server: connection.server, related, is_translated })
     }
 
@@ -242,7 +271,7 @@ impl Tables<'_> {
         schedulers: &mut dyn Lend,
         tell: &mut T,
     ) -> Plan {
-        let service = self.services.table.get(first.service).expect("look found it");
+        let service = self.services.table.get(first.service).expect("it was classified by it");
         tell.step(|| Step::Service(service.key));
         if self.defence.drop_packet.is_due() {
             return Plan::of(Act::Drop(DropReason::DropPacketDefence));
@@ -286,17 +315,17 @@ impl Tables<'_> {
     }
 
     /// The connection that a server opens.
-    fn decide_server_first<T: Tell>(
+    fn decide_server_initiated<T: Tell>(
         &self,
-        opened: ServerFirst,
+        opened: ServerInitiated,
         packet: &PacketBuf<'_>,
         headers: &Headers,
         tell: &mut T,
     ) -> Plan {
-        let service = self.services.table.get(opened.first.service).expect("look found it");
+        let service = self.services.table.get(opened.first.service).expect("it was classified by it");
         tell.step(|| Step::Service(service.key));
-        let connection = self.server_first_connection(self.now, &opened);
-        let ServerFirst { first, template: persistence, invalid, .. } = opened;
+        let connection = self.server_initiated_connection(self.now, &opened);
+        let ServerInitiated { first, template: persistence, invalid, .. } = opened;
         let templates = (&persistence, invalid);
         let room = match self.room_for(self.now, &first, &connection, templates, (packet.bytes(), headers)) {
             Ok(room) => room,
@@ -372,7 +401,7 @@ impl Tables<'_> {
             return;
         }
         tell.step(|| {
-            let service = self.services.table.get(first.service).expect("look found it");
+            let service = self.services.table.get(first.service).expect("it was classified by it");
             let chosen = match &choice.decision {
                 Decision::Server { server, .. } => self.services.servers.get(*server).map(|record| record.config.key),
                 _ => None,

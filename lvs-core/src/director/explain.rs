@@ -4,12 +4,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::fragments::Fate;
-use super::plan::{Act, Plan, Sending};
-use super::schedulers::Lend;
-use super::tables::Tables;
-use super::view::connection_view;
 use crate::connection::Connection;
+use crate::director::decide::fragment::Fate;
+use crate::director::plan::Act;
+use crate::director::plan::Plan;
+use crate::director::plan::Sending;
+use crate::director::schedulers::Lend;
+use crate::director::tables::Tables;
+use crate::director::view::connection_view;
 use crate::explanation::{Explanation, PassReason, Step};
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::forward::full_nat::client_address::UOA_PROTOCOL;
@@ -76,8 +78,8 @@ impl Tables<'_> {
         schedulers: &mut dyn Lend,
         steps: &mut Vec<Step>,
     ) -> Verdict {
-        let look = self.look(self.now, packet, headers);
-        let plan = self.decide(look, packet, headers, schedulers, steps);
+        let classified = self.classify(self.now, packet, headers);
+        let plan = self.decide(classified, packet, headers, schedulers, steps);
         let said = self.said(&plan, packet);
         let verdict = self.write(&plan.act, packet, headers);
         match &plan.act {

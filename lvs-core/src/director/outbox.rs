@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::look::FlowEnd;
+use crate::director::decide::classify::Route;
 use crate::drop_reason::DropReason;
 use crate::fragment::{Decision, Part};
 use crate::packet::{HEADROOM, PacketBuf};
@@ -26,7 +26,7 @@ pub(super) struct Outbox {
 enum Item {
     Packet(Packet),
     /// Parts of one datagram, and what was decided for its first.
-    Parts(vec::IntoIter<Part>, Box<Decision<FlowEnd>>),
+    Parts(vec::IntoIter<Part>, Box<Decision<Route>>),
 }
 
 /// What is to be sent next.
@@ -37,7 +37,7 @@ enum Item {
 pub(super) enum Owed {
     Packet(Packet),
     /// A part that is still to be handled.
-    Part(Part, Decision<FlowEnd>),
+    Part(Part, Decision<Route>),
 }
 
 /// A packet at `storage[start..start + len]`.
@@ -104,7 +104,7 @@ impl Outbox {
     ///
     /// # Errors
     /// `TransmitQueueFull`, and how many found no room.
-    pub fn push_parts(&mut self, mut parts: Vec<Part>, decision: Decision<FlowEnd>) -> Result<(), (DropReason, u32)> {
+    pub fn push_parts(&mut self, mut parts: Vec<Part>, decision: Decision<Route>) -> Result<(), (DropReason, u32)> {
         let mut bytes = 0;
         let fitting = parts.iter().take_while(|part| {
             bytes += part.held();

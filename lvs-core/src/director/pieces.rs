@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::Director;
-use super::view::connection_view;
+use crate::director::view::connection_view;
 use crate::service::{ServerConfig, ServerKey, ServiceConfig, ServiceKey};
 use crate::time::Instant;
 use crate::view::{ConnectionView, ServerView, ServiceView};

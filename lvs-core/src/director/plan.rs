@@ -6,15 +6,16 @@ use alloc::sync::Arc;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::choose::Persistence;
-use super::closing::answer_with_reset;
-use super::help::Help;
-use super::look::{FirstPacket, FlowEnd};
-use super::related::translate_related;
-use super::room::Room;
-use super::tables::Tables;
-use super::tunnel_error::TunnelError;
 use crate::connection::{Connection, ConnectionId, State};
+use crate::director::decide::choose::Persistence;
+use crate::director::decide::classify::FirstPacket;
+use crate::director::decide::classify::Route;
+use crate::director::decide::icmp_error::translate_related;
+use crate::director::decide::payload_edit::Help;
+use crate::director::decide::room::Room;
+use crate::director::decide::server_gone::answer_with_reset;
+use crate::director::decide::tunnel_error::TunnelError;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::flow::Endpoint;
 use crate::forward;
@@ -39,7 +40,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Where the packet goes with its connection, and the other parts of its datagram after it.
-    pub const fn route(&self) -> Option<&FlowEnd> {
+    pub const fn route(&self) -> Option<&Route> {
         match &self.act {
             Act::Send(_, sending) | Act::SendOnce(sending) => Some(&sending.route),
             _ => None,
@@ -106,7 +107,7 @@ pub(super) enum Act {
 
 /// A packet of a connection: its way out, and what it does to the connection.
 pub(super) struct Sending {
-    pub route: FlowEnd,
+    pub route: Route,
     pub server: Option<ServerId>,
     /// The state it leads to.
     pub moved: Option<Moved>,
@@ -146,7 +147,7 @@ impl Sending {
 
 /// An ICMP error about a connection.
 pub(super) struct Relating {
-    pub route: FlowEnd,
+    pub route: Route,
     pub server: Option<ServerId>,
     pub related: Related,
     /// Addresses inside and outside are translated.
@@ -194,7 +195,7 @@ impl Tables<'_> {
     }
 
     /// Rewrites a packet for its way out.
-    pub(super) fn write_route(&self, route: &FlowEnd, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+    pub(super) fn write_route(&self, route: &Route, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
         if let Some(reason) = self.refuses_super_packet(packet, route) {
             return Verdict::Drop(reason);
         }

@@ -3,10 +3,10 @@
 
 use core::time::Duration;
 
-use super::server_timers::ServerTimers;
 use crate::connection::State;
 use crate::connection::tcp::TcpState;
 use crate::connection::timeouts::Timeouts;
+use crate::director::server_timers::ServerTimers;
 use crate::error::ControlError;
 use crate::rng::Seed;
 use crate::service::server_table::{Place, ServerRecord, ServerTable};

@@ -6,11 +6,13 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
 
 use super::Director;
-use super::known_flow::{gue_source_port, identification, tunnel_path};
-use super::services::timeout_in;
-use super::tables::Flows;
 use crate::connection::tcp::Segment;
 use crate::connection::{Connection, ConnectionId, Role, State, Talk};
+use crate::director::decide::route::gue_source_port;
+use crate::director::decide::route::identification;
+use crate::director::decide::route::tunnel_path;
+use crate::director::services::timeout_in;
+use crate::director::tables::Flows;
 use crate::flow::{Endpoint, Protocol};
 use crate::forward::full_nat::sequence::Translation;
 use crate::forward::tunnel::TunnelPath;

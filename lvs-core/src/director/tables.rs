@@ -2,19 +2,20 @@
 //! anything.
 
 use super::Director;
-use super::accounting::EventQueue;
-use super::config::DirectorConfig;
-use super::fragments::FragmentTable;
-use super::full_nat::FullNat;
-use super::outbox::Outbox;
-use super::probe::Probing;
-use super::schedulers::Schedulers;
-use super::services::Services;
-use super::timeout::{Estimation, Sweep};
 use crate::answer_limit::AnswerLimit;
 use crate::connection::table::ConnectionTable;
 use crate::connection::window::NumbersTable;
 use crate::defence::Defence;
+use crate::director::carry_out::accounting::EventQueue;
+use crate::director::config::DirectorConfig;
+use crate::director::fragments::FragmentTable;
+use crate::director::full_nat::FullNat;
+use crate::director::outbox::Outbox;
+use crate::director::schedulers::Schedulers;
+use crate::director::services::Services;
+use crate::director::upkeep::estimator::Estimation;
+use crate::director::upkeep::silent::Probing;
+use crate::director::upkeep::sweep::Sweep;
 use crate::drop_reason::DropReason;
 use crate::helper::table::HelpedTable;
 use crate::persistence::TemplateTable;
@@ -46,7 +47,7 @@ pub(super) struct Outlet {
     pub outbox: Outbox,
     pub events: EventQueue,
     pub drops: [u64; DropReason::ALL.len()],
-    pub told_full: [bool; 4],
+    pub full_announced: [bool; 4],
     /// Packets the director has made itself: gives their identifications.
     pub answers: u64,
     pub answer_limit: AnswerLimit,

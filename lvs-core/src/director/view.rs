@@ -1,16 +1,18 @@
 //! Read-only copies of the tables. What has ended but was not cleared away yet is not shown and not counted.
 
+use crate::local_address::LocalPortsView;
+
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Director;
-use super::accounting::Count;
-use super::tables::Tables;
 use crate::connection::tcp::TcpState;
 use crate::connection::timeouts::Timeouts;
 use crate::connection::{Connection, State};
+use crate::director::carry_out::accounting::Count;
+use crate::director::tables::Tables;
 use crate::flow::{AddressFamily, Endpoint};
 use crate::persistence::Template;
 use crate::service::stats::Statistics;
@@ -194,5 +196,26 @@ fn timeouts_view(timeouts: &Timeouts) -> TimeoutsView {
         tcp: timeouts.of(State::Tcp(TcpState::Established)),
         tcp_fin: timeouts.of(State::Tcp(TcpState::FinWait)),
         udp: timeouts.of(State::Udp),
+    }
+}
+
+impl Director {
+    /// Every local address a service uses, sorted: whoever answers for the director on the server side answers for
+    /// these.
+    pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.flows.full_nat.pool.addresses()
+    }
+
+    /// How many local ports are in which state, for each pair of real server and local address used so far, sorted.
+    /// Leased, free and quarantined ones together are always [`LocalPorts::count`].
+    pub fn local_ports(&self, now: Instant) -> Vec<LocalPortsView> {
+        self.flows.full_nat.pool.views(self.clock.time_at(now))
+    }
+
+    /// Packets that should have carried their client's address ([`ClientAddress::Toa`], [`ClientAddress::Uoa`]) and
+    /// went without, because header, MTU or buffer had no room for it; with UOA, those beside which none could be sent
+    /// either.
+    pub fn client_addresses_omitted(&self) -> u64 {
+        self.flows.full_nat.client_addresses_omitted
     }
 }

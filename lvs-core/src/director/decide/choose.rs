@@ -1,11 +1,8 @@
 //! Choosing a server for a packet that a service takes: persistence first, then the scheduler, and what to do when
 //! neither has one. Changes nothing but the scheduler it is lent, so `explain` chooses here too.
 
-use alloc::boxed::Box;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use super::look::FirstPacket;
-use super::tables::Tables;
+use crate::director::decide::classify::FirstPacket;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::explanation::PassReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
@@ -16,12 +13,14 @@ use crate::service::{ForwardMethod, Netmask, ServerId, ServiceKey};
 use crate::time::Instant;
 use crate::wire::parse::Headers;
 use crate::wire::udp;
+use alloc::boxed::Box;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// FTP's active data connections come from here; such clients are never scheduled.
 const FTP_DATA_PORT: u16 = 20;
 
 /// What becomes of a packet that a service takes.
-pub(super) struct Choice {
+pub(in crate::director) struct Choice {
     pub decision: Decision,
     /// A template that was found but is of no use any more.
     pub invalid: Option<TemplateId>,
@@ -29,7 +28,7 @@ pub(super) struct Choice {
     pub was_scheduled: bool,
 }
 
-pub(super) enum Decision {
+pub(in crate::director) enum Decision {
     Pass(PassReason),
     Drop(DropReason),
     /// No server: port unreachable to the client.
@@ -45,7 +44,7 @@ pub(super) enum Decision {
 }
 
 /// What persistence says of a new connection.
-pub(super) enum Persistence {
+pub(in crate::director) enum Persistence {
     None,
     Existing(TemplateId),
     New { key: TemplateKey, real_port: u16 },
@@ -53,7 +52,7 @@ pub(super) enum Persistence {
 
 impl Tables<'_> {
     /// Which server, by the rules of the service. Changes nothing but `scheduler`'s own state.
-    pub(super) fn choose(
+    pub(in crate::director) fn choose(
         &self,
         now: Instant,
         first: &FirstPacket,
@@ -61,7 +60,7 @@ impl Tables<'_> {
         headers: &Headers,
         scheduler: &mut dyn Scheduler,
     ) -> Choice {
-        let service = self.services.table.get(first.service).expect("look found it");
+        let service = self.services.table.get(first.service).expect("it was classified by it");
         let only = |decision| Choice { decision, invalid: None, was_scheduled: false };
         if first.client.port == FTP_DATA_PORT {
             return only(Decision::Pass(PassReason::FtpDataSource));
@@ -99,7 +98,7 @@ impl Tables<'_> {
         key: TemplateKey,
         scheduler: &mut dyn Scheduler,
     ) -> Choice {
-        let service = self.services.table.get(first.service).expect("look found it");
+        let service = self.services.table.get(first.service).expect("it was classified by it");
         let found = self.flows.templates.find(now, &key);
         let usable = found.filter(|id| self.is_template_usable(*id));
         let invalid = found.filter(|_| usable.is_none());
@@ -186,7 +185,7 @@ impl Tables<'_> {
         is_unicast && !self.is_host_address(address)
     }
 
-    pub(super) fn is_template_usable(&self, id: TemplateId) -> bool {
+    pub(in crate::director) fn is_template_usable(&self, id: TemplateId) -> bool {
         let template = self.flows.templates.get(id).expect("it was just found");
         let Some(server) = self.services.servers.get(template.server) else { return false };
         let is_quiesced = || self.services.counts(template.server).map_or(0, |counts| counts.weight) == 0;
@@ -213,13 +212,13 @@ fn engine_key(
 }
 
 /// The Call-ID in a packet, which must be UDP.
-pub(super) fn call_id_in<'a>(bytes: &'a [u8], headers: &Headers) -> Option<&'a [u8]> {
+pub(in crate::director) fn call_id_in<'a>(bytes: &'a [u8], headers: &Headers) -> Option<&'a [u8]> {
     let datagram = Some(headers.payload(bytes)).filter(|_| headers.protocol == Protocol::Udp.number())?;
     sip::call_id(datagram.get(udp::HEADER_LEN..)?).ok()
 }
 
 /// The key persistence looks a client up by.
-pub(super) fn template_key(service: &Service, first: &FirstPacket) -> TemplateKey {
+pub(in crate::director) fn template_key(service: &Service, first: &FirstPacket) -> TemplateKey {
     let family = AddressFamily::of(first.client.address);
     let client = service.config.netmask.unwrap_or(Netmask::host(family)).apply(first.client.address);
     if let ServiceKey::FwMark { mark, .. } = service.key {

@@ -3,17 +3,17 @@
 //! RFC 1812 §5.3.7, RFC 4291 §2.5 and §2.7; what Linux's routing does with them is recorded (`x_martian_al0`,
 //! `x_martian_al1`).
 
-use core::net::IpAddr;
-
-use super::look::{FirstPacket, Outcome};
-use super::tables::Tables;
+use crate::director::decide::classify::FirstPacket;
+use crate::director::decide::classify::Outcome;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::packet::PacketBuf;
+use core::net::IpAddr;
 
 impl Tables<'_> {
     /// A packet that a service takes, unless its source could not have sent it. Only asked of packets that open a
     /// connection: a known one had a client.
-    pub(super) fn unless_martian(&self, first: FirstPacket, packet: &PacketBuf<'_>) -> Outcome {
+    pub(in crate::director) fn unless_martian(&self, first: FirstPacket, packet: &PacketBuf<'_>) -> Outcome {
         let source = first.client.address;
         let is_own = || self.is_own_source(source, first.destination.address, packet.from_host);
         if is_no_source(source) || (!self.site.config.settings.accept_local && is_own()) {
@@ -35,7 +35,7 @@ impl Tables<'_> {
 }
 
 /// Whether this is no address that a packet from another host may come from. 240/4 may, as in Linux.
-pub(super) fn is_no_source(address: IpAddr) -> bool {
+pub(in crate::director) fn is_no_source(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             address.octets()[0] == 0 || address.is_loopback() || address.is_multicast() || address.is_broadcast()

@@ -3,12 +3,13 @@
 //! where every request is scheduled by itself (`-o`).
 //! Source: Linux IPVS's persistence engine for SIP.
 
-use super::Director;
-use super::choose::{Persistence, call_id_in, template_key};
-use super::first_packet::new_connection;
-use super::look::FirstPacket;
-use super::tables::Tables;
 use crate::connection::Connection;
+use crate::director::decide::choose::Persistence;
+use crate::director::decide::choose::call_id_in;
+use crate::director::decide::choose::template_key;
+use crate::director::decide::classify::FirstPacket;
+use crate::director::decide::opening::new_connection;
+use crate::director::tables::Tables;
 use crate::flow::{Endpoint, Protocol};
 use crate::persistence::{TemplateId, TemplateKey};
 use crate::service::table::Service;
@@ -17,7 +18,7 @@ use crate::time::Instant;
 use crate::wire::parse::Headers;
 
 /// The connection such a datagram opens.
-pub(super) struct ServerFirst {
+pub(in crate::director) struct ServerInitiated {
     /// The flow as if the client had opened it.
     pub first: FirstPacket,
     pub server: ServerId,
@@ -29,14 +30,14 @@ pub(super) struct ServerFirst {
 
 impl Tables<'_> {
     /// Whether a packet without a connection is such a datagram. `source` and `destination` are the packet's.
-    pub(super) fn look_server_first(
+    pub(in crate::director) fn classify_server_initiated(
         &self,
         now: Instant,
         source: Endpoint,
         destination: Endpoint,
         bytes: &[u8],
         headers: &Headers,
-    ) -> Option<ServerFirst> {
+    ) -> Option<ServerInitiated> {
         // AH and ESP only follow connections; what is for the host itself is no reply on its way through.
         let may_open = self.services.table.has_engines()
             && headers.protocol == Protocol::Udp.number()
@@ -61,7 +62,7 @@ impl Tables<'_> {
             mark: 0,
             is_quoted: false,
         };
-        let mut opened = ServerFirst { first, server, real: source, template: Persistence::None, invalid: None };
+        let mut opened = ServerInitiated { first, server, real: source, template: Persistence::None, invalid: None };
         if service.is_persistent() {
             let engine_key = Some(call_id_in(bytes, headers)?.into());
             let key = TemplateKey { engine_key, ..template_key(service, &first) };
@@ -91,12 +92,12 @@ impl Tables<'_> {
     fn is_template_of(&self, id: TemplateId, server: ServerId) -> bool {
         self.is_template_usable(id) && self.flows.templates.get(id).is_some_and(|template| template.server == server)
     }
-}
 
-impl Director {}
-
-impl Tables<'_> {
-    pub(super) fn server_first_connection(&self, now: Instant, opened: &ServerFirst) -> Connection {
+    pub(in crate::director) fn server_initiated_connection(
+        &self,
+        now: Instant,
+        opened: &ServerInitiated,
+    ) -> Connection {
         let server = Some(opened.server);
         let mut connection = new_connection(now, &opened.first, opened.real, ForwardMethod::Nat, server);
         connection.one_packet = self.is_one_packet(&opened.first, ForwardMethod::Nat);

@@ -3,11 +3,9 @@
 //! is not believed goes its way all the same, as in IPVS, and moves nothing. Numbers are followed in
 //! `connection/window.rs`.
 
-use super::Director;
-use super::tables::Tables;
-use crate::connection::tcp::TcpState;
-use crate::connection::window::{Numbers, Rule, Segment};
+use crate::connection::window::{Rule, Segment};
 use crate::connection::{Connection, ConnectionId, State};
+use crate::director::tables::Tables;
 use crate::flow::Protocol;
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
@@ -20,7 +18,7 @@ const HELPER_SLACK: u32 = 65_535;
 
 impl Tables<'_> {
     /// Whether a packet may move its connection to this state.
-    pub(super) fn is_believed(
+    pub(in crate::director) fn is_believed(
         &self,
         id: Option<ConnectionId>,
         connection: &Connection,
@@ -41,55 +39,15 @@ impl Tables<'_> {
         stream::checksum_is_valid(packet, headers)
             && segment.is_some_and(|segment| numbers.believes(direction, &segment, rule(connection)))
     }
-}
 
-impl Director {
-    /// Follows the numbers of a packet, as it came, and counts it if it was not believed. `believed`: the state it leads
-    /// to, if it was.
-    pub(super) fn note_belief(
-        &mut self,
-        id: ConnectionId,
-        is_disbelieved: bool,
-        packet: &PacketBuf<'_>,
-        headers: &Headers,
-        direction: Direction,
-    ) {
-        let connection = self.flows.connections.get(id).expect("the caller found it");
-        let bytes = packet.bytes();
-        if !connection.checks_window || headers.protocol != connection.protocol.number() {
-            return;
-        }
-        if is_disbelieved {
-            self.outlet.disbelieved += 1;
-            return;
-        }
-        let is_open = connection.state == State::Tcp(TcpState::Established);
-        let rule = rule(connection);
-        let segment = self.tables().segment_of(Some(id), connection, bytes, headers, direction);
-        if let (Some(numbers), Some(segment)) = (self.flows.numbers.get_mut(id), segment) {
-            numbers.note(direction, &segment, rule, is_open);
-        }
-    }
-}
-
-impl Tables<'_> {
     /// Whether a new connection's service asks for all this. Connections keep what was asked when they began.
-    pub(super) fn checks_window(&self, connection: &Connection) -> bool {
+    pub(in crate::director) fn checks_window(&self, connection: &Connection) -> bool {
         connection.protocol == Protocol::Tcp
             && self.services.service_of(connection.server).is_some_and(|service| service.config.check_window)
     }
-}
 
-impl Director {
-    /// Begins to follow a new connection's numbers.
-    pub(super) fn follow_numbers(&mut self, id: ConnectionId) {
-        self.flows.numbers.insert(id, Numbers::default());
-    }
-}
-
-impl Tables<'_> {
     /// A segment in the client's numbers.
-    fn segment_of(
+    pub(in crate::director) fn segment_of(
         &self,
         id: Option<ConnectionId>,
         connection: &Connection,
@@ -107,6 +65,6 @@ impl Tables<'_> {
     }
 }
 
-fn rule(connection: &Connection) -> Rule {
+pub(in crate::director) fn rule(connection: &Connection) -> Rule {
     Rule { replies_bypass: connection.no_output, slack: if connection.has_helper { HELPER_SLACK } else { 0 } }
 }

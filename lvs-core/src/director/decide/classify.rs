@@ -1,16 +1,13 @@
 //! Looking a packet up, without changing anything: which flow it belongs to, and whether it may open one.
 //! The order of questions is Linux's. `handle_packet` and `explain` both start here.
 
-use alloc::boxed::Box;
-use core::net::IpAddr;
-
-use super::martian::is_no_source;
-use super::server_first::ServerFirst;
-use super::tables::Tables;
-use super::tunnel_error::TunnelError;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
+use crate::director::decide::martian::is_no_source;
+use crate::director::decide::server_initiated::ServerInitiated;
+use crate::director::decide::tunnel_error::TunnelError;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::explanation::PassReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
@@ -24,12 +21,14 @@ use crate::wire::damage;
 use crate::wire::icmp::{self, Related};
 use crate::wire::parse::Headers;
 use crate::wire::sctp;
+use alloc::boxed::Box;
+use core::net::IpAddr;
 
 /// Port of IKE: AH and ESP packets follow the UDP connection between the same addresses.
 const ISAKMP_PORT: u16 = 500;
 
 /// What a packet is to the director.
-pub(super) struct Look {
+pub(in crate::director) struct Classified {
     pub outcome: Outcome,
     /// A connection that this packet ends: it is opened anew, or its server is gone (`expire_nodest_conn`).
     pub given_up: Option<ConnectionId>,
@@ -37,7 +36,7 @@ pub(super) struct Look {
     pub is_rescheduled: bool,
 }
 
-pub(super) enum Outcome {
+pub(in crate::director) enum Outcome {
     Pass(PassReason),
     Drop(DropReason),
     Request(ConnectionId),
@@ -65,12 +64,12 @@ pub(super) enum Outcome {
     /// May open a connection.
     First(FirstPacket),
     /// From a server, and opens a connection.
-    ServerFirst(Box<ServerFirst>),
+    ServerInitiated(Box<ServerInitiated>),
 }
 
 /// A packet that a service takes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FirstPacket {
+pub(in crate::director) struct FirstPacket {
     pub service: ServiceIndex,
     pub protocol: Protocol,
     pub client: Endpoint,
@@ -83,14 +82,14 @@ pub(super) struct FirstPacket {
 
 /// Where later fragments of a datagram go: with the first one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FlowEnd {
+pub(in crate::director) struct Route {
     pub path: Path,
     pub direction: Direction,
     pub server: Option<ServerId>,
 }
 
 /// What a known connection's packet may do.
-pub(super) enum Fate {
+pub(in crate::director) enum Fate {
     Continue,
     /// The connection ends; the packet may open a new one.
     Ended,
@@ -110,7 +109,7 @@ enum Opening {
     Truncated,
 }
 
-impl Look {
+impl Classified {
     fn of(outcome: Outcome) -> Self {
         Self { outcome, given_up: None, is_rescheduled: false }
     }
@@ -118,15 +117,15 @@ impl Look {
 
 impl Tables<'_> {
     /// Looks up a packet that carries its transport header (no later fragment).
-    pub(super) fn look(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
+    pub(in crate::director) fn classify(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Classified {
         let is_icmp = headers.protocol == icmp_number(headers.family);
         // An IPv6 service's tunnels may be IPv4 ones.
         let may_concern_tunnels = is_icmp && self.services.servers.has_tunnels();
         if !self.serves(headers.family) && !may_concern_tunnels {
-            return Look::of(Outcome::Pass(PassReason::NoServiceOfFamily));
+            return Classified::of(Outcome::Pass(PassReason::NoServiceOfFamily));
         }
         if is_icmp {
-            return Look::of(self.look_icmp(now, packet, headers));
+            return Classified::of(self.classify_icmp(now, packet, headers));
         }
         let Some((protocol, source, destination)) = flow_of(packet.bytes(), headers) else {
             let outcome = match Protocol::from_number(headers.protocol) {
@@ -136,20 +135,20 @@ impl Tables<'_> {
                 }
                 Some(_) => Outcome::Pass(PassReason::NoPorts),
             };
-            return Look::of(outcome);
+            return Classified::of(outcome);
         };
         // Linux routes no IPv4 packet that chose its own route, whoever it is for (`accept_source_route`,
         // `nat_ipopts`). An IPv6 routing header is for the server to judge.
         let is_replying = || self.find_reply(now, protocol, source, destination).is_some();
         let is_ours = || self.services.table.is_virtual(headers.destination) || is_replying();
         if headers.source_route && headers.family == AddressFamily::Ipv4 && is_ours() {
-            return Look::of(Outcome::Drop(DropReason::SourceRouted));
+            return Classified::of(Outcome::Drop(DropReason::SourceRouted));
         }
         if self.refuses_unknown_reply(protocol, source, packet.bytes(), headers) {
-            return Look::of(match self.find_reply(now, protocol, source, destination) {
-                Some(id) => self.look_reply(now, id, packet, headers),
-                None => match self.look_server_first(now, source, destination, packet.bytes(), headers) {
-                    Some(opened) => Outcome::ServerFirst(Box::new(opened)),
+            return Classified::of(match self.find_reply(now, protocol, source, destination) {
+                Some(id) => self.classify_reply(now, id, packet, headers),
+                None => match self.classify_server_initiated(now, source, destination, packet.bytes(), headers) {
+                    Some(opened) => Outcome::ServerInitiated(Box::new(opened)),
                     None => Outcome::UnknownReply,
                 },
             });
@@ -158,44 +157,44 @@ impl Tables<'_> {
             // Linux looks for a reply first. Only few requests can be one, and those are marked.
             let is_marked = self.flows.connections.get(id).is_some_and(|connection| connection.both_ways);
             return match is_marked.then(|| self.find_reply(now, protocol, source, destination)).flatten() {
-                Some(id) => Look::of(self.look_reply(now, id, packet, headers)),
-                None => self.look_known(now, id, packet, headers),
+                Some(id) => Classified::of(self.classify_reply(now, id, packet, headers)),
+                None => self.classify_known(now, id, packet, headers),
             };
         }
         if let Some(id) = self.find_reply(now, protocol, source, destination) {
-            return Look::of(self.look_reply(now, id, packet, headers));
+            return Classified::of(self.classify_reply(now, id, packet, headers));
         }
-        if let Some(opened) = self.look_server_first(now, source, destination, packet.bytes(), headers) {
-            return Look::of(Outcome::ServerFirst(Box::new(opened)));
+        if let Some(opened) = self.classify_server_initiated(now, source, destination, packet.bytes(), headers) {
+            return Classified::of(Outcome::ServerInitiated(Box::new(opened)));
         }
-        Look::of(self.look_first(packet, headers, false))
+        Classified::of(self.classify_first(packet, headers, false))
     }
 
     /// Whether packets of this family may be ours: a service's, or, behind an IPv6 service with IPv4 servers, replies.
-    pub(super) fn serves(&self, family: AddressFamily) -> bool {
+    pub(in crate::director) fn serves(&self, family: AddressFamily) -> bool {
         self.services.table.serves(family) || self.flows.full_nat.pool.has_leases()
     }
 
-    fn look_known(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Look {
+    fn classify_known(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Classified {
         let connection = self.flows.connections.get(id).expect("it was just found");
         let fate = self.fate(now, connection, packet.bytes(), headers);
         let is_deciding = matches!(fate, Fate::Ended | Fate::Elsewhere) || connection.is_unproven();
         if is_deciding && self.refuses_damaged(packet, headers) {
-            return Look::of(Outcome::Drop(DropReason::BadTransportChecksum));
+            return Classified::of(Outcome::Drop(DropReason::BadTransportChecksum));
         }
         let any_segment = match fate {
             Fate::Continue if self.refuses_client_port(now, connection, packet.bytes(), headers) => {
-                return Look::of(Outcome::Drop(DropReason::ClientEndpointFull));
+                return Classified::of(Outcome::Drop(DropReason::ClientEndpointFull));
             }
-            Fate::Continue => return Look::of(Outcome::Request(id)),
-            Fate::Drop(reason) => return Look::of(Outcome::Drop(reason)),
-            Fate::Close => return Look::of(Outcome::Close(id, Direction::Request)),
-            Fate::Unreachable => return Look::of(Outcome::Unreachable(id)),
+            Fate::Continue => return Classified::of(Outcome::Request(id)),
+            Fate::Drop(reason) => return Classified::of(Outcome::Drop(reason)),
+            Fate::Close => return Classified::of(Outcome::Close(id, Direction::Request)),
+            Fate::Unreachable => return Classified::of(Outcome::Unreachable(id)),
             Fate::Ended => false,
             Fate::Elsewhere => true,
         };
         let given_up = (connection.children == 0).then_some(id);
-        Look { outcome: self.look_first(packet, headers, any_segment), given_up, is_rescheduled: true }
+        Classified { outcome: self.classify_first(packet, headers, any_segment), given_up, is_rescheduled: true }
     }
 
     /// Whether an expected connection would get a client endpoint with this packet that has too many already.
@@ -205,7 +204,7 @@ impl Tables<'_> {
         client.is_some_and(|client| self.flows.connections.is_full_for(now, connection.protocol, client))
     }
 
-    fn look_reply(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
+    fn classify_reply(&self, now: Instant, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
         let connection = self.flows.connections.get(id).expect("it was just found");
         match self.fate_of_reply(now, connection, headers.tcp_flags(packet.bytes())) {
             Fate::Drop(reason) => Outcome::Drop(reason),
@@ -244,7 +243,7 @@ impl Tables<'_> {
 
     /// A packet without a connection: may it open one, and which service takes it?
     /// With `any_segment`, a TCP segment need not be a SYN.
-    fn look_first(&self, packet: &PacketBuf<'_>, headers: &Headers, any_segment: bool) -> Outcome {
+    fn classify_first(&self, packet: &PacketBuf<'_>, headers: &Headers, any_segment: bool) -> Outcome {
         let bytes = packet.bytes();
         let Some(protocol) = Protocol::from_number(headers.protocol) else {
             return Outcome::Pass(PassReason::UnknownProtocol);
@@ -261,7 +260,7 @@ impl Tables<'_> {
         }
         let client = Endpoint::new(headers.source, source_port);
         let destination = Endpoint::new(headers.destination, destination_port);
-        match self.look_service(protocol, client, destination, packet, false) {
+        match self.classify_service(protocol, client, destination, packet, false) {
             Outcome::First(_) if self.refuses_damaged(packet, headers) => {
                 Outcome::Drop(DropReason::BadTransportChecksum)
             }
@@ -275,7 +274,7 @@ impl Tables<'_> {
     }
 
     /// The service for a flow that may open a connection.
-    fn look_service(
+    fn classify_service(
         &self,
         protocol: Protocol,
         client: Endpoint,
@@ -315,15 +314,15 @@ impl Tables<'_> {
     }
 
     /// ICMP: an error about a flow of ours in either direction, or nothing. One that nobody can have sent is no error.
-    fn look_icmp(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
-        match self.look_icmp_error(now, packet, headers) {
+    fn classify_icmp(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
+        match self.classify_icmp_error(now, packet, headers) {
             Outcome::Pass(reason) => Outcome::Pass(reason),
             _ if is_no_source(headers.source) => Outcome::Drop(DropReason::MartianSource),
             outcome => outcome,
         }
     }
 
-    fn look_icmp_error(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
+    fn classify_icmp_error(&self, now: Instant, packet: &PacketBuf<'_>, headers: &Headers) -> Outcome {
         let unrelated = Outcome::Pass(PassReason::UnrelatedIcmp);
         let related = match icmp::related(packet.bytes(), headers) {
             Ok(Some(related)) => related,
@@ -331,7 +330,7 @@ impl Tables<'_> {
             Err(reason) if self.services.table.is_virtual(headers.destination) => return Outcome::Drop(reason),
             Err(_) => return unrelated,
         };
-        if let Some(outcome) = self.look_tunnel_error(now, packet, headers, &related) {
+        if let Some(outcome) = self.classify_tunnel_error(now, packet, headers, &related) {
             return outcome;
         }
         let may_open =
@@ -348,7 +347,7 @@ impl Tables<'_> {
             return Outcome::RelatedRequest(id, related);
         }
         if may_open {
-            return match self.look_service(protocol, destination, source, packet, true) {
+            return match self.classify_service(protocol, destination, source, packet, true) {
                 Outcome::Pass(_) => unrelated,
                 outcome => outcome,
             };
@@ -369,7 +368,7 @@ impl Tables<'_> {
 }
 
 /// The flow a packet belongs to; AH and ESP belong to the IKE flow between the same addresses.
-pub(super) fn flow_of(bytes: &[u8], headers: &Headers) -> Option<(Protocol, Endpoint, Endpoint)> {
+pub(in crate::director) fn flow_of(bytes: &[u8], headers: &Headers) -> Option<(Protocol, Endpoint, Endpoint)> {
     if matches!(headers.protocol, AH | ESP) {
         let source = Endpoint::new(headers.source, ISAKMP_PORT);
         let destination = Endpoint::new(headers.destination, ISAKMP_PORT);
@@ -412,4 +411,5 @@ const fn icmp_number(family: AddressFamily) -> u8 {
 }
 
 const ESP: u8 = 50;
+
 const AH: u8 = 51;

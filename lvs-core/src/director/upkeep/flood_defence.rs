@@ -1,22 +1,22 @@
 //! The defences at work: evaluated once a second while one is asked for, and at once when an operator changes a mode.
 //! What they decide by is `defence.rs`'s business. Source: Linux IPVS, as recorded in `conformance/`.
 
-use core::time::Duration;
-
-use super::tables::Tables;
-use super::timeout::Along;
-use super::{Director, HalfOpenPolicy};
 use crate::connection::newcomer::Newcomer;
 use crate::connection::sctp::SctpState;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, State};
 use crate::defence::{Available, DropEntry, is_on};
+use crate::director::Director;
+use crate::director::HalfOpenPolicy;
+use crate::director::carry_out::end::Along;
+use crate::director::tables::Tables;
 use crate::persistence::Template;
 use crate::time::Instant;
+use core::time::Duration;
 
 impl Director {
     /// Evaluates all modes with the places that are free now, and sets the timer for the next time.
-    pub(super) fn evaluate_defence(&mut self, now: Instant) {
+    pub(in crate::director) fn evaluate_defence(&mut self, now: Instant) {
         let available = self.tables().available();
         let settings = &mut self.site.config.settings;
         self.defence.evaluate(settings, available);
@@ -28,7 +28,7 @@ impl Director {
     }
 
     /// What is due of the defence's work: the evaluation of every second, and what `drop_entry` has still to look at.
-    pub(super) fn defend(&mut self, now: Instant, budget: &mut u32) {
+    pub(in crate::director) fn defend(&mut self, now: Instant, budget: &mut u32) {
         if self.defence.due.is_some_and(|due| due <= now) {
             self.evaluate_defence(now);
             if is_on(self.site.config.settings.drop_entry) {
@@ -72,7 +72,7 @@ impl Tables<'_> {
     }
 
     /// When `defend` has something to do.
-    pub(super) fn defence_due(&self) -> Option<Instant> {
+    pub(in crate::director) fn defence_due(&self) -> Option<Instant> {
         if self.defence.drop_entry.is_under_way() { Some(self.now) } else { self.defence.due }
     }
 
@@ -129,4 +129,5 @@ fn is_idle(deadline: Instant, timeout: Duration, now: Instant) -> bool {
 
 /// How often the modes are evaluated.
 const PERIOD: Duration = Duration::from_secs(1);
+
 const IDLE: Duration = Duration::from_secs(60);

@@ -1,37 +1,19 @@
-//! Opening a connection: the defences first, then the choice (`choose.rs`) is carried out: template, connection,
-//! counts, and the packet on its way.
+//! Opening a connection: its template, its place in the table, and the counts.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::time::Duration;
-
-use super::Director;
-use super::accounting::Count;
-use super::choose::Persistence;
-use super::look::FirstPacket;
-use super::tables::Tables;
-use super::timeout::Along;
 use crate::connection::{Connection, ConnectionId};
-use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::director::Director;
+use crate::director::carry_out::accounting::Count;
+use crate::director::carry_out::end::Along;
+use crate::director::decide::choose::Persistence;
+use crate::director::decide::classify::FirstPacket;
 use crate::persistence::{Proof, Template, TemplateId};
-use crate::service::{ForwardMethod, ServerId};
+use crate::service::ForwardMethod;
 use crate::time::Instant;
-
-impl Director {}
-
-impl Tables<'_> {
-    /// One-packet scheduling; not with FullNAT, where a reply finds its client through the connection only, and not for
-    /// flows read from ICMP errors, whose translation needs the connection.
-    pub(super) fn is_one_packet(&self, first: &FirstPacket, forward: ForwardMethod) -> bool {
-        first.protocol == Protocol::Udp
-            && !first.is_quoted
-            && forward != ForwardMethod::FullNat
-            && self.services.table.get(first.service).is_some_and(|service| service.config.one_packet)
-    }
-}
+use core::time::Duration;
 
 impl Director {
     /// Finds or makes the template a new connection hangs on. There is room for it.
-    pub(super) fn bind_template(
+    pub(in crate::director) fn bind_template(
         &mut self,
         now: Instant,
         first: &FirstPacket,
@@ -44,7 +26,7 @@ impl Director {
             Persistence::New { key, real_port } => (key, real_port),
         };
         let server = connection.server?;
-        let service = self.services.table.get(first.service).expect("look found it");
+        let service = self.services.table.get(first.service).expect("it was classified by it");
         let seconds = service.config.persistence_timeout_s.unwrap_or(0);
         let timeout = Duration::from_secs(u64::from(seconds));
         let template = Template {
@@ -67,7 +49,7 @@ impl Director {
     }
 
     /// Puts a connection into the table, where there is room for it, and counts it.
-    pub(super) fn open(&mut self, now: Instant, connection: Connection) -> ConnectionId {
+    pub(in crate::director) fn open(&mut self, now: Instant, connection: Connection) -> ConnectionId {
         let (server, template) = (connection.server, connection.template);
         let checks_window = connection.checks_window;
         let conflict = self.tables().conflict_of(now, &connection);
@@ -96,7 +78,7 @@ impl Director {
     }
 
     /// A connection of its own for each packet: its template is used all the same.
-    pub(super) fn use_template_once(&mut self, id: TemplateId, is_request: bool, is_answered: bool) {
+    pub(in crate::director) fn use_template_once(&mut self, id: TemplateId, is_request: bool, is_answered: bool) {
         let Some(template) = self.flows.templates.get_mut(id) else { return };
         template.in_packets += u64::from(is_request);
         let talks_on = template.assured && is_request;
@@ -109,7 +91,7 @@ impl Director {
 
     /// A client that comes again is told that nobody serves it. Where replies bypass us that passes for a packet of the
     /// connection it had, which Linux finds a last time.
-    pub(super) fn count_refusal(&mut self, id: ConnectionId, answer_len: usize) {
+    pub(in crate::director) fn count_refusal(&mut self, id: ConnectionId, answer_len: usize) {
         let connection = self.flows.connections.get(id).expect("it is about to end");
         if !matches!(connection.forward, ForwardMethod::Nat | ForwardMethod::FullNat) {
             self.count_out(connection.server, 1, answer_len as u64);
@@ -117,32 +99,8 @@ impl Director {
     }
 
     /// Ends a connection whose addresses and ports were just used anew, or whose server is gone.
-    pub(super) fn give_up(&mut self, now: Instant, id: ConnectionId) {
+    pub(in crate::director) fn give_up(&mut self, now: Instant, id: ConnectionId) {
         self.flows.connections.expire_now(id, now);
         self.end_connection(now, id, Along::Nothing);
     }
-}
-
-/// A connection as it begins.
-pub(super) fn new_connection(
-    now: Instant,
-    first: &FirstPacket,
-    real: Endpoint,
-    forward: ForwardMethod,
-    server: Option<ServerId>,
-) -> Connection {
-    let mut connection = Connection::new(first.protocol, first.client, first.destination, real, forward);
-    connection.server = server;
-    connection.mark = first.mark;
-    connection.deadline = now + connection.timeout;
-    connection
-}
-
-/// A connection past all servers, to the packet's own destination; shown with server 0.0.0.0:0.
-pub(super) fn bypass_connection(now: Instant, first: &FirstPacket) -> Connection {
-    let nowhere = match AddressFamily::of(first.destination.address) {
-        AddressFamily::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        AddressFamily::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    new_connection(now, first, Endpoint::new(nowhere, 0), ForwardMethod::Bypass, None)
 }

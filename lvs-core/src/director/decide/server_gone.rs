@@ -1,30 +1,25 @@
 //! Connections whose server is of no more use: deleted (`on_server_gone`), or drained and past its deadline.
 //! Decides what a packet of such a connection meets: another server, a RST to both sides, an ICMP error, or nothing.
 
-use super::Director;
-use super::look::{Fate, FlowEnd};
-use super::plan::Moved;
-use super::tables::Tables;
 use crate::answer_limit::Refused;
 use crate::command::AfterDrain;
-use crate::connection::tcp::TcpState;
-use crate::connection::{Connection, ConnectionId, State};
+use crate::connection::Connection;
+use crate::director::decide::classify::Fate;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::flow::Protocol;
-use crate::forward;
-use crate::packet::{HEADROOM, PacketBuf};
+use crate::packet::PacketBuf;
 use crate::service::OnServerGone;
 use crate::service::server_table::ServerRecord;
 use crate::time::Instant;
-use crate::verdict::{Direction, Verdict};
-use crate::wire::parse::{self, Headers};
+use crate::verdict::Verdict;
+use crate::wire::parse::Headers;
 use crate::wire::reset;
-use crate::wire::stream;
 use crate::wire::tcp::TcpFlags;
 
 impl Tables<'_> {
     /// What a request of a connection meets whose server may be of no more use. `is_opening`: it is a SYN or INIT.
-    pub(super) fn fate_by_server(
+    pub(in crate::director) fn fate_by_server(
         &self,
         now: Instant,
         connection: &Connection,
@@ -51,7 +46,12 @@ impl Tables<'_> {
     }
 
     /// What a reply of a connection meets whose server may be of no more use.
-    pub(super) fn fate_of_reply(&self, now: Instant, connection: &Connection, flags: Option<TcpFlags>) -> Fate {
+    pub(in crate::director) fn fate_of_reply(
+        &self,
+        now: Instant,
+        connection: &Connection,
+        flags: Option<TcpFlags>,
+    ) -> Fate {
         let Some(server) = connection.server.and_then(|id| self.services.servers.get(id)) else {
             return Fate::Continue;
         };
@@ -76,52 +76,12 @@ impl Tables<'_> {
     }
 }
 
-impl Director {
-    /// Closes a TCP connection on a segment of one side: that side is answered with a RST, and the other one gets a RST
-    /// in the segment's place through `poll_transmit`. In state CLOSE it stays a moment, to answer what is under way.
-    pub(super) fn close(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        direction: Direction,
-        packet: &PacketBuf<'_>,
-        headers: &Headers,
-    ) {
-        let connection = self.flows.connections.get(id).expect("it was just found");
-        let closed = State::Tcp(TcpState::Close);
-        if connection.state != closed {
-            let end = self.tables().related_end(now, Some(id), connection, direction, headers);
-            let timeout = self.services.timeout_of(connection.server, closed);
-            self.reset_in_place_of(id, packet, headers, &end);
-            self.enter_state(id, Moved { state: closed, timeout }, direction);
-            self.flows.connections.rearm(id, now, timeout);
-        }
-    }
-
-    /// Queues a RST that goes where this segment would have gone.
-    fn reset_in_place_of(&mut self, id: ConnectionId, packet: &PacketBuf<'_>, headers: &Headers, end: &FlowEnd) {
-        let segment = &packet.bytes()[..headers.packet_len];
-        let mut storage = alloc::vec![0; HEADROOM + segment.len()];
-        storage[HEADROOM..].copy_from_slice(segment);
-        let mut copy = PacketBuf::new(&mut storage, HEADROOM, segment.len());
-        if reset::replace(&mut copy, headers).is_err() {
-            return;
-        }
-        let Ok(headers) = parse::parse(copy.bytes()) else { return };
-        let sequence = stream::numbers(copy.bytes(), &headers).map_or(0, |(sequence, _)| sequence);
-        let verdict = match end.direction {
-            Direction::Request => forward::request(&mut copy, &headers, &end.path),
-            Direction::Reply => forward::reply(&mut copy, &headers, &end.path),
-        };
-        let headers = parse::parse(copy.bytes()).unwrap_or(headers);
-        self.tables().keep_in_step(id, end.direction, sequence, &mut copy, &headers);
-        let (start, len) = (copy.start(), copy.len());
-        self.transmit_later(storage, (start, len), 0, verdict);
-    }
-}
-
 /// Answers a segment with a RST, unless enough of them have been sent for now.
-pub(super) fn answer_with_reset(packet: &mut PacketBuf<'_>, headers: &Headers, refused: Refused) -> Verdict {
+pub(in crate::director) fn answer_with_reset(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    refused: Refused,
+) -> Verdict {
     if refused.is_reset() {
         return Verdict::Drop(DropReason::AnswerLimited);
     }

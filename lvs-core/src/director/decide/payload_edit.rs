@@ -2,17 +2,11 @@
 //! says is rewritten on its way out. `consult` decides and changes nothing; `Help::write` and `keep_help` carry it out.
 //! Source: Linux IPVS, as recorded in `conformance/`.
 
-use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::ops::Range;
-
-use super::Director;
-use super::accounting::Count;
-use super::look::{FirstPacket, FlowEnd};
-use super::plan::Moved;
-use super::tables::Tables;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
+use crate::director::decide::classify::FirstPacket;
+use crate::director::decide::classify::Route;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::forward::full_nat;
@@ -25,9 +19,12 @@ use crate::time::Instant;
 use crate::verdict::Direction;
 use crate::wire::parse::{self, Headers};
 use crate::wire::stream;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 /// What is to be done about a segment.
-pub(super) struct Help {
+pub(in crate::director) struct Help {
     /// The connection that was announced, as it will be opened.
     pub expected: Option<Connection>,
     /// The one that gives way to it.
@@ -39,14 +36,18 @@ pub(super) struct Help {
     direction: Direction,
     /// The segment's number as its sender gave it.
     sequence: u32,
-    notes: Notes,
-    counts: Counts,
-    changed: Option<Arc<Changed>>,
+    pub notes: Notes,
+    pub counts: Counts,
+    pub changed: Option<Arc<Changed>>,
 }
 
 impl Tables<'_> {
     /// The helper for a new connection, if its service has one for it.
-    pub(super) fn helper_for(&self, first: &FirstPacket, forward: ForwardMethod) -> Option<Arc<dyn Helper>> {
+    pub(in crate::director) fn helper_for(
+        &self,
+        first: &FirstPacket,
+        forward: ForwardMethod,
+    ) -> Option<Arc<dyn Helper>> {
         let is_translated = matches!(forward, ForwardMethod::Nat | ForwardMethod::FullNat);
         let service = self.services.table.get(first.service).filter(|_| is_translated)?;
         let helper = service.helper.as_ref().filter(|_| first.protocol == Protocol::Tcp)?;
@@ -56,21 +57,17 @@ impl Tables<'_> {
         };
         (first.destination.port == port).then(|| Arc::clone(helper))
     }
-}
 
-impl Director {}
-
-impl Tables<'_> {
     /// What the helper makes of a packet, `state` being the connection's as the helper sees it. Changes nothing; what
     /// it asks for can be done.
     #[expect(clippy::too_many_arguments, reason = "all of the connection's surroundings, on copies where explained")]
-    pub(super) fn consult(
+    pub(in crate::director) fn consult(
         &self,
         now: Instant,
         helped: &Helped,
         connection: &Connection,
         state: State,
-        end: &FlowEnd,
+        end: &Route,
         packet: &PacketBuf<'_>,
         headers: &Headers,
     ) -> Result<Help, DropReason> {
@@ -129,7 +126,7 @@ impl Tables<'_> {
     }
 
     /// The connection that was announced before, if it lives.
-    fn find_expected(&self, now: Instant, expected: &Connection) -> Option<ConnectionId> {
+    pub(in crate::director) fn find_expected(&self, now: Instant, expected: &Connection) -> Option<ConnectionId> {
         let Connection { client, virtual_endpoint, real, .. } = *expected;
         if expected.forward == ForwardMethod::FullNat {
             let found = self.flows.connections.find_request(now, Protocol::Tcp, client, virtual_endpoint);
@@ -158,59 +155,12 @@ impl Tables<'_> {
         }
         let (real, client) = (expected.real, expected.client.address);
         let chosen = self.flows.full_nat.pool.choose(now, Protocol::Tcp, real, &[local.address], client);
-        chosen.map(Some).map_err(super::room::no_port)
-    }
-}
-
-impl Director {
-    /// Remembers what a helper found, and opens what it expects.
-    pub(super) fn keep_help(&mut self, now: Instant, id: ConnectionId, help: &Help, mark: u32) {
-        if let Some(helped) = self.flows.helped.get_mut(id) {
-            (helped.notes, helped.counts, helped.changed) = (help.notes, help.counts, help.changed.clone());
-        }
-        let Some(mut expected) = help.expected.clone() else { return };
-        match self.tables().find_expected(now, &expected) {
-            Some(known) => self.listen_again(now, known),
-            None => {
-                // Before anything gives way, so that it is the one that was chosen.
-                self.lease_expected(now, &expected);
-                let announced = self.flows.helped.get(id).map(|helped| &helped.announced[..]).unwrap_or_default();
-                if let Some(gives_way) = help.gives_way {
-                    let is_own = announced.contains(&gives_way);
-                    self.make_room_for_expected(now, gives_way, is_own, expected.client.address);
-                }
-                expected.mark = mark;
-                expected.parent = Some(id);
-                expected.is_local = self.tables().is_local(&expected);
-                let server = expected.server;
-                let child = self.flows.connections.insert(now, expected).expect("room was made for it");
-                if let Some(server) = server {
-                    self.count_up(server, Count::Expected);
-                }
-                self.open_translation(child);
-                self.flows.connections.adopt(id);
-                let connections = &self.flows.connections;
-                if let Some(helped) = self.flows.helped.get_mut(id) {
-                    helped.announced.retain(|id| connections.is_expected(*id));
-                    helped.announced.push(child);
-                }
-            }
-        }
+        chosen.map(Some).map_err(crate::director::decide::room::no_port)
     }
 
-    /// A connection that was announced again waits for its first packet again.
-    fn listen_again(&mut self, now: Instant, id: ConnectionId) {
-        let server = self.flows.connections.get(id).and_then(|connection| connection.server);
-        let timeout = self.services.timeout_of(server, LISTEN);
-        self.enter_state(id, Moved { state: LISTEN, timeout }, Direction::Request);
-        self.flows.connections.rearm(id, now, timeout);
-    }
-}
-
-impl Tables<'_> {
     /// Gives a segment that the director sends in place of another one, which had the number `sequence`, the numbers its
     /// receiver expects.
-    pub(super) fn keep_in_step(
+    pub(in crate::director) fn keep_in_step(
         &self,
         id: ConnectionId,
         direction: Direction,
@@ -248,7 +198,7 @@ impl Help {
         edit: Edit,
         payload: Range<usize>,
         sequence: u32,
-        end: &FlowEnd,
+        end: &Route,
         packet: &PacketBuf<'_>,
         headers: &Headers,
     ) -> Result<(), DropReason> {
@@ -275,7 +225,7 @@ impl Help {
     }
 
     /// Changes the packet, which has been translated since it was read, when it had these `headers`.
-    pub(super) fn write(&self, packet: &mut PacketBuf<'_>, headers: &Headers) {
+    pub(in crate::director) fn write(&self, packet: &mut PacketBuf<'_>, headers: &Headers) {
         if !self.is_renumbered && self.edit.is_none() {
             return;
         }
@@ -322,6 +272,8 @@ fn listen(
 }
 
 const ESTABLISHED: State = State::Tcp(TcpState::Established);
+
 /// Bytes of a payload that are read. Commands and replies are lines; a segment that fills an Ethernet frame has 1,460.
 const HEARD_MAX: usize = 1_500;
-const LISTEN: State = State::Tcp(TcpState::Listen);
+
+pub(in crate::director) const LISTEN: State = State::Tcp(TcpState::Listen);

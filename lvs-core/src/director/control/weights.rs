@@ -1,9 +1,9 @@
 //! The weights schedulers see: kept up to date as operators edit, agents report, servers warm up and drain.
 //! The arithmetic is `service/effective_weight.rs`'s; a weight that moved reaches the scheduler as an edit would.
 
-use super::Director;
-use super::server_timers::ServerTimer;
-use super::tables::Tables;
+use crate::director::Director;
+use crate::director::server_timers::ServerTimer;
+use crate::director::tables::Tables;
 use crate::error::ControlError;
 use crate::scheduler::Change;
 use crate::service::effective_weight::{Ramp, effective_weight, next_change};
@@ -12,11 +12,11 @@ use crate::service::{ServerId, ServerKey, ServiceKey};
 use crate::time::Instant;
 
 /// Neutral load factor.
-pub(super) const FACTOR_ONE: u32 = 1024;
+pub(in crate::director) const FACTOR_ONE: u32 = 1024;
 
 impl Tables<'_> {
     /// The weight schedulers use: the operator's, moved by slow start and the reported factor; 0 while draining.
-    pub(super) fn effective_weight(&self, now: Instant, id: ServerId) -> u32 {
+    pub(in crate::director) fn effective_weight(&self, now: Instant, id: ServerId) -> u32 {
         self.services.servers.get(id).map_or(0, |record| match record.drain {
             Some(_) => 0,
             None => effective_weight(record.config.weight, self.ramp(now, id), record.factor),
@@ -32,14 +32,14 @@ impl Tables<'_> {
 
 impl Director {
     /// A listed server was added or came back from weight 0: it warms up if its service says so.
-    pub(super) fn start_ramp(&mut self, now: Instant, id: ServerId) {
+    pub(in crate::director) fn start_ramp(&mut self, now: Instant, id: ServerId) {
         let Some(record) = self.services.servers.get_mut(id) else { return };
         record.ramp_since = Some(now);
         self.time_ramp(now, id);
     }
 
     /// Sets the timer for the next step of a server's ramp; the ramp is over if there is none.
-    pub(super) fn time_ramp(&mut self, now: Instant, id: ServerId) {
+    pub(in crate::director) fn time_ramp(&mut self, now: Instant, id: ServerId) {
         let ramp = self.tables().ramp(now, id);
         let Some(record) = self.services.servers.get_mut(id) else { return };
         let next = ramp.and_then(|ramp| next_change(record.config.weight, ramp, record.factor));
@@ -52,13 +52,13 @@ impl Director {
     }
 
     /// The next step of a server's ramp.
-    pub(super) fn step_ramp(&mut self, now: Instant, id: ServerId) {
+    pub(in crate::director) fn step_ramp(&mut self, now: Instant, id: ServerId) {
         let Some((service, position)) = self.services.position_of(id) else { return };
         self.refresh_weight(now, service, position);
     }
 
     /// Brings a server's effective weight up to date and tells the scheduler if it moved.
-    pub(super) fn refresh_weight(&mut self, now: Instant, index: ServiceIndex, position: usize) {
+    pub(in crate::director) fn refresh_weight(&mut self, now: Instant, index: ServiceIndex, position: usize) {
         let Some(id) = self.services.table.get(index).and_then(|service| service.servers.get(position)).map(|s| s.id)
         else {
             return;
@@ -84,14 +84,14 @@ impl Director {
     }
 
     /// The service's slow start changed: those that are warming up go on by the new one.
-    pub(super) fn refresh_weights(&mut self, now: Instant, index: ServiceIndex) {
+    pub(in crate::director) fn refresh_weights(&mut self, now: Instant, index: ServiceIndex) {
         let count = self.services.table.get(index).map_or(0, |service| service.servers.len());
         for position in 0..count {
             self.refresh_weight(now, index, position);
         }
     }
 
-    pub(super) fn set_factor(
+    pub(in crate::director) fn set_factor(
         &mut self,
         now: Instant,
         key: &ServiceKey,
@@ -109,5 +109,3 @@ impl Director {
         Ok(())
     }
 }
-
-impl Tables<'_> {}

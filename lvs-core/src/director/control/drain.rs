@@ -4,11 +4,11 @@
 //! from that very segment. So nothing need be remembered of any connection, and a silent one is made to speak
 //! (`probe.rs`).
 
-use super::Director;
-use super::accounting::Count;
-use super::server_timers::ServerTimer;
-use super::tables::Tables;
 use crate::command::AfterDrain;
+use crate::director::Director;
+use crate::director::carry_out::accounting::Count;
+use crate::director::server_timers::ServerTimer;
+use crate::director::tables::Tables;
 use crate::error::ControlError;
 use crate::event::Event;
 use crate::service::server_table::Drain;
@@ -16,7 +16,7 @@ use crate::service::{DrainConfig, ServerId, ServerKey, ServiceKey};
 use crate::time::Instant;
 
 impl Director {
-    pub(super) fn drain(
+    pub(in crate::director) fn drain(
         &mut self,
         now: Instant,
         key: &ServiceKey,
@@ -31,7 +31,7 @@ impl Director {
     }
 
     /// Takes a server out of service, or puts it back; the caller brings its weight up to date.
-    pub(super) fn set_drain(&mut self, now: Instant, id: ServerId, drain: Option<DrainConfig>) {
+    pub(in crate::director) fn set_drain(&mut self, now: Instant, id: ServerId, drain: Option<DrainConfig>) {
         let deadline = drain.map(|drain| now + drain.deadline);
         if let Some(record) = self.services.servers.get_mut(id) {
             record.config.drain = drain;
@@ -42,7 +42,7 @@ impl Director {
     }
 
     /// Tells of a drained server's last connection.
-    pub(super) fn tell_if_drained(&mut self, id: ServerId) {
+    pub(in crate::director) fn tell_if_drained(&mut self, id: ServerId) {
         if self.services.servers.get(id).is_some_and(|record| record.drain.is_some())
             && self.tables().open_connections_of(id) == 0
         {
@@ -51,7 +51,7 @@ impl Director {
     }
 
     /// One more of a server's connections is over and waits to be forgotten, or one less.
-    pub(super) fn note_over(&mut self, id: ServerId, is_over: bool) {
+    pub(in crate::director) fn note_over(&mut self, id: ServerId, is_over: bool) {
         let Some(record) = self.services.servers.get_mut(id) else { return };
         record.over = if is_over { record.over + 1 } else { record.over - 1 };
         if is_over {
@@ -60,7 +60,7 @@ impl Director {
     }
 
     /// The drain's time is over.
-    pub(super) fn end_drain(&mut self, now: Instant, id: ServerId) {
+    pub(in crate::director) fn end_drain(&mut self, now: Instant, id: ServerId) {
         let remaining = self.tables().open_connections_of(id);
         self.tell_drained(id, remaining);
         let drain = self.services.servers.get(id).and_then(|record| record.drain);
@@ -90,7 +90,7 @@ impl Tables<'_> {
 
 impl Director {
     /// A count of this server went down.
-    pub(super) fn note_count_down(&mut self, id: ServerId, count: Count) {
+    pub(in crate::director) fn note_count_down(&mut self, id: ServerId, count: Count) {
         if matches!(count, Count::Connection) {
             self.tell_if_drained(id);
         }

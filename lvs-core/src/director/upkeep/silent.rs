@@ -3,13 +3,11 @@
 //! answers with its true numbers (RFC 9293 §3.10.7.4), and that answer meets what `closing.rs` does with any segment.
 //! A walk over the connections, in bounded steps. What finds no room in the queue hears of it when it speaks by itself.
 
-use alloc::vec::Vec;
-
-use super::Director;
-use super::tables::Tables;
 use crate::command::AfterDrain;
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};
+use crate::director::Director;
+use crate::director::tables::Tables;
 use crate::flow::{Endpoint, Protocol};
 use crate::forward;
 use crate::forward::full_nat::sequence::Translation;
@@ -19,10 +17,11 @@ use crate::time::Instant;
 use crate::verdict::{Direction, Verdict};
 use crate::wire::parse;
 use crate::wire::reset;
+use alloc::vec::Vec;
 
 /// A walk over the table of connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Probing {
+pub(in crate::director) struct Probing {
     /// When the next part of it is due.
     pub due: Instant,
     /// The place in the table that comes next.
@@ -36,7 +35,7 @@ const NUMBERS: [u32; 2] = [0, 1 << 31];
 
 impl Director {
     /// A drain is over whose connections are to be reset.
-    pub(super) fn start_probing(&mut self, now: Instant) {
+    pub(in crate::director) fn start_probing(&mut self, now: Instant) {
         match &mut self.upkeep.probing {
             Some(probing) => probing.again = true,
             None => self.upkeep.probing = Some(Probing { due: now, next: 0, again: false }),
@@ -44,7 +43,7 @@ impl Director {
     }
 
     /// Goes on with the walk, if one is under way.
-    pub(super) fn probe_some(&mut self, now: Instant, budget: &mut u32) {
+    pub(in crate::director) fn probe_some(&mut self, now: Instant, budget: &mut u32) {
         let Some(mut probing) = self.upkeep.probing else { return };
         let end = self.flows.connections.capacity();
         while *budget > 0 && probing.next < end {
@@ -98,7 +97,7 @@ impl Director {
         let mut packet = PacketBuf::new(&mut storage, start, len);
         let Ok(headers) = parse::parse(packet.bytes()) else { return };
         // Its numbers are nobody's: FullNAT has nothing to translate but its ends.
-        let mut end = self.tables().flow_end(now, connection, Direction::Request, &headers);
+        let mut end = self.tables().route_of(now, connection, Direction::Request, &headers);
         end.path.full_nat.translation = Some(Translation::new(FullNatOptions::default(), 0));
         let verdict = forward::request(&mut packet, &headers, &end.path);
         let place = (packet.start(), packet.len());

@@ -4,21 +4,15 @@
 //! another server chosen, or the newer connection refused ([`OnReplyConflict`]). FullNAT, which gives each connection a
 //! local endpoint, has no such conflict.
 
-use core::time::Duration;
-
-use super::Director;
-use super::look::FirstPacket;
-use super::tables::Tables;
 use crate::connection::Connection;
+use crate::director::decide::classify::FirstPacket;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
-use crate::event::Event;
 use crate::flow::{Endpoint, Protocol};
 use crate::service::table::Service;
 use crate::service::{ForwardMethod, OnReplyConflict};
 use crate::time::Instant;
 
-/// How often a service's conflicts are told.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How many servers are looked at in place of the chosen one.
 const LOOKED_AT_MAX: usize = 64;
 
@@ -45,7 +39,7 @@ impl Tables<'_> {
 
     /// The place of the server to use where the scheduler chose the one at `position`, by the service's rule. `port_of`
     /// is the port the client reaches at a server with this one.
-    pub(super) fn without_conflict(
+    pub(in crate::director) fn without_conflict(
         &self,
         now: Instant,
         first: &FirstPacket,
@@ -74,7 +68,7 @@ impl Tables<'_> {
     }
 
     /// Whether the server that persistence holds a client to is not to be used for this flow.
-    pub(super) fn refuses_conflict(
+    pub(in crate::director) fn refuses_conflict(
         &self,
         now: Instant,
         first: &FirstPacket,
@@ -87,31 +81,11 @@ impl Tables<'_> {
     }
 
     /// The same of a connection that is about to be opened.
-    pub(super) fn conflict_of(&self, now: Instant, connection: &Connection) -> Option<Endpoint> {
+    pub(in crate::director) fn conflict_of(&self, now: Instant, connection: &Connection) -> Option<Endpoint> {
         let &Connection { protocol, client, virtual_endpoint, forward, real, .. } = connection;
         // Whose replies an announced connection gets is known once its client's port is.
         let flow = Flow { protocol, client, virtual_endpoint };
         self.reply_conflict(now, &flow, forward, real).filter(|_| !connection.no_client_port)
-    }
-}
-
-impl Director {
-    /// A connection was opened that takes the replies of the one to `other`: counted, and told once a minute.
-    pub(super) fn note_conflict(&mut self, now: Instant, connection: &Connection, other: Endpoint) {
-        self.outlet.reply_conflicts += 1;
-        let key = connection.server.and_then(|id| self.services.servers.get(id)).map(|record| record.service);
-        let Some(index) = key.and_then(|key| self.services.table.index_of(&key)) else { return };
-        let Some(service) = self.services.table.get_mut(index) else { return };
-        if service.told_conflict.is_some_and(|told| now.duration_since(told) < TOLD_EVERY) {
-            return;
-        }
-        service.told_conflict = Some(now);
-        self.outlet.events.push(Event::ReplyConflict {
-            service: service.key,
-            server: connection.real,
-            client: connection.client,
-            other,
-        });
     }
 }
 

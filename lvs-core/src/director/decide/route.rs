@@ -1,25 +1,19 @@
 //! Packets of connections the director remembers: count them, move the state, restart the timer, send them on.
 //! Requests are counted before anything can refuse them, replies only once they are on their way.
 
-use core::net::IpAddr;
-
-use super::Director;
-use super::accounting::Count;
-use super::config::DirectorConfig;
-use super::look::FlowEnd;
-use super::plan::Moved;
-use super::tables::Tables;
-use crate::connection::sctp::{ChunkEvent, SctpState};
-use crate::connection::tcp::{Segment, TcpState};
-use crate::connection::{Connection, ConnectionId, Role, State, Talk};
+use crate::connection::sctp::ChunkEvent;
+use crate::connection::tcp::Segment;
+use crate::connection::{Connection, Role, State};
 use crate::defence::is_on;
+use crate::director::config::DirectorConfig;
+use crate::director::decide::classify::Route;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
-use crate::flow::{AddressFamily, Endpoint, Protocol};
+use crate::flow::{AddressFamily, Endpoint};
 use crate::forward::full_nat::FullNatPath;
 use crate::forward::tunnel::{self, TunnelPath};
 use crate::forward::{self, Path};
 use crate::packet::PacketBuf;
-use crate::persistence::Proof;
 use crate::rng::Seed;
 use crate::service::server_table::ServerRecord;
 use crate::service::{ForwardMethod, TunnelKind};
@@ -28,39 +22,18 @@ use crate::verdict::{Direction, Verdict};
 use crate::wire::icmp::IcmpError;
 use crate::wire::parse::Headers;
 use crate::wire::rewrite::{Care, decrement_hop_limit};
-
-impl Director {
-    /// Notes who was heard: an expected connection counts from its first packet on, and datagrams to and fro prove that
-    /// the client is there.
-    pub(super) fn heard(&mut self, id: ConnectionId, direction: Direction) {
-        let is_settled = |connection: &Connection| connection.talk == Talk::Mutual && !connection.is_expected;
-        if self.flows.connections.get(id).is_some_and(is_settled) {
-            return;
-        }
-        let was_expected = self.flows.connections.heard(id, direction);
-        let connection = self.flows.connections.get(id).expect("the caller found it");
-        let (server, template) = (connection.server, connection.template);
-        let is_proven = connection.talk == Talk::Mutual && connection.protocol == Protocol::Udp;
-        if let (Some(server), true) = (server, was_expected) {
-            self.count_down(server, Count::Expected);
-            self.count_up(server, Count::Connection);
-        }
-        if let (Some(template), true) = (template, is_proven) {
-            self.flows.templates.prove(template, Proof::Talk);
-        }
-    }
-}
+use core::net::IpAddr;
 
 impl Tables<'_> {
     /// Where packets of this connection go in this direction.
     #[inline(always)]
-    pub(super) fn flow_end(
+    pub(in crate::director) fn route_of(
         &self,
         now: Instant,
         connection: &Connection,
         direction: Direction,
         headers: &Headers,
-    ) -> FlowEnd {
+    ) -> Route {
         let record = connection.server.and_then(|id| self.services.servers.get(id));
         let mtu = match direction {
             Direction::Request => self.request_mtu(now, connection, record),
@@ -90,11 +63,11 @@ impl Tables<'_> {
             refused: self.refused_answers(now, headers.source),
             identification: self.identification(),
         };
-        FlowEnd { path, direction, server: connection.server }
+        Route { path, direction, server: connection.server }
     }
 
     /// Whether the connection's server is the director's own host. With FullNAT it is a host like any other.
-    pub(super) fn is_local(&self, connection: &Connection) -> bool {
+    pub(in crate::director) fn is_local(&self, connection: &Connection) -> bool {
         match connection.forward {
             ForwardMethod::Local => true,
             ForwardMethod::FullNat => false,
@@ -121,7 +94,7 @@ impl Tables<'_> {
 
     /// Who an ICMP error about this packet comes from: the virtual address it was sent to, else the director's own
     /// address on the side it came from.
-    pub(super) fn error_source(&self, direction: Direction, headers: &Headers) -> Option<IpAddr> {
+    pub(in crate::director) fn error_source(&self, direction: Direction, headers: &Headers) -> Option<IpAddr> {
         match direction {
             Direction::Request => Some(headers.destination),
             Direction::Reply if self.is_service_address(headers.destination) => Some(headers.destination),
@@ -130,17 +103,17 @@ impl Tables<'_> {
     }
 
     /// Whether packets to this address come to the director for its own sake: a virtual or a local address.
-    pub(super) fn is_service_address(&self, address: IpAddr) -> bool {
+    pub(in crate::director) fn is_service_address(&self, address: IpAddr) -> bool {
         self.services.table.is_virtual(address) || self.flows.full_nat.pool.has(address)
     }
 
     /// Identification of the next packet the director makes itself. No two of 65,536 in a row have one lower half.
-    pub(super) fn identification(&self) -> u32 {
+    pub(in crate::director) fn identification(&self) -> u32 {
         identification(self.outlet.answers, self.site.identification_secret)
     }
 
     /// The state after this packet; `None` if its transport header cannot be read or says nothing (AH, ESP).
-    pub(super) fn next_state(
+    pub(in crate::director) fn next_state(
         &self,
         connection: &Connection,
         bytes: &[u8],
@@ -167,59 +140,14 @@ impl Tables<'_> {
             State::Udp => Some(State::Udp),
         }
     }
-}
 
-impl Director {
-    /// Puts a connection into a state: timeout, activity of its server, its template's assurance.
-    pub(super) fn enter_state(&mut self, id: ConnectionId, moved: Moved, direction: Direction) {
-        let Moved { state: next, timeout } = moved;
-        let connection = self.flows.connections.get_mut(id).expect("the caller found it");
-        let (server, template, before) = (connection.server, connection.template, connection.state);
-        let (was_active, is_active) = (connection.is_active, next.is_active());
-        connection.timeout = timeout;
-        connection.is_active = is_active;
-        if direction == Direction::Reply {
-            connection.no_output = false;
-        }
-        if next == before && was_active == is_active && next != State::Udp {
-            return;
-        }
-        self.flows.connections.set_state(id, next);
-        if let (Some(server), true) = (server, before.is_over() != next.is_over()) {
-            self.note_over(server, next.is_over());
-        }
-        if let (Some(server), true) = (server, was_active != is_active) {
-            if is_active {
-                self.count_up(server, Count::Active);
-            } else {
-                self.count_down(server, Count::Active);
-            }
-        }
-        let assures = match next {
-            State::Udp => direction == Direction::Reply,
-            _ => {
-                next != before
-                    && matches!(next, State::Tcp(TcpState::Established) | State::Sctp(SctpState::Established))
-            }
-        };
-        if let (Some(id), true) = (template, assures) {
-            if let Some(template) = self.flows.templates.get_mut(id) {
-                template.assured = true;
-            }
-            if next != State::Udp {
-                self.flows.templates.prove(id, Proof::Handshake);
-            }
-        }
-    }
-}
-
-impl Tables<'_> {}
-
-impl Director {}
-
-impl Tables<'_> {
     /// The same on a packet that may be a copy.
-    pub(super) fn refuse_reply_on(&self, now: Instant, packet: &mut PacketBuf<'_>, headers: &Headers) -> Verdict {
+    pub(in crate::director) fn refuse_reply_on(
+        &self,
+        now: Instant,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+    ) -> Verdict {
         let (path, error) = (self.answer_path(now, Direction::Reply, headers), IcmpError::PortUnreachable);
         // On its way through, the packet has already been routed: its hop limit counts down before it is quoted.
         if !self.services.table.is_virtual(headers.destination) {
@@ -235,13 +163,9 @@ impl Tables<'_> {
         }
         forward::answer(packet, headers, error, &path, DropReason::NoServer)
     }
-}
 
-impl Director {}
-
-impl Tables<'_> {
     /// A path that leads nowhere: only good for answers.
-    pub(super) fn answer_path(&self, now: Instant, direction: Direction, headers: &Headers) -> Path {
+    pub(in crate::director) fn answer_path(&self, now: Instant, direction: Direction, headers: &Headers) -> Path {
         Path {
             method: ForwardMethod::Local,
             is_local: false,
@@ -259,23 +183,24 @@ impl Tables<'_> {
         }
     }
 
-    pub(super) fn is_secure_tcp(&self) -> bool {
+    pub(in crate::director) fn is_secure_tcp(&self) -> bool {
         is_on(self.site.config.settings.secure_tcp)
     }
 }
 
 /// What seeds are derived for: identifications, and GUE's source ports. Far from the schedulers' numbers.
-pub(super) const IDENTIFICATION: u64 = u64::MAX;
+pub(in crate::director) const IDENTIFICATION: u64 = u64::MAX;
+
 const SOURCE_PORTS: u64 = u64::MAX - 1;
 
 /// Identification of the packet that the director makes after so many others.
 #[inline]
-pub(super) fn identification(answers: u64, secret: u64) -> u32 {
+pub(in crate::director) fn identification(answers: u64, secret: u64) -> u32 {
     (answers as u32).wrapping_mul(secret as u32 | 1).wrapping_add((secret >> 32) as u32)
 }
 
 /// UDP source port of a connection's GUE packets.
-pub(super) fn gue_source_port(seed: Seed, connection: &Connection) -> u16 {
+pub(in crate::director) fn gue_source_port(seed: Seed, connection: &Connection) -> u16 {
     let flow = (connection.protocol, connection.client, connection.virtual_endpoint);
     tunnel::source_port(seed.derive(SOURCE_PORTS), flow)
 }
@@ -283,7 +208,7 @@ pub(super) fn gue_source_port(seed: Seed, connection: &Connection) -> u16 {
 /// The tunnel of a connection, as its server has it now: a server edited from GRE to IPIP changes it for connections
 /// it already has (`tun_mixed_types`). Only GUE asks for a source port.
 #[inline(always)]
-pub(super) fn tunnel_path(
+pub(in crate::director) fn tunnel_path(
     config: &DirectorConfig,
     source_port: impl FnOnce() -> u16,
     real_address: IpAddr,
@@ -304,7 +229,7 @@ pub(super) fn tunnel_path(
 }
 
 /// The length that is counted: of the whole packet, less an IPv6 fragment header, as if it had been reassembled.
-pub(super) fn datagram_len(headers: &Headers) -> u64 {
+pub(in crate::director) fn datagram_len(headers: &Headers) -> u64 {
     let fragment_header = match headers.fragment {
         Some(fragment) if fragment.header != 0 => 8,
         _ => 0,

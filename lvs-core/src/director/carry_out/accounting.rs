@@ -1,19 +1,18 @@
 //! Counting: connections bound to servers, the overload flag, statistics, events. Every count that goes up here comes
 //! down here, exactly once. Source: Linux IPVS, as recorded in `conformance/`.
 
-use alloc::collections::VecDeque;
-
-use super::Director;
-use super::services::Overload;
 use crate::connection::Connection;
+use crate::director::Director;
+use crate::director::services::Overload;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Table};
 use crate::service::table::ServiceIndex;
 use crate::service::{RealServer, ServerId};
+use alloc::collections::VecDeque;
 
 /// Events waiting to be polled, bounded.
 #[derive(Debug)]
-pub(super) struct EventQueue {
+pub(in crate::director) struct EventQueue {
     queue: VecDeque<Event>,
     capacity: usize,
     lost: u64,
@@ -42,7 +41,7 @@ impl EventQueue {
 
 /// A count of a server that moves by one.
 #[derive(Clone, Copy)]
-pub(super) enum Count {
+pub(in crate::director) enum Count {
     /// A connection bound to it; the total moves.
     Connection,
     /// A connection became active.
@@ -61,17 +60,17 @@ impl Count {
 }
 
 impl Director {
-    pub(super) fn count_drop(&mut self, reason: DropReason) {
+    pub(in crate::director) fn count_drop(&mut self, reason: DropReason) {
         self.count_drops(reason, 1);
     }
 
     /// Counts so many packets refused for one reason.
-    pub(super) fn count_drops(&mut self, reason: DropReason, count: u32) {
+    pub(in crate::director) fn count_drops(&mut self, reason: DropReason, count: u32) {
         self.outlet.drops[reason as usize] += u64::from(count);
     }
 
     /// Counts up for a server, listed or in the trash.
-    pub(super) fn count_up(&mut self, id: ServerId, count: Count) {
+    pub(in crate::director) fn count_up(&mut self, id: ServerId, count: Count) {
         let upper = self.services.servers.get(id).map_or(0, |record| record.config.upper_threshold);
         self.change_counts(id, |server| {
             match count {
@@ -90,7 +89,7 @@ impl Director {
     }
 
     /// Counts down for a server, listed or in the trash.
-    pub(super) fn count_down(&mut self, id: ServerId, count: Count) {
+    pub(in crate::director) fn count_down(&mut self, id: ServerId, count: Count) {
         let (upper, lower) = self
             .services
             .servers
@@ -121,23 +120,23 @@ impl Director {
     }
 
     /// Counts a packet from a client, with its length on the wire. Only while the server is listed.
-    pub(super) fn count_in(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
+    pub(in crate::director) fn count_in(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
         self.services.measure(server, |counters| counters.count_in(packets, bytes));
     }
 
     /// Counts a packet from a server.
-    pub(super) fn count_out(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
+    pub(in crate::director) fn count_out(&mut self, server: Option<ServerId>, packets: u64, bytes: u64) {
         self.services.measure(server, |counters| counters.count_out(packets, bytes));
     }
 
     /// Counts a scheduled connection.
-    pub(super) fn count_connection(&mut self, server: Option<ServerId>) {
+    pub(in crate::director) fn count_connection(&mut self, server: Option<ServerId>) {
         self.services.measure(server, |counters| counters.connections += 1);
     }
 
     /// Tells once that a table became full.
-    pub(super) fn tell_full(&mut self, table: Table) {
-        let told = &mut self.outlet.told_full[table as usize];
+    pub(in crate::director) fn tell_full(&mut self, table: Table) {
+        let told = &mut self.outlet.full_announced[table as usize];
         if !*told {
             *told = true;
             self.outlet.events.push(Event::TableFull { table });
@@ -145,7 +144,7 @@ impl Director {
     }
 
     /// Tells once that a service turned unavailable.
-    pub(super) fn tell_unavailable(&mut self, service: ServiceIndex) {
+    pub(in crate::director) fn tell_unavailable(&mut self, service: ServiceIndex) {
         let Some(service) = self.services.table.get_mut(service) else { return };
         if !service.is_unavailable {
             service.is_unavailable = true;
@@ -155,6 +154,6 @@ impl Director {
 }
 
 /// The upper threshold, and the lower one in force: three quarters of the upper, rounded up, where none is set.
-pub(super) const fn thresholds(upper: u32, lower: u32) -> (u32, u32) {
+pub(in crate::director) const fn thresholds(upper: u32, lower: u32) -> (u32, u32) {
     (upper, if lower != 0 { lower } else { upper - upper / 4 })
 }

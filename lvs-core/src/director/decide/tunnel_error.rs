@@ -3,10 +3,10 @@
 //! the path knows (`tunnel_mtu_proof`), or as in Linux.
 //! Source: Linux IPVS, as recorded in `conformance/`; recording `tun_icmp`.
 
-use super::Director;
-use super::look::{Outcome, flow_of};
-use super::tables::Tables;
 use crate::connection::Connection;
+use crate::director::decide::classify::Outcome;
+use crate::director::decide::classify::flow_of;
+use crate::director::tables::Tables;
 use crate::drop_reason::DropReason;
 use crate::flow::{AddressFamily, Protocol};
 use crate::packet::PacketBuf;
@@ -21,7 +21,7 @@ use crate::wire::{read_u16, udp};
 
 /// An ICMP error about a packet of ours, stripped of the tunnel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TunnelError {
+pub(in crate::director) struct TunnelError {
     pub error_type: u8,
     pub code: u8,
     /// Bytes of the outer IP and tunnel headers.
@@ -42,7 +42,7 @@ impl TunnelError {
 
 impl Tables<'_> {
     /// What an ICMP error is if it quotes a tunnel packet to one of our servers; `None` if it does not.
-    pub(super) fn look_tunnel_error(
+    pub(in crate::director) fn classify_tunnel_error(
         &self,
         now: Instant,
         packet: &PacketBuf<'_>,
@@ -54,14 +54,14 @@ impl Tables<'_> {
         }
         let bytes = packet.bytes().get(..headers.packet_len)?;
         let inside = match headers.family {
-            AddressFamily::Ipv4 => self.look_inside(now, bytes, headers, related),
+            AddressFamily::Ipv4 => self.classify_inside(now, bytes, headers, related),
             AddressFamily::Ipv6 => None,
         };
-        inside.or_else(|| self.look_outside(now, bytes, headers, related))
+        inside.or_else(|| self.classify_outside(now, bytes, headers, related))
     }
 
     /// An error about a packet of a known connection inside a tunnel.
-    fn look_inside(&self, now: Instant, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
+    fn classify_inside(&self, now: Instant, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
         let error = self.strip(bytes, related)?;
         let (protocol, source, destination) = flow_of(bytes, &error.inner.moved_by(error.inner_start))?;
         let id = self.flows.connections.find_request(now, protocol, source, destination)?;
@@ -77,7 +77,7 @@ impl Tables<'_> {
 
     /// The path MTU of a tunnel, whatever is inside and however little of it is quoted. Linux learns it of GUE over IPv4
     /// alone in this way.
-    fn look_outside(&self, now: Instant, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
+    fn classify_outside(&self, now: Instant, bytes: &[u8], headers: &Headers, related: &Related) -> Option<Outcome> {
         let quoted = &related.quoted;
         let mtu = reported_mtu(headers.family, related)?;
         let (kind, port) = match quoted.protocol {
@@ -148,13 +148,9 @@ impl Tables<'_> {
             inner,
         })
     }
-}
 
-impl Director {}
-
-impl Tables<'_> {
     /// Turns the error into one about the client's own packet, on a packet that may be a copy.
-    pub(super) fn tell_client(
+    pub(in crate::director) fn tell_client(
         &self,
         now: Instant,
         packet: &mut PacketBuf<'_>,
@@ -202,6 +198,8 @@ fn reported_mtu(family: AddressFamily, related: &Related) -> Option<u32> {
 
 /// RFC 791: what every link must take.
 const LEAST_MTU: u32 = 68;
+
 /// ICMP type and code that tell a path MTU (RFC 1191 §4).
 const FRAGMENTATION_NEEDED: (u8, u8) = (3, 4);
+
 const UDP: u8 = Protocol::Udp.number();
