@@ -1,6 +1,6 @@
 //! Defence under pressure: which of `drop_entry`, `drop_packet` and `secure_tcp` are on, which new connection
 //! `drop_packet` refuses, and which idle connection `drop_entry` may end. Decides by numbers only; whose they are, and
-//! when to ask, is `director/defend.rs`'s business. Source: Linux IPVS, as recorded in `conformance/`.
+//! when to ask, is `director/upkeep/flood_defence.rs`'s business. Source: Linux IPVS, as recorded in `conformance/`.
 //!
 //! Linux compares free memory pages with `amemthresh`. A director's memory are its tables, reserved at the start; so what
 //! is compared here are free places: those of the connection table, or of the table that is shorter of them for its

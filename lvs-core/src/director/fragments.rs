@@ -1,3 +1,5 @@
+//! Datagrams in progress, with the way of those whose first part has been seen.
+
 use crate::director::decide::classify::Route;
 use crate::fragment::FragmentMemory;
 use crate::reserve::Refused;

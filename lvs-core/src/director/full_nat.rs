@@ -1,3 +1,5 @@
+//! What a director keeps for FullNAT: the pool of local ports, and what each connection translates besides addresses.
+
 use crate::client_group::ClientGroups;
 use crate::connection::{Connection, ConnectionId};
 use crate::forward::full_nat::sequence::Translation;

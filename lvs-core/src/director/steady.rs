@@ -1,5 +1,5 @@
 //! The steady path: the next packet of a flow that goes on as it was, which is nearly every packet there is. Decides
-//! only whether a packet is of that kind. What then happens is what `look.rs`, `known_flow.rs` and `forward/` would
+//! only whether a packet is of that kind. What then happens is what `decide.rs`, `carry_out.rs` and `forward/` would
 //! come to, without their questions; anything in doubt is left to them before the first write.
 
 use core::net::{Ipv4Addr, Ipv6Addr};

@@ -1,8 +1,8 @@
 //! Drains: a server gets nothing new, its connections get a deadline, and what remains then is closed. What is over by
 //! its state and only waits to be forgotten (TIME_WAIT, CLOSE) does not remain.
-//! Closing is answering: the next segment of either side is turned into RSTs for both (`closing.rs`), with numbers read
+//! Closing is answering: the next segment of either side is turned into RSTs for both (`decide/server_gone.rs`), with numbers read
 //! from that very segment. So nothing need be remembered of any connection, and a silent one is made to speak
-//! (`probe.rs`).
+//! (`upkeep/silent.rs`).
 
 use crate::command::AfterDrain;
 use crate::director::Director;

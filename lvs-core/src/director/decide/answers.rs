@@ -1,5 +1,5 @@
-//! Which answers may not be sent for now: the limits of `answer_limit`, asked before an answer is made, and charged once
-//! it is on its way.
+//! Which answers may not be sent for now: the limits of `answer_limit`, asked before an answer is made. What is sent is
+//! charged in `carry_out/answers.rs`.
 
 use crate::answer_limit::Refused;
 use crate::director::tables::Tables;

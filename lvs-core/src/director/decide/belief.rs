@@ -1,7 +1,7 @@
 //! Whether a packet may move its connection's state, for services that ask (`--check-window`): what would shorten the
 //! connection's life, or open a half-open one, must be one that its sender may have sent, with a right checksum. What
 //! is not believed goes its way all the same, as in IPVS, and moves nothing. Numbers are followed in
-//! `connection/window.rs`.
+//! `carry_out/numbers.rs`, by the rules of `connection/window.rs`.
 
 use crate::connection::window::{Rule, Segment};
 use crate::connection::{Connection, ConnectionId, State};

@@ -1,5 +1,4 @@
-//! Opening a connection: the defences first, then the choice (`choose.rs`) is carried out: template, connection,
-//! counts, and the packet on its way.
+//! A connection as it begins. That it is opened is `carry_out/open.rs`'s business.
 
 use crate::connection::Connection;
 use crate::director::decide::classify::FirstPacket;

@@ -1,6 +1,6 @@
-//! Helpers at work: a segment of a connection with a helper is read, the connection it announces is opened, and what it
-//! says is rewritten on its way out. `consult` decides and changes nothing; `Help::write` and `keep_help` carry it out.
-//! Source: Linux IPVS, as recorded in `conformance/`.
+//! Helpers at work: a segment of a connection with a helper is read, the connection it announces is found or made up, and
+//! what it says is to be rewritten. `consult` decides; `Help::write` writes; what is kept of it, `carry_out/payload_edit.rs`
+//! keeps. Source: Linux IPVS, as recorded in `conformance/`.
 
 use crate::connection::tcp::TcpState;
 use crate::connection::{Connection, ConnectionId, State};

@@ -1,7 +1,6 @@
-//! Room for a new connection: which bounds it meets, and who gives way to it. `room_for` decides and changes nothing, so
-//! `explain` asks it too; `make_room` carries it out. Who has proved nothing gives way first, whatever is short: places,
-//! templates, local ports. Then goes what is over, then what was proved by talk alone. What came about by a handshake gives
-//! way to nobody.
+//! Room for a new connection: which bounds it meets, and who gives way to it. Who has proved nothing gives way first,
+//! whatever is short: places, templates, local ports. Then goes what is over, then what was proved by talk alone. What came
+//! about by a handshake gives way to nobody.
 
 use crate::connection::newcomer::Newcomer;
 use crate::connection::{Connection, ConnectionId, State};

@@ -1,5 +1,5 @@
-//! Packets of connections the director remembers: count them, move the state, restart the timer, send them on.
-//! Requests are counted before anything can refuse them, replies only once they are on their way.
+//! Where packets of a connection go, and the state they lead to: the path for `forward/`, with MTU, tunnel and what may be
+//! answered.
 
 use crate::connection::sctp::ChunkEvent;
 use crate::connection::tcp::Segment;

@@ -1,6 +1,5 @@
-//! FullNAT's part of the director: leases of local endpoints, what each connection translates besides addresses, and
-//! the commands for local addresses. How packets are rewritten is in `forward/full_nat.rs`, which ports there are in
-//! `local_address.rs`.
+//! FullNAT: what a connection translates besides addresses, as it will be after a packet. How packets are rewritten is in
+//! `forward/full_nat.rs`.
 
 use crate::connection::{Connection, ConnectionId};
 use crate::director::decide::classify::Route;

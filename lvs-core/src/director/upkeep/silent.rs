@@ -1,6 +1,6 @@
 //! Making silent connections speak at the end of a drain that resets them: nobody remembers sequence numbers, and a RST
 //! without the right one is ignored (RFC 5961 §3.2). So each side is sent segments that nobody could have expected; it
-//! answers with its true numbers (RFC 9293 §3.10.7.4), and that answer meets what `closing.rs` does with any segment.
+//! answers with its true numbers (RFC 9293 §3.10.7.4), and that answer meets what any segment does (`decide/server_gone.rs`).
 //! A walk over the connections, in bounded steps. What finds no room in the queue hears of it when it speaks by itself.
 
 use crate::command::AfterDrain;
