@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
 
@@ -20,7 +21,8 @@ use rustix::pty::OpenptFlags;
 /// What a case does.
 type Run = fn() -> Result<(), Denied>;
 
-const CASES: [(&str, Run); 6] = [
+const CASES: [(&str, Run); 7] = [
+    ("it_is_ready_once_it_forwards_keeps_few_rights_and_every_worker_reads_again", it_is_ready_once_it_forwards),
     ("tun_refuses_an_address_the_host_owns", tun_refuses_an_address_the_host_owns),
     ("tun_says_what_leads_past_it", tun_says_what_leads_past_it),
     ("a_second_lvsd_on_a_device_is_refused_until_the_first_has_ended", a_second_lvsd_on_a_device_is_refused),
@@ -126,6 +128,45 @@ fn a_terminal_that_hangs_up_ends_it_with_its_tables() -> Result<(), Denied> {
     let tables = lvsd.rest_of_stdout();
     assert!(lvsd.child.wait().expect("it ended").success());
     assert!(tables.contains("TCP  192.0.2.80:80 rr\n"), "{tables}");
+    Ok(())
+}
+
+fn it_is_ready_once_it_forwards() -> Result<(), Denied> {
+    lonely_device()?;
+    let folder = Scratch::folder("ready");
+    let file = |name: &str| folder.0.join(name);
+    fs::write(file("rules"), RULES).expect("it can be written");
+    let text = "rules = \"rules\"\ncontrol = \"run/control.sock\"\nworkers = 2\n[[device]]\nname = \"eth0\"\nkind = \"afpacket\"\n";
+    fs::write(file("lvsd.toml"), text).expect("it can be written");
+    let manager = UnixDatagram::bind(file("notify")).expect("it can be had");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lvsd"));
+    command.args(["run", "--config"]).arg(file("lvsd.toml")).env("NOTIFY_SOCKET", file("notify"));
+    let mut lvsd = Lvsd::of(&mut command);
+    let mut bytes = [0; 512];
+    let count = manager.recv(&mut bytes).expect("lvsd tells something");
+    assert_eq!(&bytes[..count], b"READY=1\nSTATUS=forwarding with 2 workers\n");
+    // Every thread: two workers, the control thread, the one for signals, the first.
+    let tasks = fs::read_dir(format!("/proc/{}/task", lvsd.child.id())).expect("it runs");
+    let statuses: Vec<String> = tasks
+        .map(|task| fs::read_to_string(task.expect("readable").path().join("status")).expect("readable"))
+        .collect();
+    assert!(statuses.len() >= 5, "{statuses:?}");
+    for status in statuses {
+        for (set, kept) in [("CapPrm", 0x3000), ("CapEff", 0x3000), ("CapBnd", 0x3000), ("CapAmb", 0)] {
+            let line = status.lines().find_map(|line| line.strip_prefix(set)).expect("it is told");
+            assert_eq!(u64::from_str_radix(line.trim_start_matches(':').trim(), 16), Ok(kept), "{set} of {status}");
+        }
+    }
+    fs::write(file("rules"), format!("{RULES}-A -u [2001:db8::53]:53 -s rr\n").replace("-m\n", "-m -w 7\n"))
+        .expect("it can be written");
+    let id = Pid::from_child(&lvsd.child);
+    kill_process(id, Signal::HUP).expect("it runs");
+    while !lvsd.line().contains("read again: 2 changes carried out") {}
+    kill_process(id, Signal::TERM).expect("it runs");
+    // At the end they are the workers' own.
+    let tables = lvsd.rest_of_stdout();
+    assert!(lvsd.child.wait().expect("it ended").success());
+    assert!(tables.contains("UDP  [2001:db8::53]:53 rr\n") && tables.contains("Masq    7 "), "{tables}");
     Ok(())
 }
 
