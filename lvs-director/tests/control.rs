@@ -1,6 +1,5 @@
 //! `lvsd` driven while it runs, by its control socket.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -167,57 +166,6 @@ fn what_was_set_outlives_the_process() {
     assert_eq!((services[0].key, services[0].config.scheduler.as_str()), (web(), "wrr"));
     assert_eq!(services[0].servers[0].config.weight, 7);
     assert_eq!(running.settings(Some("drop_entry")).unwrap()[0].1, "3");
-}
-
-/// What a member of the group may do, as a process of such a user: see below.
-#[test]
-#[ignore = "run by the test below, as another user"]
-fn as_a_member_of_the_group() {
-    let path = PathBuf::from(std::env::var_os("LVSD_TEST_SOCKET").expect("it is told"));
-    // It asks for the first socket, and gets the other one.
-    let mut running = Running::connect(&path).unwrap();
-    assert_eq!(running.services().unwrap()[0].key, web());
-    let Err(Trouble::Refused(refusal)) = running.apply(&Change::DeleteService(web())) else {
-        panic!("it may only read")
-    };
-    assert_eq!(refusal.errno, Errno::NOT_PERMITTED);
-    let Err(Trouble::Refused(refusal)) = running.set("drop_entry", "1") else { panic!("it may only read") };
-    assert_eq!(refusal.errno, Errno::NOT_PERMITTED);
-}
-
-#[test]
-fn members_of_a_group_read_at_a_second_socket_and_others_do_nothing() {
-    if !rustix::process::geteuid().is_root() {
-        println!(
-            "skipped: members_of_a_group_read_at_a_second_socket_and_others_do_nothing: it takes root to be others"
-        );
-        return;
-    }
-    let folder = std::env::temp_dir().join(format!("lvsd-control-{}-group", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    let path = folder.join("control.sock");
-    let words = ["run", "--control-group", "54321", "--control"];
-    let child = Command::new(env!("CARGO_BIN_EXE_lvsd")).args(words).arg(&path).stderr(Stdio::null()).spawn();
-    let daemon = Daemon { child: child.expect("lvsd starts"), folder };
-    daemon.connect().apply(&Change::AddService(web(), ServiceConfig::new("wrr"))).unwrap();
-    let read = std::fs::metadata(lvs_client::socket::read_path(&path)).unwrap();
-    assert_eq!((read.mode() & 0o777, read.gid()), (0o660, 54321));
-    // A copy, which everybody may read.
-    let copy = daemon.folder.join("as-another");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let as_a_user_of = |group: &str| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", "54321", "--regid", group, "--clear-groups"]).arg(&copy).current_dir("/");
-        let output =
-            command.args(["--exact", "as_a_member_of_the_group", "--ignored"]).env("LVSD_TEST_SOCKET", &path).output();
-        let output = output.expect("setpriv, of util-linux, starts");
-        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let (is_right, said) = as_a_user_of("54321");
-    assert!(is_right, "{said}");
-    let (is_right, said) = as_a_user_of("54322");
-    assert!(!is_right && said.contains("PermissionDenied"), "{said}");
 }
 
 #[test]
