@@ -13,7 +13,12 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Files are read again; [`ready`] ends it.
+/// Files were read again: it serves as before.
+pub fn reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// Files are read again; [`reloaded`] ends it.
 pub fn reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         tell(&[NotifyState::Reloading, now]);

@@ -253,7 +253,7 @@ fn the_service_manager_hears_when_it_is_ready_reads_again_lives_and_ends() {
     let (said, _) = next();
     let microseconds = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("both at once").trim();
     assert!(microseconds.parse::<u64>().is_ok(), "{said}");
-    assert!(next().0.starts_with("READY=1\n"));
+    assert_eq!(next().0, "READY=1\n", "what it is doing stays as it was told");
     let mut bytes = [0; 512];
     let count = manager.recv(&mut bytes).expect("lvsd lives");
     assert_eq!(&bytes[..count], b"WATCHDOG=1\n");

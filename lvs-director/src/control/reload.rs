@@ -19,7 +19,7 @@ impl Tables {
             Ok(count) => say::note(format_args!("read again: {count} changes carried out")),
             Err(complaint) => say::error(format_args!("read again, and nothing is changed: {complaint}")),
         }
-        notify::ready("read again");
+        notify::reloaded();
     }
 
     fn reloaded(&mut self) -> Result<usize, String> {
