@@ -162,6 +162,9 @@ fn it_is_ready_once_it_forwards() -> Result<(), Denied> {
     let id = Pid::from_child(&lvsd.child);
     kill_process(id, Signal::HUP).expect("it runs");
     while !lvsd.line().contains("read again: 2 changes carried out") {}
+    // Workers do what they are told in order: one that answers has done what it was told before.
+    let mut running = lvs_client::Running::connect(&file("run/control.sock")).expect("it listens");
+    assert_eq!(running.services().expect("workers answer").len(), 2);
     kill_process(id, Signal::TERM).expect("it runs");
     // At the end they are the workers' own.
     let tables = lvsd.rest_of_stdout();
