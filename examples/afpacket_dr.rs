@@ -40,15 +40,21 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     // A device finds its way as the host does, and speaks for the virtual address.
     let host = AfPacketOptions::of_host(&name)?;
-    let side = Side { ipv4: host.source_ipv4, ipv6: host.source_ipv6, ..Side::default() };
+    let side = Side::default().with(|side| {
+        side.ipv4 = host.source_ipv4;
+        side.ipv6 = host.source_ipv6;
+    });
     let options = AfPacketOptions { answers_for: vec![virtual_address.ip()], ..host };
     let device = AfPacketDevice::open(&name, &options)?;
     println!("balancing {virtual_address} on {name} ({})", device.mac());
 
     // A director decides. It speaks of problems from the host's address.
     let mtu = u16::try_from(device.mtu()).unwrap_or(u16::MAX);
-    let side = Side { mtu, ..side };
-    let config = DirectorConfig { client_side: side, server_side: side, ..DirectorConfig::default() };
+    let side = side.with(|side| side.mtu = mtu);
+    let config = DirectorConfig::default().with(|config| {
+        config.client_side = side;
+        config.server_side = side;
+    });
     let mut director = Director::new(config, Seed::new(std::process::id().into()));
     let service = ServiceKey::address(Protocol::Tcp, virtual_address);
     director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("wlc")))?;

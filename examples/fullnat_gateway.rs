@@ -33,8 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("balancing {virtual_address} on {name}; servers see {local_address}");
 
     // A connection is a row with two keys: the client's, and a port of the local address.
-    let side = Side { mtu: u16::try_from(device.mtu()).unwrap_or(u16::MAX), ..Side::default() };
-    let config = DirectorConfig { client_side: side, server_side: side, ..DirectorConfig::default() };
+    let side = Side::default().with(|side| side.mtu = u16::try_from(device.mtu()).unwrap_or(u16::MAX));
+    let config = DirectorConfig::default().with(|config| {
+        config.client_side = side;
+        config.server_side = side;
+    });
     let mut director = Director::new(config, Seed::new(std::process::id().into()));
     let service = ServiceKey::address(Protocol::Tcp, virtual_address);
     director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("wlc")))?;

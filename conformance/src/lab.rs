@@ -172,33 +172,33 @@ impl Surroundings {
 }
 
 fn director_config(net: &Net) -> DirectorConfig {
-    DirectorConfig {
-        client_side: core_side(&net.client_side),
-        server_side: core_side(&net.server_side),
-        host_addresses: net.vips.iter().copied().collect(),
-        connections_max: 8_192, // more than any recording has
-        schedulers: recorded_schedulers(),
-        settings: recorded_settings(),
-        ..DirectorConfig::default()
-    }
+    DirectorConfig::default().with(|config| {
+        config.client_side = core_side(&net.client_side);
+        config.server_side = core_side(&net.server_side);
+        config.host_addresses = net.vips.iter().copied().collect();
+        config.connections_max = 8_192;
+        // more than any recording has
+        config.schedulers = recorded_schedulers();
+        config.settings = recorded_settings();
+    })
 }
 
 /// As Linux does where we would not by ourselves; and the recorder turned the kernel's limits on ICMP errors off.
 fn recorded_settings() -> Settings {
     let AnswerRates { icmp_ratelimit, icmp_ratemask, icmp_msgs_per_sec, icmp_msgs_burst, icmpv6_ratelimit, .. } =
         AnswerRates::UNLIMITED;
-    Settings {
-        icmp_ratelimit,
-        icmp_ratemask,
-        icmp_msgs_per_sec,
-        icmp_msgs_burst,
-        icmpv6_ratelimit,
-        tunnel_mtu_proof: false,
-        tunnel_least_mtu: false,
+    Settings::default().with(|settings| {
+        settings.icmp_ratelimit = icmp_ratelimit;
+        settings.icmp_ratemask = icmp_ratemask;
+        settings.icmp_msgs_per_sec = icmp_msgs_per_sec;
+        settings.icmp_msgs_burst = icmp_msgs_burst;
+        settings.icmpv6_ratelimit = icmpv6_ratelimit;
+        settings.tunnel_mtu_proof = false;
+        settings.tunnel_least_mtu = false;
+
         // So the recorder's hosts were set up, but where a recording says otherwise.
-        accept_local: true,
-        ..Settings::default()
-    }
+        settings.accept_local = true;
+    })
 }
 
 /// The schedulers of the recorded kernel: it was built without `twos`.
@@ -225,7 +225,11 @@ fn host_config(net: &Net) -> HostConfig {
 }
 
 fn core_side(side: &Side) -> lvs_core::Side {
-    lvs_core::Side { mtu: side.mtu, ipv4: Some(side.ipv4), ipv6: Some(side.ipv6) }
+    lvs_core::Side::default().with(|it| {
+        it.mtu = side.mtu;
+        it.ipv4 = Some(side.ipv4);
+        it.ipv6 = Some(side.ipv6);
+    })
 }
 
 /// Any seed does: nothing recorded depends on the random choices of one run.

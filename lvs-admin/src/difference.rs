@@ -63,7 +63,7 @@ pub fn difference(before: &Configured, after: &Configured) -> Vec<Command> {
     pairs().for_each(|(was, is)| go(was, is, &mut commands));
     pairs().for_each(|(was, is)| change(was, is, &mut commands));
     for (key, service) in is.iter().filter(|(key, _)| !was.contains_key(key)) {
-        let nothing = ServiceView { local_addresses: Vec::new(), servers: Vec::new(), ..(*service).clone() };
+        let nothing = ServiceView::new(*key, service.config.clone());
         commands.push(Command::AddService(*key, service.config.clone()));
         change(&nothing, service, &mut commands);
     }

@@ -127,7 +127,8 @@ fn any_server() -> impl Strategy<Value = ServerConfig> {
 fn any_command() -> impl Strategy<Value = Command> {
     let key = any_service;
     let seconds = || prop::option::of((1..3_u64).prop_map(Duration::from_secs));
-    let settings = (0..3_u8).prop_map(|drop_entry| Settings { drop_entry, ..Settings::default() });
+    let settings =
+        (0..3_u8).prop_map(|drop_entry| Settings::default().with(|settings| settings.drop_entry = drop_entry));
     prop_oneof![
         6 => (key(), any_config()).prop_map(|(key, config)| Command::AddService(key, config)),
         2 => (key(), any_config()).prop_map(|(key, config)| Command::EditService(key, config)),

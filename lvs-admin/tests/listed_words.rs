@@ -9,14 +9,7 @@ use lvs_core::view::ServiceView;
 fn shown(rule: &str) -> (String, String) {
     let commands = parse_rules(rule).unwrap();
     let [Command::AddService(key, config)] = &commands[..] else { panic!("{rule} adds a service") };
-    let view = ServiceView {
-        key: *key,
-        added: 0,
-        config: config.clone(),
-        statistics: Default::default(),
-        local_addresses: Vec::new(),
-        servers: Vec::new(),
-    };
+    let view = ServiceView::new(*key, config.clone());
     let names = Names::none();
     let options = ListOptions { numeric: true, ..ListOptions::default() };
     let listed = list(std::slice::from_ref(&view), &options, &names).unwrap();

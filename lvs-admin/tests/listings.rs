@@ -8,7 +8,7 @@ use lvs_admin::{Listing, Names, Request, SaveOptions};
 use lvs_admin::{list, list_connections, list_daemons, list_timeouts, parse, save, split_words};
 use lvs_core::service::stats::{Counters, Rates, Statistics};
 use lvs_core::view::{ConnectionView, ServiceView, TimeoutsView};
-use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Protocol};
+use lvs_core::{Endpoint, ForwardMethod, Protocol};
 use table::table;
 
 /// `ipvsadm <arguments>` over `services` prints `expected`.
@@ -564,28 +564,18 @@ fn connection(
         Endpoint::new(address.ip(), address.port())
     };
     let client = endpoint(client);
-    ConnectionView {
-        is_template: client.port == 0,
-        protocol,
-        family: AddressFamily::of(client.address),
-        client,
-        virtual_endpoint: endpoint(virtual_endpoint),
-        real: endpoint(real),
-        local: None,
-        forward: ForwardMethod::Nat,
-        state,
-        expires_in: Duration::from_secs(seconds),
-        mark: 0,
-        in_packets: 0,
-        persistence_key: None,
-    }
+    ConnectionView::new(protocol, client, endpoint(virtual_endpoint), endpoint(real), ForwardMethod::Nat).with(|view| {
+        view.is_template = client.port == 0;
+        view.state = state;
+        view.expires_in = Duration::from_secs(seconds);
+    })
 }
 
 // ctl_timeouts
 #[test]
 fn timeouts_are_in_seconds() {
     let [tcp, tcp_fin, udp] = [100, 20, 30].map(Duration::from_secs);
-    assert_eq!(list_timeouts(&TimeoutsView { tcp, tcp_fin, udp }), "Timeout (tcp tcpfin udp): 100 20 30\n");
+    assert_eq!(list_timeouts(&TimeoutsView::new(tcp, tcp_fin, udp)), "Timeout (tcp tcpfin udp): 100 20 30\n");
 }
 
 // ctl_daemon, steps 7 and 19

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lvs_admin::proc::{ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu};
 use lvs_core::service::stats::{Counters, Rates, Statistics};
 use lvs_core::view::ConnectionView;
-use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Protocol};
+use lvs_core::{Endpoint, ForwardMethod, Protocol};
 use table::table;
 
 /// Each of these rules makes these lines of `/proc/net/ip_vs`.
@@ -132,21 +132,11 @@ fn connection(
         Endpoint::new(address.ip(), address.port())
     };
     let client = endpoint(client);
-    ConnectionView {
-        is_template: client.port == 0,
-        protocol,
-        family: AddressFamily::of(client.address),
-        client,
-        virtual_endpoint: endpoint(virtual_endpoint),
-        real: endpoint(real),
-        local: None,
-        forward: ForwardMethod::Nat,
-        state,
-        expires_in: Duration::from_millis(seconds * 1000 + 999),
-        mark: 0,
-        in_packets: 0,
-        persistence_key: None,
-    }
+    ConnectionView::new(protocol, client, endpoint(virtual_endpoint), endpoint(real), ForwardMethod::Nat).with(|view| {
+        view.is_template = client.port == 0;
+        view.state = state;
+        view.expires_in = Duration::from_millis(seconds * 1000 + 999);
+    })
 }
 
 // stats_counters, steps 58 and 59

@@ -409,10 +409,12 @@ fn any_full_nat() -> impl Strategy<Value = FullNatOptions> {
         [ClientAddress::None, ClientAddress::Toa, ClientAddress::Uoa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
     let booleans = (any::<bool>(), any::<bool>());
     (prop::sample::select(kinds.to_vec()), booleans).prop_map(
-        |(client_address, (rewrite_sequence, remove_timestamps))| FullNatOptions {
-            client_address,
-            rewrite_sequence,
-            remove_timestamps,
+        |(client_address, (rewrite_sequence, remove_timestamps))| {
+            FullNatOptions::default().with(|options| {
+                options.client_address = client_address;
+                options.rewrite_sequence = rewrite_sequence;
+                options.remove_timestamps = remove_timestamps;
+            })
         },
     )
 }

@@ -119,7 +119,7 @@ fn connection(view: &ConnectionView) -> Value {
 
 /// The timeouts.
 pub fn timeouts(timeouts: &TimeoutsView) -> Value {
-    let TimeoutsView { tcp, tcp_fin, udp } = timeouts;
+    let TimeoutsView { tcp, tcp_fin, udp, .. } = timeouts;
     json!({ "tcp_s": tcp.as_secs(), "tcp_fin_s": tcp_fin.as_secs(), "udp_s": udp.as_secs() })
 }
 

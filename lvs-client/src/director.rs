@@ -216,7 +216,7 @@ impl Running {
         })?;
         let timeouts = found.ok_or(Trouble::Malformed(Malformed))?;
         let seconds = |value: Option<u32>| std::time::Duration::from_secs(value.unwrap_or(0).into());
-        Ok(TimeoutsView { tcp: seconds(timeouts.tcp), tcp_fin: seconds(timeouts.tcp_fin), udp: seconds(timeouts.udp) })
+        Ok(TimeoutsView::new(seconds(timeouts.tcp), seconds(timeouts.tcp_fin), seconds(timeouts.udp)))
     }
 
     /// The synchronisation daemons that run.

@@ -65,9 +65,15 @@ struct Traffic {
 
 impl Traffic {
     fn new(row: Row, flows: u32) -> Self {
-        let side = Side { mtu: 1500, ipv4: "10.0.0.254".parse().ok(), ipv6: "fd00::ff".parse().ok() };
-        let config =
-            DirectorConfig { connections_max: flows + flows / 8, server_side: side, ..DirectorConfig::default() };
+        let side = Side::default().with(|side| {
+            side.mtu = 1500;
+            side.ipv4 = "10.0.0.254".parse().ok();
+            side.ipv6 = "fd00::ff".parse().ok();
+        });
+        let config = DirectorConfig::default().with(|config| {
+            config.connections_max = flows + flows / 8;
+            config.server_side = side;
+        });
         let mut director = Director::new(config, Seed::new(1));
         for command in lvs_admin::parse_rules(&rules(row)).expect("the rules are right") {
             director.apply(Instant::ZERO, &command).expect("the rules are accepted");

@@ -14,6 +14,7 @@ use crate::wire::icmp::{ICMP, ICMPV6};
 use crate::wire::parse::Headers;
 
 /// The limits in force.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AnswerRates {
     /// Least time between ICMP errors to one receiver, after six in a row; zero: no limit. Default 1 s.
@@ -39,6 +40,14 @@ impl Default for AnswerRates {
 }
 
 impl AnswerRates {
+    /// The same with some fields changed. Fields may be added in any version, so a literal outside this crate is no way to
+    /// make one.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Linux's limits.
     pub const LINUX: Self = Self {
         icmp_ratelimit: Duration::from_secs(1),

@@ -108,14 +108,13 @@ impl Director {
     /// use lvs_core::{Director, DirectorConfig, Seed};
     ///
     /// // A small machine: 128 connections, few of anything else, in less than 72 KiB.
-    /// let config = DirectorConfig {
-    ///     connections_max: 128,
-    ///     templates_max: 16,
-    ///     fragments_max: 8,
-    ///     fragment_bytes_max: 8192,
-    ///     events_max: 16,
-    ///     ..DirectorConfig::default()
-    /// };
+    /// let config = DirectorConfig::default().with(|config| {
+    ///     config.connections_max = 128;
+    ///     config.templates_max = 16;
+    ///     config.fragments_max = 8;
+    ///     config.fragment_bytes_max = 8192;
+    ///     config.events_max = 16;
+    /// });
     /// assert!(config.reserved_bytes() < 72 << 10);
     /// let director = Director::try_new(config, Seed::new(0x5eed))?;
     /// # Ok::<(), lvs_core::OutOfMemory>(())

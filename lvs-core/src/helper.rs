@@ -41,7 +41,7 @@ use crate::flow::Endpoint;
 ///
 /// let mut helpers = HelperRegistry::default();
 /// helpers.register("discreet", Discreet);
-/// let mut director = Director::new(DirectorConfig { helpers, ..DirectorConfig::default() }, Seed::new(1));
+/// let mut director = Director::new(DirectorConfig::default().with(|config| config.helpers = helpers), Seed::new(1));
 /// let mail = ServiceKey::address(Protocol::Tcp, "192.0.2.25:25".parse().unwrap());
 /// let service = ServiceConfig::new("rr").helper("discreet");
 /// director.apply(Instant::ZERO, &Command::AddService(mail, service)).unwrap();

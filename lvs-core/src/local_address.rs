@@ -44,9 +44,13 @@ pub const LOCAL_ADDRESSES_MAX: usize = 64;
 ///
 /// ```
 /// use lvs_core::local_address::LocalPorts;
-/// let second_of_four = LocalPorts { shard: 1, shards: 4, ..LocalPorts::default() };
+/// let second_of_four = LocalPorts::default().with(|ports| {
+///     ports.shard = 1;
+///     ports.shards = 4;
+/// });
 /// assert_eq!(second_of_four.count(), 16_128); // 1025, 1029, … 65533
 /// ```
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LocalPorts {
     /// First port of the range. Default 1025, as DPVS.
@@ -74,6 +78,14 @@ pub struct LocalPorts {
 }
 
 impl LocalPorts {
+    /// The same with some fields changed. Fields may be added in any version, so a literal outside this crate is no way to
+    /// make one.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// How many ports these are, for each local address and server.
     pub const fn count(&self) -> u32 {
         let first = self.first_port();

@@ -291,9 +291,10 @@ pub struct SlowStart {
 /// use lvs_core::service::{ClientAddress, FullNatOptions};
 /// use lvs_core::ServiceConfig;
 /// let mut service = ServiceConfig::new("rr");
-/// service.full_nat = FullNatOptions { client_address: ClientAddress::Toa, ..FullNatOptions::default() };
+/// service.full_nat = FullNatOptions::default().with(|options| options.client_address = ClientAddress::Toa);
 /// assert!(service.full_nat.rewrite_sequence);
 /// ```
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FullNatOptions {
     /// How the server learns who its client is. Default: it does not.
@@ -302,6 +303,16 @@ pub struct FullNatOptions {
     pub rewrite_sequence: bool,
     /// Timestamps are taken out of clients' SYNs, so that neither side uses them. Default on.
     pub remove_timestamps: bool,
+}
+
+impl FullNatOptions {
+    /// The same with some fields changed. Fields may be added in any version, so a literal outside this crate is no way to
+    /// make one.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for FullNatOptions {

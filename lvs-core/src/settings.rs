@@ -17,9 +17,10 @@ pub use self::named::{Format, NamedValue, SetError};
 ///
 /// ```
 /// use lvs_core::Settings;
-/// let settings = Settings { sloppy_tcp: true, ..Settings::default() };
+/// let settings = Settings::default().with(|settings| settings.sloppy_tcp = true);
 /// assert_eq!(settings.conn_reuse_mode, 1);
 /// ```
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// Threshold of the automatic defence modes: fewer free places in the connection table than this are too few; so are
@@ -102,6 +103,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The same with some fields changed. Fields may be added in any version, so a literal outside this crate is no way to
+    /// make one.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// How many packets may be answered.
     pub const fn answer_rates(&self) -> AnswerRates {
         AnswerRates {

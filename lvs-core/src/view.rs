@@ -11,6 +11,7 @@ use crate::service::stats::Statistics;
 use crate::service::{ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
 
 /// A virtual service and its servers.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub struct ServiceView {
     /// What it is.
@@ -27,7 +28,23 @@ pub struct ServiceView {
     pub servers: Vec<ServerView>,
 }
 
+impl ServiceView {
+    /// A service without servers, of which nothing has been counted.
+    pub fn new(key: ServiceKey, config: ServiceConfig) -> Self {
+        let statistics = Statistics::default();
+        Self { key, added: 0, config, statistics, local_addresses: Vec::new(), servers: Vec::new() }
+    }
+
+    /// The same with some fields changed.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
 /// A real server of a service.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub struct ServerView {
     /// As configured.
@@ -48,7 +65,31 @@ pub struct ServerView {
     pub statistics: Statistics,
 }
 
+impl ServerView {
+    /// A server without connections, with the weight it is configured for.
+    pub fn new(config: ServerConfig) -> Self {
+        Self {
+            effective_weight: config.weight,
+            config,
+            active_connections: 0,
+            inactive_connections: 0,
+            persistent_connections: 0,
+            is_overloaded: false,
+            drain: None,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// The same with some fields changed.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
 /// How far the drain of a server is ([`crate::Command::Drain`]).
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DrainView {
     /// Time until what remains is closed; zero once that has come.
@@ -59,7 +100,15 @@ pub struct DrainView {
     pub open: u32,
 }
 
+impl DrainView {
+    /// A drain that ends then, with so many connections open.
+    pub const fn new(ends_in: Duration, then: AfterDrain, open: u32) -> Self {
+        Self { ends_in, then, open }
+    }
+}
+
 /// A connection or a persistence template: a row of `ipvsadm -Lc` and `/proc/net/ip_vs_conn`.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConnectionView {
     /// Whether it is a persistence template (client port 0).
@@ -88,6 +137,40 @@ pub struct ConnectionView {
     pub in_packets: u64,
     /// Persistence engine and key, for templates made by one.
     pub persistence_key: Option<(String, Vec<u8>)>,
+}
+
+impl ConnectionView {
+    /// A connection of this protocol, in no state and with no time left. `None` is for templates of fwmark services.
+    pub fn new(
+        protocol: Option<Protocol>,
+        client: Endpoint,
+        virtual_endpoint: Endpoint,
+        real: Endpoint,
+        forward: ForwardMethod,
+    ) -> Self {
+        Self {
+            is_template: false,
+            protocol,
+            family: AddressFamily::of(client.address),
+            client,
+            virtual_endpoint,
+            real,
+            local: None,
+            forward,
+            state: "NONE",
+            expires_in: Duration::ZERO,
+            mark: 0,
+            in_packets: 0,
+            persistence_key: None,
+        }
+    }
+
+    /// The same with some fields changed.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// How full the tables are, at the cost of reading some numbers. What has ended counts until it is cleared away.
@@ -164,6 +247,7 @@ pub struct DefenceCounters {
 }
 
 /// The timeouts `ipvsadm -L --timeout` shows.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimeoutsView {
     /// TCP ESTABLISHED.
@@ -172,4 +256,11 @@ pub struct TimeoutsView {
     pub tcp_fin: Duration,
     /// UDP.
     pub udp: Duration,
+}
+
+impl TimeoutsView {
+    /// These timeouts.
+    pub const fn new(tcp: Duration, tcp_fin: Duration, udp: Duration) -> Self {
+        Self { tcp, tcp_fin, udp }
+    }
 }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use lvs_core::{DirectorConfig, DropReason, Settings, Verdict};
+use lvs_core::{DropReason, Settings, Verdict};
 use lvs_testkit::{Desk, tcp, udp};
 
 /// Services without servers: every packet is answered.
@@ -24,7 +24,7 @@ fn check(desk: &mut Desk, packet: impl Fn(u32) -> Vec<u8>, count: u32) -> u32 {
 }
 
 fn with(settings: Settings, rules: &str) -> Desk {
-    Desk::with_config(DirectorConfig { settings, ..Desk::config() }, rules)
+    Desk::with_config(Desk::config().with(|config| config.settings = settings), rules)
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn all_receivers_together_get_fifty_at_once() {
 
 #[test]
 fn a_limited_kind_leaves_the_others_alone() {
-    let mut desk = with(Settings { icmp_ratemask: 1 << 11, ..Settings::default() }, NOBODY);
+    let mut desk = with(Settings::default().with(|settings| settings.icmp_ratemask = 1 << 11), NOBODY);
     let wanted = |number| udp("198.51.100.7:1024", "192.0.2.1:53").payload(&[number as u8]).build();
     assert_eq!(check(&mut desk, wanted, 60), 60);
 }
@@ -78,7 +78,7 @@ fn path_mtus_are_always_told() {
 fn resets_are_limited_where_it_is_said_so() {
     let rules = "-A -t 192.0.2.1:80 -s rr --on-server-gone reset\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m";
     for (resets_per_sec, expected) in [(0, 20), (3, 3)] {
-        let mut desk = with(Settings { resets_per_sec, ..Settings::default() }, rules);
+        let mut desk = with(Settings::default().with(|settings| settings.resets_per_sec = resets_per_sec), rules);
         let client = |number: u32| format!("198.51.100.7:{}", 1_024 + number);
         for number in 0..20 {
             desk.send(&tcp(client(number).as_str(), "192.0.2.1:80").syn().build());

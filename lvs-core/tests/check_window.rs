@@ -1,7 +1,7 @@
 //! `--check-window`: segments with numbers or checksums that their sender cannot have used move no connection's state.
 //! They go their way, as everything does in IPVS.
 
-use lvs_core::{DirectorConfig, Verdict};
+use lvs_core::Verdict;
 use lvs_testkit::{Desk, Packet, tcp};
 
 const NAT: &str = "-A -t 192.0.2.1:80 -s rr --check-window\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m";
@@ -187,7 +187,7 @@ fn a_flood_that_makes_up_the_handshakes_end_stays_half_open() {
 fn a_syn_that_is_not_believed_makes_nobody_give_way() {
     for rules in [NAT, NAT6, FULL_NAT] {
         let mut it = Conversation::new(rules);
-        it.desk = Desk::with_config(DirectorConfig { half_open_max: 1, ..Desk::config() }, rules);
+        it.desk = Desk::with_config(Desk::config().with(|config| config.half_open_max = 1), rules);
         it.shake_hands();
         it.server(900_001, 1_001, |segment| segment.fin().ack());
         assert_eq!(it.state(), "FIN_WAIT");

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use lvs_core::local_address::LocalPorts;
 use lvs_core::view::Gauges;
-use lvs_core::{AfterDrain, Command, DirectorConfig, ForwardMethod, HalfOpenPolicy, Instant, ServiceConfig, Verdict};
+use lvs_core::{AfterDrain, Command, ForwardMethod, HalfOpenPolicy, Instant, ServiceConfig, Verdict};
 use lvs_testkit::desk::{nat, tcp_service};
 use lvs_testkit::{Desk, tcp, udp};
 
@@ -75,28 +75,26 @@ fn small_steps_back_are_waited_out() {
 #[test]
 fn edges_of_time_and_of_every_bound_break_nothing() {
     for (connections_max, other) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] {
-        let local_ports = LocalPorts {
-            first: 65_535,
-            last: 65_535,
-            shards: 0,
-            remembered_max: other,
-            quarantine: Duration::MAX,
-            ..LocalPorts::default()
-        };
-        let mut desk = Desk::bare(DirectorConfig {
-            connections_max,
-            templates_max: other,
-            fragments_max: other,
-            fragment_bytes_max: other * 100,
-            events_max: other,
-            client_endpoint_max: other,
-            half_open_max: other,
-            half_open_policy: HalfOpenPolicy::EvictOldest,
-            services_max: 10,
-            servers_max: 10,
-            local_ports,
-            ..Desk::config()
+        let local_ports = LocalPorts::default().with(|ports| {
+            ports.first = 65_535;
+            ports.last = 65_535;
+            ports.shards = 0;
+            ports.remembered_max = other;
+            ports.quarantine = Duration::MAX;
         });
+        let mut desk = Desk::bare(Desk::config().with(|config| {
+            config.connections_max = connections_max;
+            config.templates_max = other;
+            config.fragments_max = other;
+            config.fragment_bytes_max = other * 100;
+            config.events_max = other;
+            config.client_endpoint_max = other;
+            config.half_open_max = other;
+            config.half_open_policy = HalfOpenPolicy::EvictOldest;
+            config.services_max = 10;
+            config.servers_max = 10;
+            config.local_ports = local_ports;
+        }));
         for (turn, nanos) in [0, 1, u64::MAX / 2, u64::MAX - 1, u64::MAX, 5, 0].into_iter().enumerate() {
             desk.now = Instant::from_nanos(nanos);
             turn_of_everything(&mut desk, turn);

@@ -11,7 +11,10 @@ const DNS: &str = "192.0.2.80:53";
 
 /// A director with 64 places for connections and 64 for templates, a TCP and a UDP service.
 fn desk() -> Desk {
-    let mut desk = Desk::bare(DirectorConfig { connections_max: 64, templates_max: 64, ..DirectorConfig::default() });
+    let mut desk = Desk::bare(DirectorConfig::default().with(|config| {
+        config.connections_max = 64;
+        config.templates_max = 64;
+    }));
     desk.add(tcp_service(WEB), ServiceConfig::new("rr"), [nat("10.0.0.2:80")]);
     desk.add(udp_service(DNS), ServiceConfig::new("rr"), [nat("10.0.0.2:53")]);
     desk

@@ -114,7 +114,7 @@ fn at_the_deadline_both_sides_are_reset_by_the_clients_next_segment() {
     assert_eq!(desk.events(), drained(1));
     assert_eq!(transmits(&mut desk).len(), 4, "both are made to speak");
     let verdict = desk.send(&segment(1).ack().payload(b"late").build()).verdict;
-    assert_eq!(verdict, Verdict::Reply { next_hop: "198.51.100.1".parse().unwrap() });
+    assert_eq!(verdict, Verdict::reply("198.51.100.1".parse().unwrap()));
     let expected = "192.0.2.80.80 > 198.51.100.1.1024 TCP R seq=9000 ack=0 pl=0 id=0 DF ttl=64 len=40";
     assert_eq!(describe(&desk.bytes), expected);
     let Outcome { verdict, bytes, .. } = desk.transmit().expect("the server is told too");
@@ -132,7 +132,7 @@ fn at_the_deadline_both_sides_are_reset_by_the_servers_next_segment() {
     desk.pass(MINUTE);
     transmits(&mut desk);
     let segment = tcp(OLD, &*client(1)).ack().numbers(9_000, 5_000).payload(b"late").build();
-    assert_eq!(desk.send(&segment).verdict, Verdict::Reply { next_hop: "10.0.0.2".parse().unwrap() });
+    assert_eq!(desk.send(&segment).verdict, Verdict::reply("10.0.0.2".parse().unwrap()));
     let expected = "198.51.100.1.1024 > 10.0.0.2.80 TCP R seq=5000 ack=0 pl=0 id=0 DF ttl=64 len=40";
     assert_eq!(describe(&desk.bytes), expected);
     let Outcome { bytes, .. } = desk.transmit().expect("the client is told too");
@@ -183,7 +183,10 @@ fn at_the_deadline_silent_peers_are_sent_what_they_must_answer() {
 
 #[test]
 fn many_silent_connections_are_gone_through_in_bounded_steps_and_no_further_than_the_queue_holds() {
-    let config = DirectorConfig { connections_max: 20_000, fragment_bytes_max: 1_000_000, ..DirectorConfig::default() };
+    let config = DirectorConfig::default().with(|config| {
+        config.connections_max = 20_000;
+        config.fragment_bytes_max = 1_000_000;
+    });
     let mut desk = Desk::bare(config);
     desk.add(tcp_service(WEB), ServiceConfig::new("rr"), [nat(OLD)]);
     for port in 0..5_000u16 {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lvs_core::view::Gauges;
-use lvs_core::{Command, DirectorConfig, ForwardMethod, Protocol, ServerConfig, ServiceConfig};
+use lvs_core::{Command, ForwardMethod, Protocol, ServerConfig, ServiceConfig};
 use lvs_testkit::desk::{nat, tcp_service, udp_service};
 use lvs_testkit::{Desk, sctp, strategy, tcp, udp};
 use proptest::prelude::*;
@@ -50,15 +50,14 @@ const ACK: u8 = 0x10;
 const FLAGS: [u8; 6] = [SYN, SYN, ACK, ACK, 0x11, 0x04];
 
 fn desk() -> Desk {
-    let mut config = DirectorConfig {
-        connections_max: BOUNDS.connections,
-        half_open_max: BOUNDS.half_open,
-        templates_max: BOUNDS.templates,
-        client_templates_max: 2,
-        client_endpoint_max: 3,
-        expectations_max: BOUNDS.expected,
-        ..Desk::config()
-    };
+    let mut config = Desk::config().with(|config| {
+        config.connections_max = BOUNDS.connections;
+        config.half_open_max = BOUNDS.half_open;
+        config.templates_max = BOUNDS.templates;
+        config.client_templates_max = 2;
+        config.client_endpoint_max = 3;
+        config.expectations_max = BOUNDS.expected;
+    });
     (config.local_ports.first, config.local_ports.last) = (2000, 1999 + BOUNDS.ports as u16 / 2);
     config.local_ports.client_max = 2;
     let mut desk = Desk::with_config(

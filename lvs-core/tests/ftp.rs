@@ -97,7 +97,7 @@ fn a_passive_data_connection_is_expected_from_any_port_of_the_client() {
 
 #[test]
 fn a_client_port_that_has_too_many_connections_gets_no_data_connection() {
-    let mut desk = desk_with(DirectorConfig { client_endpoint_max: 1, ..DirectorConfig::default() });
+    let mut desk = desk_with(DirectorConfig::default().with(|config| config.client_endpoint_max = 1));
     pasv(&mut desk);
     // The control connection's own port.
     let syn = |port: u16| tcp(&*format!("198.51.100.7:{port}"), "192.0.2.121:51210").syn().build();
@@ -159,7 +159,7 @@ fn a_reply_sent_again_passes_as_it_is_unless_the_helper_repeats() {
 
     let mut helpers = HelperRegistry::default();
     helpers.register("ftp", Ftp { repeats: true });
-    let mut desk = desk_with(DirectorConfig { helpers, ..DirectorConfig::default() });
+    let mut desk = desk_with(DirectorConfig::default().with(|config| config.helpers = helpers));
     pasv(&mut desk);
     check(&mut desk, &reply(0, 6, PASSIVE), &arrives_at_client(0, 6, TRANSLATED));
     let len = PASSIVE.len() as u32;
@@ -336,7 +336,7 @@ impl Helper for Stammer {
 fn a_helper_of_ones_own_may_change_both_directions() {
     let mut helpers = HelperRegistry::empty();
     helpers.register("ftp", Stammer);
-    let mut desk = desk_with(DirectorConfig { helpers, ..DirectorConfig::default() });
+    let mut desk = desk_with(DirectorConfig::default().with(|config| config.helpers = helpers));
     check(&mut desk, &request(0, 0, b"ab"), &arrives_at_server(0, 0, b"abab"));
     check(&mut desk, &request(0, 0, b"ab"), &arrives_at_server(0, 0, b"abab"));
     check(&mut desk, &reply(0, 4, b"xyz"), &arrives_at_client(0, 2, b"xyzxyz"));
@@ -346,7 +346,7 @@ fn a_helper_of_ones_own_may_change_both_directions() {
 
 #[test]
 fn a_full_table_refuses_the_announcement_and_changes_nothing() {
-    let mut desk = desk_with(DirectorConfig { connections_max: 1, ..DirectorConfig::default() });
+    let mut desk = desk_with(DirectorConfig::default().with(|config| config.connections_max = 1));
     let command = request(0, 0, b"PORT 198,51,100,7,166,149\r\n").build();
     assert_eq!(desk.send(&command).verdict, Verdict::Drop(DropReason::ConnectionTableFull));
     assert_eq!(desk.states(), ["ESTABLISHED"]);

@@ -286,8 +286,11 @@ fn what_was_expected_and_did_not_come_gives_its_port_back() {
 
 #[test]
 fn an_announcement_for_which_no_port_is_left_waits() {
-    let local_ports = LocalPorts { first: 2000, last: 2000, ..LocalPorts::default() };
-    let config = DirectorConfig { local_ports, ..Desk::config() };
+    let local_ports = LocalPorts::default().with(|ports| {
+        ports.first = 2000;
+        ports.last = 2000;
+    });
+    let config = Desk::config().with(|config| config.local_ports = local_ports);
     let mut talk = Talk::with_config(config, IPV4, "");
     talk.says("PASV\r\n", "PASV\r\n");
     talk.answers("227 Entering (10,0,0,2,200,10).\r\n", "227 Entering (192,0,2,121,200,10).\r\n");

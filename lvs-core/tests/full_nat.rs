@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 
 use lvs_core::local_address::LocalPorts;
 use lvs_core::{
-    ChecksumOffload, Command, ControlError, DirectorConfig, DropReason, Event, Gso, GsoKind, Offload, Protocol,
-    ServiceKey, Verdict,
+    ChecksumOffload, Command, ControlError, DropReason, Event, Gso, GsoKind, Offload, Protocol, ServiceKey, Verdict,
 };
 use lvs_testkit::{Desk, Outcome, Packet, Storage, describe, icmp_error, oracle, sctp, tcp, udp};
 
@@ -223,10 +222,12 @@ fn a_repeated_syn_gets_the_number_of_the_first() {
 // 44, 47
 #[test]
 fn a_local_port_used_anew_gets_a_number_beyond_the_old_one() {
-    let config = DirectorConfig {
-        local_ports: LocalPorts { first: 2000, last: 2000, ..LocalPorts::default() },
-        ..Desk::config()
-    };
+    let config = Desk::config().with(|config| {
+        config.local_ports = LocalPorts::default().with(|ports| {
+            ports.first = 2000;
+            ports.last = 2000;
+        })
+    });
     let mut talk = Conversation::begin_at(Desk::with_config(config, WEB), CLIENT, VIRTUAL, REAL);
     forwarded(talk.desk.send(&talk.reply().rst().build()));
     talk.desk.pass(Duration::from_secs(10 + 5 + 1)); // CLOSE, quarantine
@@ -673,8 +674,11 @@ fn fragments_follow_their_first_one_both_ways_whatever_their_order() {
 
 /// A director with two local ports for each server.
 fn two_ports(rules: &str) -> Desk {
-    let local_ports = LocalPorts { first: 2000, last: 2001, ..LocalPorts::default() };
-    Desk::with_config(DirectorConfig { local_ports, ..Desk::config() }, rules)
+    let local_ports = LocalPorts::default().with(|ports| {
+        ports.first = 2000;
+        ports.last = 2001;
+    });
+    Desk::with_config(Desk::config().with(|config| config.local_ports = local_ports), rules)
 }
 
 fn syn_from(port: u16) -> Vec<u8> {

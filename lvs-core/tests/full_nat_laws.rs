@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use lvs_core::local_address::LocalPorts;
 use lvs_core::view::ConnectionView;
-use lvs_core::{DirectorConfig, Endpoint, Instant, Protocol, Verdict};
+use lvs_core::{Endpoint, Instant, Protocol, Verdict};
 use lvs_testkit::{Desk, oracle, strategy, tcp, udp};
 use proptest::prelude::*;
 
@@ -63,14 +63,13 @@ fn ports() -> impl Strategy<Value = LocalPorts> {
     // Often too few to be remembered, so that servers give each other theirs.
     let remembered_max = prop_oneof![Just(LocalPorts::default().remembered_max), 1..40u32];
     (1000..1100u16, 1..30u16, 1..4u16, 0..4u16, 0..30u64, remembered_max).prop_map(
-        |(first, len, shards, shard, quarantine_s, remembered_max)| LocalPorts {
-            first,
-            last: first + len,
-            shard: shard % shards,
-            shards,
-            quarantine: Duration::from_secs(quarantine_s),
-            remembered_max,
-            ..LocalPorts::default()
+        |(first, len, shards, shard, quarantine_s, remembered_max)| {
+            LocalPorts::default().with(|ports| {
+                (ports.first, ports.last) = (first, first + len);
+                (ports.shard, ports.shards) = (shard % shards, shards);
+                ports.quarantine = Duration::from_secs(quarantine_s);
+                ports.remembered_max = remembered_max;
+            })
         },
     )
 }
@@ -85,7 +84,7 @@ struct Run {
 
 impl Run {
     fn new(ports: LocalPorts) -> Self {
-        let config = DirectorConfig { local_ports: ports, ..Desk::config() };
+        let config = Desk::config().with(|config| config.local_ports = ports);
         Self { desk: Desk::with_config(config, RULES), ports, last_use: BTreeMap::new() }
     }
 

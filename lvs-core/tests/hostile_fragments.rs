@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lvs_core::{DirectorConfig, DropReason, Verdict};
+use lvs_core::{DropReason, Verdict};
 use lvs_testkit::{Desk, Packet, oracle, sctp, udp};
 
 const RULES: &str = "
@@ -155,7 +155,7 @@ fn one_source_takes_no_more_than_its_share() {
 
 #[test]
 fn the_bound_in_bytes_is_one_of_memory_not_of_payload() {
-    let config = DirectorConfig { fragment_bytes_max: 100_000, ..Desk::config() };
+    let config = Desk::config().with(|config| config.fragment_bytes_max = 100_000);
     let mut desk = Desk::with_config(config, RULES);
     for number in 0..1_000 {
         desk.send(&udp(somebody(number, true), "192.0.2.1:53").payload_len(8).fragments(8)[1]);

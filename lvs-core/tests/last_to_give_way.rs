@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use lvs_core::{Command, DirectorConfig, DropReason, ServerConfig, Verdict};
+use lvs_core::{Command, DropReason, ServerConfig, Verdict};
 use lvs_testkit::desk::udp_service;
 use lvs_testkit::{Desk, sctp, tcp, udp};
 
@@ -24,7 +24,7 @@ fn client(number: u32) -> SocketAddr {
 }
 
 fn desk(connections_max: u32) -> Desk {
-    Desk::with_config(DirectorConfig { connections_max, ..Desk::config() }, RULES)
+    Desk::with_config(Desk::config().with(|config| config.connections_max = connections_max), RULES)
 }
 
 fn is_forwarded(verdict: Verdict) -> bool {
@@ -57,7 +57,10 @@ fn datagrams_that_guess_the_time_of_the_answer_shut_no_service() {
     let rules = "-A -t 192.0.2.1:80 -s rr -p 300\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m\n\
                  -A -u 192.0.2.1:53 -s rr -p 300\n-a -u 192.0.2.1:53 -r 10.0.0.2:53 -m";
     for made_up in [made_up as fn(u32) -> SocketAddr, |n| SocketAddr::new(made_up(n / 64).ip(), 1024 + n as u16)] {
-        let config = DirectorConfig { connections_max: 1_000, templates_max: 400, ..Desk::config() };
+        let config = Desk::config().with(|config| {
+            config.connections_max = 1_000;
+            config.templates_max = 400;
+        });
         let mut desk = Desk::with_config(config, rules);
         check_served(&mut desk, client(0));
         for number in 0..3_000 {
@@ -95,7 +98,7 @@ fn made_up_connections_that_end_at_once_and_made_up_cookies_shut_no_service() {
         },
     ];
     for (index, packets) in floods.into_iter().enumerate() {
-        let mut desk = Desk::with_config(DirectorConfig { connections_max: 500, ..Desk::config() }, rules);
+        let mut desk = Desk::with_config(Desk::config().with(|config| config.connections_max = 500), rules);
         check_served(&mut desk, client(0));
         for number in 0..1_000 {
             desk.pass(Duration::from_micros(500));
@@ -172,7 +175,10 @@ fn what_is_over_gives_way_to_who_comes() {
 
 #[test]
 fn a_clients_templates_that_came_about_by_a_handshake_give_way_to_nobody() {
-    let config = DirectorConfig { templates_max: 8, client_templates_max: 2, ..Desk::config() };
+    let config = Desk::config().with(|config| {
+        config.templates_max = 8;
+        config.client_templates_max = 2;
+    });
     let rules = "-A -t 192.0.2.80:0 -s rr -p 300\n-a -t 192.0.2.80:0 -r 10.0.0.2:0 -m\n\
                  -A -t 192.0.2.81:0 -s rr -p 300\n-a -t 192.0.2.81:0 -r 10.0.0.2:0 -m\n\
                  -A -u 192.0.2.80:5060 -s rr -p 300\n-a -u 192.0.2.80:5060 -r 10.0.0.2:5060 -m";

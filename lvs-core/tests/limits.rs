@@ -60,7 +60,7 @@ fn check_full(desk: &mut Desk, newcomer: &[u8], reason: DropReason, table: Table
 
 #[test]
 fn a_full_connection_table_refuses_new_connections_and_keeps_those_it_has() {
-    let mut desk = desk(DirectorConfig { connections_max: 8, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| config.connections_max = 8));
     (0..8).for_each(|n| establish(&mut desk, n));
     check_full(&mut desk, &segment(100).syn().build(), DropReason::ConnectionTableFull, Table::Connections);
     check_alive(&mut desk, 8);
@@ -73,7 +73,7 @@ fn a_full_connection_table_refuses_new_connections_and_keeps_those_it_has() {
 
 #[test]
 fn one_client_endpoint_has_a_bounded_number_of_connections() {
-    let mut desk = desk(DirectorConfig { client_endpoint_max: 4, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| config.client_endpoint_max = 4));
     let any_port = tcp_service("192.0.2.81:0");
     desk.add(any_port, ServiceConfig::new("rr").persistent(60), [nat("10.0.0.2:80")]);
     establish(&mut desk, 0);
@@ -88,7 +88,7 @@ fn one_client_endpoint_has_a_bounded_number_of_connections() {
 
 #[test]
 fn a_full_template_table_refuses_new_clients_only() {
-    let mut desk = desk(DirectorConfig { templates_max: 3, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| config.templates_max = 3));
     let shop = tcp_service("192.0.2.80:443");
     desk.add(shop, ServiceConfig::new("rr").persistent(600), [nat("10.0.0.2:443"), nat("10.0.0.3:443")]);
     establish(&mut desk, 0);
@@ -106,7 +106,7 @@ fn a_full_template_table_refuses_new_clients_only() {
 
 #[test]
 fn in_full_fragment_memory_the_oldest_datagram_gives_way_and_nothing_else() {
-    let mut desk = desk(DirectorConfig { fragments_max: 2, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| config.fragments_max = 2));
     establish(&mut desk, 0);
     let part = |id: u32| udp(client(1), WEB).payload_len(64).identification(id).fragments(40).remove(0);
     let rest = |id: u32| udp(client(1), WEB).payload_len(64).identification(id).fragments(40).remove(1);
@@ -127,7 +127,7 @@ fn in_full_fragment_memory_the_oldest_datagram_gives_way_and_nothing_else() {
 
 #[test]
 fn without_fragment_memory_datagrams_in_parts_are_refused_and_nothing_else() {
-    let mut desk = desk(DirectorConfig { fragments_max: 0, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| config.fragments_max = 0));
     establish(&mut desk, 0);
     let parts = udp(client(1), WEB).payload_len(64).fragments(40);
     check_full(&mut desk, &parts[0], DropReason::FragmentTableFull, Table::Fragments);
@@ -137,7 +137,7 @@ fn without_fragment_memory_datagrams_in_parts_are_refused_and_nothing_else() {
 
 #[test]
 fn packets_nobody_fetches_are_bounded_in_bytes() {
-    let mut desk = desk(DirectorConfig { fragment_bytes_max: 4_000, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| config.fragment_bytes_max = 4_000));
     let parts = |id: u32| udp(client(1), WEB).payload_len(1_000).identification(id).fragments(496);
     for id in 0..100 {
         let parts = parts(id);
@@ -156,7 +156,7 @@ fn packets_nobody_fetches_are_bounded_in_bytes() {
 
 #[test]
 fn events_nobody_polls_are_counted() {
-    let mut desk = Desk::bare(DirectorConfig { events_max: 2, ..DirectorConfig::default() });
+    let mut desk = Desk::bare(DirectorConfig::default().with(|config| config.events_max = 2));
     for port in 1..=5 {
         let key = tcp_service(&format!("192.0.2.80:{port}"));
         desk.add(key, ServiceConfig::new("rr"), []);
@@ -170,7 +170,10 @@ fn events_nobody_polls_are_counted() {
 
 #[test]
 fn services_and_servers_are_bounded_and_a_refusal_changes_nothing() {
-    let mut desk = desk(DirectorConfig { services_max: 3, servers_max: 4, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| {
+        config.services_max = 3;
+        config.servers_max = 4;
+    }));
     establish(&mut desk, 0);
     let third = tcp_service("192.0.2.80:443");
     desk.add(third, ServiceConfig::new("rr"), [nat("10.0.0.4:443")]);
@@ -200,12 +203,11 @@ fn flood(desk: &mut Desk, count: u32) -> u32 {
 
 #[test]
 fn half_open_connections_have_a_bound_of_their_own_and_leave_room_for_others() {
-    let config = DirectorConfig {
-        connections_max: 100,
-        half_open_max: 10,
-        half_open_policy: HalfOpenPolicy::Refuse,
-        ..DirectorConfig::default()
-    };
+    let config = DirectorConfig::default().with(|config| {
+        config.connections_max = 100;
+        config.half_open_max = 10;
+        config.half_open_policy = HalfOpenPolicy::Refuse;
+    });
     let mut desk = desk(config);
     (0..20).for_each(|n| establish(&mut desk, n));
     assert_eq!(flood(&mut desk, 1_000), 10);
@@ -228,7 +230,10 @@ fn check_full_half_open(desk: &mut Desk) {
 #[test]
 fn a_connection_that_comes_about_gives_its_half_open_place_back() {
     let half_open_policy = HalfOpenPolicy::Refuse;
-    let mut desk = desk(DirectorConfig { half_open_max: 1, half_open_policy, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| {
+        config.half_open_max = 1;
+        config.half_open_policy = half_open_policy;
+    }));
     (0..50).for_each(|n| establish(&mut desk, n));
     assert!(is_forwarded(desk.send(&segment(60).syn().build()).verdict));
     assert_eq!(desk.send(&segment(61).syn().build()).verdict, Verdict::Drop(DropReason::HalfOpenFull));
@@ -244,12 +249,11 @@ fn a_connection_that_comes_about_gives_its_half_open_place_back() {
 
 #[test]
 fn the_oldest_half_open_connection_makes_room_where_the_policy_says_so() {
-    let config = DirectorConfig {
-        connections_max: 100,
-        half_open_max: 10,
-        half_open_policy: HalfOpenPolicy::EvictOldest,
-        ..DirectorConfig::default()
-    };
+    let config = DirectorConfig::default().with(|config| {
+        config.connections_max = 100;
+        config.half_open_max = 10;
+        config.half_open_policy = HalfOpenPolicy::EvictOldest;
+    });
     let mut desk = desk(config);
     (0..20).for_each(|n| establish(&mut desk, n));
     let _ = desk.send(&segment(30).syn().build()).verdict;
@@ -271,8 +275,10 @@ fn establish_syn_sent(desk: &mut Desk, number: u16) {
 
 #[test]
 fn an_evicted_connections_template_goes_with_it_unless_something_else_holds_it() {
-    let config =
-        DirectorConfig { half_open_max: 1, half_open_policy: HalfOpenPolicy::EvictOldest, ..DirectorConfig::default() };
+    let config = DirectorConfig::default().with(|config| {
+        config.half_open_max = 1;
+        config.half_open_policy = HalfOpenPolicy::EvictOldest;
+    });
     let mut desk = Desk::bare(config);
     let shop: ServiceKey = tcp_service("192.0.2.80:443");
     desk.add(shop, ServiceConfig::new("rr").persistent(600), [nat("10.0.0.2:443"), nat("10.0.0.3:443")]);
@@ -299,7 +305,7 @@ fn an_evicted_connections_template_goes_with_it_unless_something_else_holds_it()
 
 #[test]
 fn a_known_connection_that_is_opened_again_counts_as_half_open_too() {
-    let mut desk = desk(DirectorConfig { half_open_max: 2, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| config.half_open_max = 2));
     desk.set(|settings| settings.conn_reuse_mode = 0);
     (0..2).for_each(|number| establish(&mut desk, number));
     (0..2).for_each(|number| desk.feed(&segment(number).rst().build()));
@@ -327,7 +333,7 @@ fn talk(desk: &mut Desk, number: u16, is_proven: bool) {
 
 #[test]
 fn a_full_connection_table_makes_those_give_way_who_have_proved_nothing_then_those_who_only_talk() {
-    let mut desk = desk(DirectorConfig { connections_max: 8, ..DirectorConfig::default() });
+    let mut desk = desk(DirectorConfig::default().with(|config| config.connections_max = 8));
     (0..3).for_each(|number| establish(&mut desk, number));
     (10..13).for_each(|number| talk(&mut desk, number, true));
     (20..22).for_each(|number| {
@@ -357,7 +363,7 @@ fn check_full_again(desk: &mut Desk) {
 #[test]
 fn of_flows_of_datagrams_without_answers_the_one_that_is_used_gives_way_last() {
     let mut desk = Desk::with_config(
-        DirectorConfig { connections_max: 6, ..Desk::config() },
+        Desk::config().with(|config| config.connections_max = 6),
         "-A -u 192.0.2.80:53 -s rr\n-a -u 192.0.2.80:53 -r 10.0.0.2:53 -g",
     );
     let datagram = |number: u16| udp(client(number), "192.0.2.80:53").payload(b"?").build();
@@ -373,7 +379,10 @@ fn of_flows_of_datagrams_without_answers_the_one_that_is_used_gives_way_last() {
 
 #[test]
 fn one_client_has_a_bounded_part_of_the_templates_and_those_of_talk_give_way_last() {
-    let config = DirectorConfig { templates_max: 8, client_templates_max: 2, ..Desk::config() };
+    let config = Desk::config().with(|config| {
+        config.templates_max = 8;
+        config.client_templates_max = 2;
+    });
     let rules = "-A -u 192.0.2.80:5060 -s rr -p 300 --pe sip -o\n-a -u 192.0.2.80:5060 -r 10.0.0.2:5060 -m";
     let mut desk = Desk::with_config(config, rules);
     let say = |call: u8| format!("X\r\nCall-ID: {call}@x\r\n\r\n").into_bytes();
@@ -399,7 +408,10 @@ fn one_client_has_a_bounded_part_of_the_templates_and_those_of_talk_give_way_las
 
 #[test]
 fn a_helpers_expectations_are_bounded_and_the_one_announced_first_gives_way() {
-    let config = DirectorConfig { expectations_max: 2, connections_max: 5, ..Desk::config() };
+    let config = Desk::config().with(|config| {
+        config.expectations_max = 2;
+        config.connections_max = 5;
+    });
     let rules = "-A -t 192.0.2.80:21 -s rr --helper ftp\n-a -t 192.0.2.80:21 -r 10.0.0.2:21 -m\n\
                  -A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 10.0.0.2:80 -m";
     let mut desk = Desk::with_config(config, rules);
@@ -468,7 +480,7 @@ fn one_client_has_a_bounded_part_of_the_local_ports_and_its_half_open_ones_give_
 #[test]
 fn many_services_and_servers_are_sampled_and_forgotten_in_bounded_steps() {
     const SERVICES: u32 = 5_000;
-    let mut desk = Desk::bare(DirectorConfig { connections_max: 64, ..DirectorConfig::default() });
+    let mut desk = Desk::bare(DirectorConfig::default().with(|config| config.connections_max = 64));
     let service = |number: u32| tcp_service(&format!("192.0.{}.{}:80", number / 256, number % 256));
     let server = |number: u32| nat(&format!("10.1.{}.{}:80", number / 256, number % 256));
     for number in 0..SERVICES {

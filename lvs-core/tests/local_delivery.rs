@@ -9,8 +9,12 @@ const OWN: [&str; 2] = ["10.0.0.254:8080", "[fd00::ff]:8080"];
 const CLIENT: [&str; 2] = ["198.51.100.7:1024", "[2001:db8::7]:1024"];
 
 fn desk(forward: ForwardMethod, own: [&str; 2]) -> Desk {
-    let server_side = Side { ipv4: "10.0.0.254".parse().ok(), ipv6: "fd00::ff".parse().ok(), mtu: 1280 };
-    let mut desk = Desk::bare(DirectorConfig { server_side, ..DirectorConfig::default() });
+    let server_side = Side::default().with(|side| {
+        side.ipv4 = "10.0.0.254".parse().ok();
+        side.ipv6 = "fd00::ff".parse().ok();
+        side.mtu = 1280;
+    });
+    let mut desk = Desk::bare(DirectorConfig::default().with(|config| config.server_side = server_side));
     for (web, own) in WEB.into_iter().zip(own) {
         let server = ServerConfig::new(own.parse().unwrap(), forward);
         desk.add(tcp_service(web), ServiceConfig::new("rr"), [server]);

@@ -1,7 +1,7 @@
 //! Sources that no other host can have: they open no connection, whatever the protocol.
 //! What Linux does with each is recorded in `conformance/goldens/x_martian_al0.json` and `x_martian_al1.json`.
 
-use lvs_core::{DirectorConfig, DropReason, Verdict};
+use lvs_core::{DropReason, Verdict};
 use lvs_testkit::{Desk, Packet, Storage, icmp_error, sctp, tcp, udp};
 
 const MARTIAN: Verdict = Verdict::Drop(DropReason::MartianSource);
@@ -18,7 +18,7 @@ fn rules() -> String {
 
 fn desk() -> Desk {
     let host_addresses = HOSTS.map(|address| address.parse().unwrap()).into();
-    Desk::with_config(DirectorConfig { host_addresses, ..Desk::config() }, &rules())
+    Desk::with_config(Desk::config().with(|config| config.host_addresses = host_addresses), &rules())
 }
 
 /// The first packet of a connection from this source, in each protocol.
@@ -122,7 +122,7 @@ fn the_host_is_a_client_by_its_own_addresses_but_not_by_virtual_ones() {
     }
     // Unless the host has the virtual address itself, as nobody else can then.
     let host_addresses = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().unwrap()).into();
-    let mut desk = Desk::with_config(DirectorConfig { host_addresses, ..Desk::config() }, &rules());
+    let mut desk = Desk::with_config(Desk::config().with(|config| config.host_addresses = host_addresses), &rules());
     for opening in ["192.0.2.1", "2001:db8::1"].into_iter().flat_map(openings) {
         let opening = opening.build();
         assert_eq!(desk.send(&opening).verdict, MARTIAN);

@@ -46,13 +46,12 @@ impl Pair {
 
     /// Tables so small that somebody gives way all the time.
     fn crowded() -> Self {
-        let config = DirectorConfig {
-            connections_max: 6,
-            half_open_max: 3,
-            templates_max: 3,
-            client_templates_max: 2,
-            ..DirectorConfig::default()
-        };
+        let config = DirectorConfig::default().with(|config| {
+            config.connections_max = 6;
+            config.half_open_max = 3;
+            config.templates_max = 3;
+            config.client_templates_max = 2;
+        });
         Self::with_room(config, Bounds { connections: 6, half_open: 3, templates: 3, client_templates: 2 })
     }
 
@@ -119,7 +118,7 @@ impl Pair {
             Expected::Dropped => assert_eq!(verdict, Verdict::Drop(DropReason::ServerGone), "{}", describe(&packet)),
             Expected::Full(reason) => assert_eq!(verdict, Verdict::Drop(reason), "{}", describe(&packet)),
             Expected::Refused => {
-                assert_eq!(verdict, Verdict::Reply { next_hop: flow.source.ip() }, "{}", describe(&packet));
+                assert_eq!(verdict, Verdict::reply(flow.source.ip()), "{}", describe(&packet));
                 let is_ipv4 = flow.source.is_ipv4();
                 let (error_type, code, class) = if is_ipv4 { (3, 3, 0xc0) } else { (1, 4, 0) };
                 let error = icmp_error(flow.destination.ip(), error_type, code, 0, &packet).traffic_class(class);
@@ -131,7 +130,7 @@ impl Pair {
             }
             Expected::Sent { bytes, next_hop, is_request } => {
                 let direction = if is_request { Direction::Request } else { Direction::Reply };
-                assert_eq!(verdict, Verdict::Forward { next_hop, direction, mtu: 1500 }, "{}", describe(&packet));
+                assert_eq!(verdict, Verdict::forward(next_hop, direction, 1500), "{}", describe(&packet));
                 assert_eq!(describe(&self.desk.bytes), describe(&bytes));
                 assert_eq!(self.desk.bytes, bytes);
             }
@@ -232,12 +231,13 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    (any::<[bool; 3]>(), 0u8..4).prop_map(|([nodest, quiescent, sloppy], conn_reuse_mode)| Settings {
-        expire_nodest_conn: nodest,
-        expire_quiescent_template: quiescent,
-        sloppy_tcp: sloppy,
-        conn_reuse_mode,
-        ..Settings::default()
+    (any::<[bool; 3]>(), 0u8..4).prop_map(|([nodest, quiescent, sloppy], conn_reuse_mode)| {
+        Settings::default().with(|settings| {
+            settings.expire_nodest_conn = nodest;
+            settings.expire_quiescent_template = quiescent;
+            settings.sloppy_tcp = sloppy;
+            settings.conn_reuse_mode = conn_reuse_mode;
+        })
     })
 }
 

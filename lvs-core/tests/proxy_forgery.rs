@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use lvs_core::local_address::LocalPorts;
-use lvs_core::{DirectorConfig, DropReason, Verdict};
+use lvs_core::{DropReason, Verdict};
 use lvs_testkit::{Desk, Outcome, Packet, oracle, strategy, tcp};
 use proptest::prelude::*;
 
@@ -25,8 +25,11 @@ fn rules(more: &str) -> String {
 
 /// A director with one local port, so that a server meets the same client endpoint again.
 fn desk(more: &str) -> Desk {
-    let local_ports = LocalPorts { first: 2000, last: 2000, ..LocalPorts::default() };
-    let mut desk = Desk::with_config(DirectorConfig { local_ports, ..Desk::config() }, &rules(more));
+    let local_ports = LocalPorts::default().with(|ports| {
+        ports.first = 2000;
+        ports.last = 2000;
+    });
+    let mut desk = Desk::with_config(Desk::config().with(|config| config.local_ports = local_ports), &rules(more));
     desk.set(|settings| settings.conn_reuse_mode = 0);
     desk
 }

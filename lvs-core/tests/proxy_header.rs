@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use lvs_core::local_address::LocalPorts;
-use lvs_core::{ChecksumOffload, DirectorConfig, DropReason, Gso, GsoKind, Offload, Verdict};
+use lvs_core::{ChecksumOffload, DropReason, Gso, GsoKind, Offload, Verdict};
 use lvs_testkit::{Desk, Outcome, Packet, Storage, oracle, strategy, tcp};
 use proptest::prelude::*;
 
@@ -520,8 +520,11 @@ proptest! {
         reuse in 0..2u8,
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let local_ports = LocalPorts { first: 2000, last: 2000, ..LocalPorts::default() };
-        let config = DirectorConfig { local_ports, ..Desk::config() };
+        let local_ports = LocalPorts::default().with(|ports| {
+    ports.first = 2000;
+    ports.last = 2000;
+});
+        let config = Desk::config().with(|config| config.local_ports = local_ports);
         let rules = rules(if keeps_sequence { "--keep-sequence" } else { "" });
         let mut desk = Desk::with_config(config, &rules);
         desk.set(|settings| settings.conn_reuse_mode = reuse);

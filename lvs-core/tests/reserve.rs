@@ -29,14 +29,13 @@ fn with_memory(left: usize, config: &DirectorConfig) -> Result<usize, OutOfMemor
 #[test]
 fn a_director_without_memory_is_an_error_and_how_much_it_takes_is_known() {
     let default = DirectorConfig::default();
-    let small = DirectorConfig {
-        connections_max: 128,
-        templates_max: 16,
-        fragments_max: 8,
-        fragment_bytes_max: 8192,
-        events_max: 16,
-        ..default.clone()
-    };
+    let small = default.clone().with(|config| {
+        config.connections_max = 128;
+        config.templates_max = 16;
+        config.fragments_max = 8;
+        config.fragment_bytes_max = 8192;
+        config.events_max = 16;
+    });
     for (name, config) in [("default", &default), ("small", &small)] {
         let bytes = config.reserved_bytes() as usize;
         let taken = with_memory(bytes + SPARE, config).expect("there is enough");
@@ -52,10 +51,11 @@ fn a_director_without_memory_is_an_error_and_how_much_it_takes_is_known() {
         with_memory(bytes + SPARE, config).expect("a failure leaves nothing behind");
     }
     // More than there is anywhere.
-    let endless = DirectorConfig { connections_max: u32::MAX, ..default.clone() };
+    let endless = default.clone().with(|config| config.connections_max = u32::MAX);
     assert!(with_memory(1 << 40, &endless).is_err());
     for (connections, half) in [(65_536u32, 32_768), (1 << 20, 1 << 19)] {
-        let bytes = |connections_max| DirectorConfig { connections_max, ..default.clone() }.reserved_bytes();
+        let config = |connections_max| default.clone().with(|config| config.connections_max = connections_max);
+        let bytes = |connections_max| config(connections_max).reserved_bytes();
         println!("{} bytes a connection", (bytes(connections) - bytes(half)) / u64::from(connections - half));
     }
 }

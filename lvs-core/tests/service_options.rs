@@ -136,7 +136,7 @@ fn flows_of_a_deleted_server_go_to_another_one() {
 #[test]
 fn a_deleted_servers_connection_is_reset_on_both_sides_by_the_clients_next_segment() {
     let mut desk = orphaned(OnServerGone::Reset);
-    assert_eq!(desk.send(&segment().build()).verdict, Verdict::Reply { next_hop: "198.51.100.7".parse().unwrap() });
+    assert_eq!(desk.send(&segment().build()).verdict, Verdict::reply("198.51.100.7".parse().unwrap()));
     // RFC 9293 §3.10.7.1: the number the client's own segment acknowledged.
     let expected = "192.0.2.80.80 > 198.51.100.7.1024 TCP R seq=9000 ack=0 pl=0 id=0 DF ttl=64 len=40";
     assert_eq!(describe(&desk.bytes), expected);
@@ -156,7 +156,7 @@ fn a_deleted_servers_connection_is_reset_on_both_sides_by_the_clients_next_segme
 fn a_deleted_servers_connection_is_reset_in_ipv6_too() {
     let mut desk = orphaned(OnServerGone::Reset);
     let segment = tcp(CLIENT6, WEB6).ack().fin().numbers(7, 8).build();
-    assert_eq!(desk.send(&segment).verdict, Verdict::Reply { next_hop: "2001:db8:c::7".parse().unwrap() });
+    assert_eq!(desk.send(&segment).verdict, Verdict::reply("2001:db8:c::7".parse().unwrap()));
     let expected = "2001:db8::80.80 > 2001:db8:c::7.1024 TCP R seq=8 ack=0 pl=0 ttl=64 len=60";
     assert_eq!(describe(&desk.bytes), expected);
     let Outcome { bytes, .. } = desk.transmit().expect("the server is told too");
@@ -167,7 +167,7 @@ fn a_deleted_servers_connection_is_reset_in_ipv6_too() {
 fn a_deleted_servers_connection_is_reset_by_the_servers_next_segment() {
     let mut desk = orphaned(OnServerGone::Reset);
     let segment = tcp("10.0.0.2:80", CLIENT).ack().numbers(9_000, 5_000).payload(b"more").build();
-    assert_eq!(desk.send(&segment).verdict, Verdict::Reply { next_hop: "10.0.0.2".parse().unwrap() });
+    assert_eq!(desk.send(&segment).verdict, Verdict::reply("10.0.0.2".parse().unwrap()));
     let expected = "198.51.100.7.1024 > 10.0.0.2.80 TCP R seq=5000 ack=0 pl=0 id=0 DF ttl=64 len=40";
     assert_eq!(describe(&desk.bytes), expected);
     let Outcome { verdict, bytes, .. } = desk.transmit().expect("the client is told too");
@@ -199,7 +199,7 @@ fn clients_of_a_deleted_server_are_told_by_icmp_and_their_syn_goes_to_another() 
         let mut desk = orphaned(what);
         for _ in 0..2 {
             let verdict = desk.send(&udp(CLIENT, WEB).payload(b"?").build()).verdict;
-            assert_eq!(verdict, Verdict::Reply { next_hop: "198.51.100.7".parse().unwrap() });
+            assert_eq!(verdict, Verdict::reply("198.51.100.7".parse().unwrap()));
             assert!(
                 describe(&desk.bytes).starts_with("192.0.2.80 > 198.51.100.7 ICMP 3/3"),
                 "{}",

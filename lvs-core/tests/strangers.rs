@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use lvs_core::{Command, DirectorConfig, DropReason, HalfOpenPolicy, ServerConfig, Verdict};
+use lvs_core::{Command, DropReason, HalfOpenPolicy, ServerConfig, Verdict};
 use lvs_testkit::desk::{tcp_service, udp_service};
 use lvs_testkit::{Desk, sctp, tcp, udp};
 
@@ -130,7 +130,10 @@ fn pin(desk: &mut Desk, number: u32) {
 
 #[test]
 fn half_open_connections_that_expect_others_do_not_keep_the_oldest_from_making_room() {
-    let config = DirectorConfig { half_open_max: 100, half_open_policy: HalfOpenPolicy::EvictOldest, ..Desk::config() };
+    let config = Desk::config().with(|config| {
+        config.half_open_max = 100;
+        config.half_open_policy = HalfOpenPolicy::EvictOldest;
+    });
     let rules = "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m\n\
                  -A -t 192.0.2.1:21 -s rr --helper ftp\n-a -t 192.0.2.1:21 -r 10.0.0.2:21 -m";
     let mut desk = Desk::with_config(config, rules);
@@ -234,7 +237,7 @@ fn half_open_connections_give_their_local_ports_back_first() {
 #[test]
 fn a_port_that_is_taken_back_passes_over_nobody_who_has_none() {
     let (dns, relay) = ("192.0.2.1:53", "192.0.2.1:54");
-    let mut config = DirectorConfig { connections_max: 7, ..Desk::config() };
+    let mut config = Desk::config().with(|config| config.connections_max = 7);
     (config.local_ports.first, config.local_ports.last) = (2_000, 2_000);
     let rules = "-A -u 192.0.2.1:53 -s rr\n-a -u 192.0.2.1:53 -r 10.0.0.2:53 -g\n-A -u 192.0.2.1:54 -s rr";
     let mut desk = Desk::with_config(config, rules);
@@ -259,7 +262,10 @@ fn a_port_that_is_taken_back_passes_over_nobody_who_has_none() {
 
 #[test]
 fn bypass_connections_count_as_half_open_ones() {
-    let config = DirectorConfig { half_open_max: 2, half_open_policy: HalfOpenPolicy::EvictOldest, ..Desk::config() };
+    let config = Desk::config().with(|config| {
+        config.half_open_max = 2;
+        config.half_open_policy = HalfOpenPolicy::EvictOldest;
+    });
     let mut desk = Desk::with_config(config, "-A -f 1 -s rr");
     desk.set(|settings| settings.cache_bypass = true);
     for number in 0..10 {
@@ -290,7 +296,7 @@ fn a_flood_of_datagrams_or_inits_leaves_room_for_those_who_come_about() {
                  -A -u 192.0.2.1:53 -s rr\n-a -u 192.0.2.1:53 -r 10.0.0.2:53 -m\n\
                  -A --sctp-service 192.0.2.1:53 -s rr\n-a --sctp-service 192.0.2.1:53 -r 10.0.0.2:53 -m";
     let dns = "192.0.2.1:53";
-    let mut desk = Desk::with_config(DirectorConfig { connections_max: 500, ..Desk::config() }, rules);
+    let mut desk = Desk::with_config(Desk::config().with(|config| config.connections_max = 500), rules);
     // A client who talks on.
     let talk = udp(client(0), dns).payload(b"?").build();
     let answer = udp("10.0.0.2:53", client(0)).payload(b"!").build();
@@ -334,7 +340,10 @@ fn half_open_connections_of_a_sister_service_shield_no_ports() {
 
 #[test]
 fn a_lasting_shortage_of_templates_wakes_the_defences() {
-    let config = DirectorConfig { connections_max: 1_000, templates_max: 100, ..Desk::config() };
+    let config = Desk::config().with(|config| {
+        config.connections_max = 1_000;
+        config.templates_max = 100;
+    });
     let mut desk = Desk::with_config(config, "-A -t 192.0.2.1:80 -s rr -p 300\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m");
     desk.set(|settings| settings.amemthresh = 100);
     desk.set(|settings| (settings.drop_entry, settings.secure_tcp, settings.drop_packet) = (1, 1, 1));

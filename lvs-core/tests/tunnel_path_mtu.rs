@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lvs_core::{DirectorConfig, DropReason, Settings, Verdict};
+use lvs_core::{DropReason, Settings, Verdict};
 use lvs_testkit::{Desk, icmp, tcp, udp};
 
 const KINDS: [&str; 3] = ["", "--tun-type gre", "--tun-type gue --tun-port 6080"];
@@ -28,7 +28,7 @@ fn port(address: &str) -> String {
 
 fn desk(ends: &Ends, kind: &str, settings: Settings) -> Desk {
     let rules = format!("-A -t {0} -s rr\n-a -t {0} -r {1} -i {kind}", ends.vip, port(ends.real));
-    let mut desk = Desk::with_config(DirectorConfig { settings, ..Desk::config() }, &rules);
+    let mut desk = Desk::with_config(Desk::config().with(|config| config.settings = settings), &rules);
     assert!(matches!(desk.send(&tcp(ends.client, ends.vip).syn().build()).verdict, Verdict::Forward { .. }));
     desk
 }
@@ -145,7 +145,7 @@ fn made_up_errors_about_one_end_do_not_keep_the_others_from_learning() {
 #[test]
 fn linux_believes_anybody_about_gue_and_that_is_to_be_had() {
     let ends = &ENDS[0];
-    let mut desk = desk(ends, KINDS[2], Settings { tunnel_mtu_proof: false, ..Settings::default() });
+    let mut desk = desk(ends, KINDS[2], Settings::default().with(|settings| settings.tunnel_mtu_proof = false));
     let quoted = udp("10.0.0.254:1", "10.0.0.2:6080").payload_len(8).build();
     assert_eq!(desk.send(&error(ends, &quoted)).verdict, Verdict::Drop(DropReason::PathMtuLearned));
     assert!(!goes_on(&mut desk, ends));

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use lvs_core::{ChecksumOffload, DirectorConfig, Gso, GsoKind, Offload, Verdict};
+use lvs_core::{ChecksumOffload, Gso, GsoKind, Offload, Verdict};
 use lvs_testkit::{Desk, Outcome, Packet, Storage, oracle, raw, strategy, udp};
 use proptest::prelude::*;
 
@@ -156,7 +156,7 @@ fn fragments_super_packets_and_extension_headers_have_one_beside_them_too() {
 
 #[test]
 fn where_nothing_can_be_sent_beside_it_is_counted() {
-    let config = DirectorConfig { fragment_bytes_max: 250, ..Desk::config() };
+    let config = Desk::config().with(|config| config.fragment_bytes_max = 250);
     let mut desk = Desk::with_config(config, V4);
     for omitted in [0, 1, 2, 2] {
         forwarded(desk.send(&udp(CLIENT, VIRTUAL).payload_len(1472).build()));

@@ -32,14 +32,13 @@ struct Life {
 
 impl Life {
     fn new(seed: u64) -> Self {
-        let config = DirectorConfig {
-            connections_max: 200,
-            templates_max: 60,
-            fragments_max: 16,
-            half_open_max: 60,
-            half_open_policy: HalfOpenPolicy::EvictOldest,
-            ..DirectorConfig::default()
-        };
+        let config = DirectorConfig::default().with(|config| {
+            config.connections_max = 200;
+            config.templates_max = 60;
+            config.fragments_max = 16;
+            config.half_open_max = 60;
+            config.half_open_policy = HalfOpenPolicy::EvictOldest;
+        });
         let mut life = Self { desk: Desk::bare(config), random: Rng::new(Seed::new(seed)) };
         for service in 0..SERVICES.len() {
             life.command(Command::AddService(key(service), ServiceConfig::new("wlc")));

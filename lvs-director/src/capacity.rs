@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs;
 
 use lvs_core::settings::SetError;
-use lvs_core::{DirectorConfig, HalfOpenPolicy, Settings};
+use lvs_core::{DirectorConfig, HalfOpenPolicy};
 
 /// A value that the operator sets by its name: `--set NAME=VALUE`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,28 +65,19 @@ pub fn config(memory: u64, workers: u16) -> DirectorConfig {
     let places = memory / SHARE / BYTES_PER_PLACE;
     let places = places.min(PLACES_MAX) / u64::from(workers.max(1));
     let places = u32::try_from(places.max(PLACES_MIN)).unwrap_or(u32::MAX);
-    let library = DirectorConfig::default();
-    let fragments = (places / 16).clamp(library.fragments_max, 65_536);
-    DirectorConfig {
-        connections_max: places,
-        templates_max: places,
-        half_open_max: places / 4,
-        half_open_policy: HalfOpenPolicy::EvictOldest,
-        fragments_max: fragments,
-        fragment_bytes_max: library.fragment_bytes_max.max(fragments * 2048),
-        local_ports: lvs_core::local_address::LocalPorts {
-            remembered_max: library.local_ports.remembered_max.max(places),
-            ..library.local_ports
-        },
-        settings: Settings {
-            drop_entry: AUTOMATIC,
-            drop_packet: AUTOMATIC,
-            secure_tcp: AUTOMATIC,
-            amemthresh: places / 16,
-            ..library.settings
-        },
-        ..library
-    }
+    DirectorConfig::default().with(|config| {
+        config.connections_max = places;
+        config.templates_max = places;
+        config.half_open_max = places / 4;
+        config.half_open_policy = HalfOpenPolicy::EvictOldest;
+        config.fragments_max = (places / 16).clamp(config.fragments_max, 65_536);
+        config.fragment_bytes_max = config.fragment_bytes_max.max(config.fragments_max * 2048);
+        config.local_ports.remembered_max = config.local_ports.remembered_max.max(places);
+        config.settings.drop_entry = AUTOMATIC;
+        config.settings.drop_packet = AUTOMATIC;
+        config.settings.secure_tcp = AUTOMATIC;
+        config.settings.amemthresh = places / 16;
+    })
 }
 
 /// The same with what the operator wants otherwise.

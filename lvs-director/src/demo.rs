@@ -62,12 +62,11 @@ fn simulated(requests: usize, denied: Denied) -> Report {
 
 /// The demo's director has addresses of its own, for the ICMP errors it may have to send.
 fn config() -> DirectorConfig {
-    let side = |(ipv4, ipv6)| Side { ipv4: Some(ipv4), ipv6: Some(ipv6), ..Side::default() };
-    DirectorConfig {
-        client_side: side(plan::DIRECTOR_CLIENT_SIDE),
-        server_side: side(plan::DIRECTOR_SERVER_SIDE),
-        ..DirectorConfig::default()
-    }
+    let side = |(ipv4, ipv6)| Side::default().with(|side| (side.ipv4, side.ipv6) = (Some(ipv4), Some(ipv6)));
+    DirectorConfig::default().with(|config| {
+        config.client_side = side(plan::DIRECTOR_CLIENT_SIDE);
+        config.server_side = side(plan::DIRECTOR_SERVER_SIDE);
+    })
 }
 
 /// Gives a new director the plan's rules.

@@ -54,7 +54,7 @@ impl Devices {
 
     fn side(&self, name: &str) -> Result<Side, Denied> {
         let mtu = fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok().and_then(|mtu| mtu.trim().parse().ok());
-        let mut side = Side { mtu: mtu.unwrap_or(Side::default().mtu), ..Side::default() };
+        let mut side = Side::default().with(|side| side.mtu = mtu.unwrap_or(Side::default().mtu));
         if let Self::AfPacket(..) = self {
             let options = AfPacketOptions::of_host(name)?;
             side.ipv4 = options.source_ipv4;

@@ -69,5 +69,9 @@ impl Files {
 
 /// The same for a director that sees no packets.
 pub fn without_places(config: &DirectorConfig) -> DirectorConfig {
-    DirectorConfig { connections_max: 1, templates_max: 1, fragments_max: 1, ..config.clone() }
+    config.clone().with(|config| {
+        config.connections_max = 1;
+        config.templates_max = 1;
+        config.fragments_max = 1;
+    })
 }

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::thread;
 
-use lvs_core::local_address::LocalPorts;
 use lvs_core::{Director, DirectorConfig, Instant, Seed, ServiceKey, Side};
 use lvs_io::{Clock, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
 use lvs_io_afpacket::SourceCountersHandle;
@@ -53,7 +52,10 @@ fn forward(files: Files) -> Result<String, String> {
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
     let seed = seed::seed(configuration.seed_file.as_deref()).map_err(|denied| denied.to_string())?;
     let [client_side, server_side] = sides;
-    let config = DirectorConfig { client_side, server_side, ..files.config.clone() };
+    let config = files.config.clone().with(|config| {
+        config.client_side = client_side;
+        config.server_side = server_side;
+    });
     let set_before = control_journal(&configuration)?;
     let configured = |config, seed| {
         let mut director = Director::new(config, seed);
@@ -67,8 +69,11 @@ fn forward(files: Files) -> Result<String, String> {
         return without_devices(files, master, small);
     }
     let director = |shard| {
-        let local_ports = LocalPorts { shard, shards: workers, ..config.local_ports };
-        configured(DirectorConfig { local_ports, ..config.clone() }, seed.derive(u64::from(shard)))
+        let local_ports = config.local_ports.with(|ports| {
+            ports.shard = shard;
+            ports.shards = workers;
+        });
+        configured(config.clone().with(|config| config.local_ports = local_ports), seed.derive(u64::from(shard)))
     };
     let directors = (0..workers).map(director).collect::<Result<Vec<_>, String>>()?;
     // All have the same rules.

@@ -23,7 +23,11 @@ const RULES: &str = "\
 fn config_of_lvsd(memory: u64) -> DirectorConfig {
     let config = capacity::configured(memory, 1, &[]).expect("it fits");
     let [client_side, server_side] = [Desk::config().client_side, Desk::config().server_side];
-    DirectorConfig { client_side, server_side, local_ports: LocalPorts::default(), ..config }
+    config.with(|config| {
+        config.client_side = client_side;
+        config.server_side = server_side;
+        config.local_ports = LocalPorts::default();
+    })
 }
 
 /// An address that nobody has, out of a service's clients.
@@ -104,7 +108,10 @@ fn a_persistent_service_of_lvsd_stays_open_under_made_up_syns() {
 
 #[test]
 fn the_same_flood_shuts_a_director_that_refuses_newcomers() {
-    let config = DirectorConfig { half_open_max: 4_096, half_open_policy: HalfOpenPolicy::Refuse, ..Desk::config() };
+    let config = Desk::config().with(|config| {
+        config.half_open_max = 4_096;
+        config.half_open_policy = HalfOpenPolicy::Refuse;
+    });
     assert!(shut_out_by_flood(config, "192.0.2.80:80") > 100);
 }
 

@@ -92,11 +92,11 @@ impl ServiceAdditions {
         config.mss_clamp = self.mss_clamp;
         config.helper.clone_from(&self.helper);
         config.slow_start = self.slow_start;
-        config.full_nat = FullNatOptions {
-            client_address: self.client_address,
-            rewrite_sequence: !self.keep_sequence,
-            remove_timestamps: !self.keep_timestamps,
-        };
+        config.full_nat = FullNatOptions::default().with(|options| {
+            options.client_address = self.client_address;
+            options.rewrite_sequence = !self.keep_sequence;
+            options.remove_timestamps = !self.keep_timestamps;
+        });
         let timeouts = ServiceTimeouts { tcp: self.timeout_tcp, tcp_fin: self.timeout_tcp_fin, udp: self.timeout_udp };
         config.timeouts = (timeouts != ServiceTimeouts::default()).then_some(timeouts);
         config.on_server_gone = self.on_server_gone;

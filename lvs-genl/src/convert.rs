@@ -67,14 +67,10 @@ impl ServiceMessage {
     /// [`Errno::INVALID`] where something is missing, [`Errno::PROTOCOL`] for a protocol that no service of ours has.
     pub fn view(&self) -> Result<ServiceView, Errno> {
         let key = self.key()?.ok_or(Errno::PROTOCOL)?;
-        Ok(ServiceView {
-            key,
-            added: 0,
-            config: self.config(key.family(), None)?,
-            statistics: self.statistics.unwrap_or_default(),
-            local_addresses: self.additions.local_addresses.clone(),
-            servers: alloc::vec::Vec::new(),
-        })
+        Ok(ServiceView::new(key, self.config(key.family(), None)?).with(|view| {
+            view.statistics = self.statistics.unwrap_or_default();
+            view.local_addresses.clone_from(&self.additions.local_addresses);
+        }))
     }
 
     /// What a request to add or edit a service carries, without its additions.
@@ -155,16 +151,15 @@ impl ServerMessage {
         let config = self.config(family, None)?;
         let [active_connections, inactive_connections, persistent_connections] = self.counts.unwrap_or_default();
         let left = self.additions.drain.zip(self.additions.drain_left);
-        Ok(ServerView {
-            drain: left.map(|(drain, (ends_in, open))| DrainView { ends_in, then: drain.then, open }),
-            effective_weight: self.additions.effective_weight.unwrap_or(config.weight),
-            config,
-            active_connections,
-            inactive_connections,
-            persistent_connections,
-            is_overloaded: self.additions.is_overloaded,
-            statistics: self.statistics.unwrap_or_default(),
-        })
+        Ok(ServerView::new(config).with(|view| {
+            view.drain = left.map(|(drain, (ends_in, open))| DrainView::new(ends_in, drain.then, open));
+            view.effective_weight = self.additions.effective_weight.unwrap_or(view.config.weight);
+            view.active_connections = active_connections;
+            view.inactive_connections = inactive_connections;
+            view.persistent_connections = persistent_connections;
+            view.is_overloaded = self.additions.is_overloaded;
+            view.statistics = self.statistics.unwrap_or_default();
+        }))
     }
 
     /// What a request to add or edit a server carries, without its additions.

@@ -98,7 +98,11 @@ prop_compose! {
         config.helper = helper;
         config.slow_start =
             slow_start.map(|(window, min_share, aggression)| SlowStart { window, min_share, aggression });
-        config.full_nat = FullNatOptions { client_address, rewrite_sequence, remove_timestamps };
+        config.full_nat = FullNatOptions::default().with(|options| {
+    options.client_address = client_address;
+    options.rewrite_sequence = rewrite_sequence;
+    options.remove_timestamps = remove_timestamps;
+});
         let timeouts = ServiceTimeouts { tcp, tcp_fin, udp };
         config.timeouts = (timeouts != ServiceTimeouts::default()).then_some(timeouts);
         config.on_server_gone = on_server_gone;
@@ -152,7 +156,10 @@ proptest! {
         local_addresses in proptest::collection::vec(any::<IpAddr>(), 0..4),
         side in side(),
     ) {
-        let view = ServiceView { key, added: 0, config, statistics, local_addresses, servers: Vec::new() };
+        let view = ServiceView::new(key, config).with(|view| {
+            view.statistics = statistics;
+            view.local_addresses = local_addresses;
+        });
         let bytes = written(|out| ServiceMessage::of_view(&view).write(out, 1, side));
         let read = ServiceMessage::read(inside(&bytes)).unwrap();
         prop_assert_eq!(read.view(), Ok(view));
@@ -172,13 +179,18 @@ proptest! {
         let drain = drain.map(|(deadline, ends_in, resets, open)| {
             let then = if resets { AfterDrain::Reset } else { AfterDrain::Silence };
             config.drain = Some(DrainConfig { deadline: Duration::from_nanos(deadline), then });
-            DrainView { ends_in: Duration::from_nanos(ends_in), then, open }
+            DrainView::new(Duration::from_nanos(ends_in), then, open)
         });
         let [active_connections, inactive_connections, persistent_connections] = counts;
-        let view = ServerView {
-            config, effective_weight, active_connections, inactive_connections, persistent_connections, is_overloaded,
-            drain, statistics,
-        };
+        let view = ServerView::new(config).with(|view| {
+            view.effective_weight = effective_weight;
+            view.active_connections = active_connections;
+            view.inactive_connections = inactive_connections;
+            view.persistent_connections = persistent_connections;
+            view.is_overloaded = is_overloaded;
+            view.drain = drain;
+            view.statistics = statistics;
+        });
         let bytes = written(|out| ServerMessage::of_view(&view).write(out, 2, side));
         let read = ServerMessage::read(inside(&bytes)).unwrap();
         prop_assert_eq!(read.view(AddressFamily::Ipv4), Ok(view));

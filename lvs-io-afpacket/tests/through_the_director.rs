@@ -104,7 +104,8 @@ fn direct_with_two_queues(
     let mut running = Vec::new();
     for (shard, arm) in arms.into_iter().enumerate() {
         let local_ports = steering.local_ports(shard, LocalPorts::default());
-        let mut director = Director::new(DirectorConfig { local_ports, ..DirectorConfig::default() }, Seed::new(1));
+        let mut director =
+            Director::new(DirectorConfig::default().with(|config| config.local_ports = local_ports), Seed::new(1));
         let service = ServiceKey::address(Protocol::Udp, SocketAddr::new(address(VIRTUAL), PORT));
         director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr")))?;
         director.apply(Instant::ZERO, &Command::AddLocalAddress(service, address(LOCAL)))?;

@@ -40,7 +40,7 @@ struct Running {
 /// A worker that answers for [`THERE`].
 fn run(arm: Arm, on_loss: OnDeviceLoss) -> Result<Running, Failure> {
     let addresses = ["10.9.0.2", "fd09::2"].map(|text| text.parse().expect("an address"));
-    let side = Side { ipv4: Some([10, 9, 0, 2].into()), ..Side::default() };
+    let side = Side::default().with(|side| side.ipv4 = Some([10, 9, 0, 2].into()));
     // The host answers as often as it is asked.
     let answer_rates = AnswerRates::UNLIMITED;
     let local_addresses = addresses.to_vec();

@@ -154,7 +154,8 @@ fn full_nat_through_two_workers() -> Result<(), Failure> {
     let with_ports = steering.clone();
     let director = move |shard| -> Result<Director, Failure> {
         let local_ports = with_ports.local_ports(shard, LocalPorts::default());
-        let mut director = Director::new(DirectorConfig { local_ports, ..DirectorConfig::default() }, Seed::new(1));
+        let mut director =
+            Director::new(DirectorConfig::default().with(|config| config.local_ports = local_ports), Seed::new(1));
         for (address, server) in [(VIRTUAL[0], SERVERS[0]), CLOSED] {
             let service = ServiceKey::address(Protocol::Udp, address.parse()?);
             let server = ServerConfig::new(server.parse()?, ForwardMethod::FullNat);

@@ -34,7 +34,7 @@ pub enum OnPass {
 /// let (wire, device) = MemoryPort::pair(16);
 /// let mut exits = Exits::new(vec![device.into_arm().sink]);
 /// let mut bytes = [0x45, 0, 0, 20];
-/// let verdict = Verdict::Reply { next_hop: [198, 51, 100, 7].into() };
+/// let verdict = Verdict::reply([198, 51, 100, 7].into());
 /// exits.carry_out(Instant::ZERO, 0, &mut PacketBuf::new(&mut bytes, 0, 4), verdict);
 /// assert_eq!(exits.counters().client.sent, 1);
 /// ```
@@ -97,11 +97,11 @@ impl Exits {
     /// have answered: see [`Exits::hear_host`].
     pub fn carry_out(&mut self, now: Instant, arm: usize, packet: &mut PacketBuf<'_>, verdict: Verdict) {
         match verdict {
-            Verdict::Forward { next_hop, direction, mtu } => {
+            Verdict::Forward { next_hop, direction, mtu, .. } => {
                 self.counters.forwarded += 1;
                 self.send(direction, packet, next_hop, mtu);
             }
-            Verdict::Reply { next_hop } => {
+            Verdict::Reply { next_hop, .. } => {
                 self.counters.replied += 1;
                 // An ICMP error or a reset: short by construction.
                 self.send_by(arm, packet, next_hop, u16::MAX);

@@ -70,7 +70,10 @@ impl Steering {
     /// assert_eq!((ports.shard, ports.shards), (1, 4));
     /// ```
     pub fn local_ports(&self, shard: usize, all: LocalPorts) -> LocalPorts {
-        LocalPorts { shard: shard as u16, shards: self.shards as u16, ..all }
+        all.with(|ports| {
+            ports.shard = shard as u16;
+            ports.shards = self.shards as u16;
+        })
     }
 
     /// How many shards there are.

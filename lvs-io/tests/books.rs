@@ -111,14 +111,13 @@ fn behind() -> impl Strategy<Value = Behind> {
 }
 
 fn director() -> Director {
-    let side = |mtu, ipv4: &str| Side { mtu, ipv4: ipv4.parse().ok(), ..Side::default() };
-    let config = DirectorConfig {
-        client_side: side(1500, "203.0.113.254"),
-        server_side: side(1400, "10.0.0.254"),
-        connections_max: 16,
-        fragments_max: 4,
-        ..DirectorConfig::default()
-    };
+    let side = |mtu, ipv4: &str| Side::default().with(|side| (side.mtu, side.ipv4) = (mtu, ipv4.parse().ok()));
+    let config = DirectorConfig::default().with(|config| {
+        config.client_side = side(1500, "203.0.113.254");
+        config.server_side = side(1400, "10.0.0.254");
+        config.connections_max = 16;
+        config.fragments_max = 4;
+    });
     let mut director = Director::new(config, Seed::new(1));
     for command in lvs_admin::parse_rules(RULES).expect("the rules are right") {
         director.apply(Instant::ZERO, &command).expect("the rules are right");

@@ -13,7 +13,13 @@ const SERVER_V6: &str = "[fd00::2]:8080";
 
 /// A host with 192.0.2.80 and 2001:db8:80::1, servers in 10/8 and fd00::/8, and MTU 1300 towards the clients.
 fn host() -> Host {
-    let side = |mtu, ipv4: &str, ipv6: &str| Side { mtu, ipv4: ipv4.parse().ok(), ipv6: ipv6.parse().ok() };
+    let side = |mtu, ipv4: &str, ipv6: &str| {
+        Side::default().with(|side| {
+            side.mtu = mtu;
+            side.ipv4 = ipv4.parse().ok();
+            side.ipv6 = ipv6.parse().ok();
+        })
+    };
     let config = HostConfig {
         answer_rates: AnswerRates::UNLIMITED,
         client_side: side(1300, "192.0.2.1", "2001:db8:c::1"),
@@ -220,7 +226,7 @@ proptest! {
 fn no_more_is_answered_than_the_limits_allow() {
     for (source, to) in [("198.51.100.7:1024", "192.0.2.80:53"), ("[2001:db8::7]:1024", "[2001:db8:80::1]:53")] {
         let mut host = host();
-        host.set_answer_rates(AnswerRates { resets_per_sec: 3, ..AnswerRates::LINUX });
+        host.set_answer_rates(AnswerRates::LINUX.with(|rates| rates.resets_per_sec = 3));
         let mut answered =
             |packet: &[u8]| (0..20).filter(|_| sent(&mut host, Direction::Request, packet).is_some()).count();
         assert_eq!(answered(&udp(source, to).payload(b"?").build()), 6);

@@ -79,7 +79,11 @@ fn check_step(host: &mut Host, came: &str, packet: &str, expected: &[&str]) -> R
 }
 
 fn side(mtu: &str, ipv4: &str, ipv6: &str) -> Side {
-    Side { mtu: mtu.parse().unwrap(), ipv4: Some(ipv4.parse().unwrap()), ipv6: Some(ipv6.parse().unwrap()) }
+    Side::default().with(|side| {
+        side.mtu = mtu.parse().unwrap();
+        side.ipv4 = Some(ipv4.parse().unwrap());
+        side.ipv6 = Some(ipv6.parse().unwrap());
+    })
 }
 
 fn address(text: &str) -> IpAddr {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use lvs_core::local_address::LocalPorts;
-use lvs_core::{Direction, DirectorConfig, Seed, Verdict};
+use lvs_core::{Direction, Seed, Verdict};
 use lvs_io::{Arm, MemoryPort, Steering, share};
 use lvs_testkit::{Desk, Packet, describe, icmp_error, oracle, sctp, strategy, tcp, udp};
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ fn networks(texts: &[&str]) -> Vec<lvs_io::Prefix> {
 fn desks(steering: &Steering) -> Vec<Desk> {
     let desk = |shard| {
         let local_ports = steering.local_ports(shard, LocalPorts::default());
-        Desk::with_config(DirectorConfig { local_ports, ..Desk::config() }, RULES)
+        Desk::with_config(Desk::config().with(|config| config.local_ports = local_ports), RULES)
     };
     (0..steering.shards()).map(desk).collect()
 }

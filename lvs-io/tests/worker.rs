@@ -30,11 +30,10 @@ impl Bench {
     }
 
     fn with(server_mtu: u16, offloads: SinkOffloads) -> Self {
-        let config = DirectorConfig {
-            server_side: Side { mtu: server_mtu, ..Side::default() },
-            connections_max: 64,
-            ..DirectorConfig::default()
-        };
+        let config = DirectorConfig::default().with(|config| {
+            config.server_side = Side::default().with(|side| side.mtu = server_mtu);
+            config.connections_max = 64;
+        });
         let mut director = Director::new(config, Seed::new(1));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let service = ServiceKey::address(protocol, VIRTUAL.parse().unwrap());
@@ -78,7 +77,7 @@ fn requests_leave_by_the_server_side_and_replies_by_the_client_side() {
 
 #[test]
 fn one_device_serves_both_sides() {
-    let config = DirectorConfig { connections_max: 64, ..DirectorConfig::default() };
+    let config = DirectorConfig::default().with(|config| config.connections_max = 64);
     let mut director = Director::new(config, Seed::new(1));
     let service = ServiceKey::address(Protocol::Udp, VIRTUAL.parse().unwrap());
     director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr"))).unwrap();
@@ -216,7 +215,7 @@ fn a_full_device_loses_packets_and_counts_them() {
     let (far, device) = MemoryPort::pair(1);
     let host = HostConfig { local_addresses: vec!["192.0.2.9".parse().unwrap()], ..HostConfig::default() };
     bench.worker = Worker::new(
-        Director::new(DirectorConfig { connections_max: 1, ..DirectorConfig::default() }, Seed::new(1)),
+        Director::new(DirectorConfig::default().with(|config| config.connections_max = 1), Seed::new(1)),
         device.into_arm(),
         None,
     )
@@ -265,8 +264,9 @@ fn another_thread_changes_and_reads_the_director_and_stops_the_loop() {
 #[test]
 fn what_the_host_answers_for_a_server_of_its_own_comes_from_the_virtual_address() {
     let own: std::net::Ipv4Addr = "10.0.0.254".parse().unwrap();
-    let server_side = Side { ipv4: Some(own), ..Side::default() };
-    let mut director = Director::new(DirectorConfig { server_side, ..DirectorConfig::default() }, Seed::new(1));
+    let server_side = Side::default().with(|side| side.ipv4 = Some(own));
+    let mut director =
+        Director::new(DirectorConfig::default().with(|config| config.server_side = server_side), Seed::new(1));
     let service = ServiceKey::address(Protocol::Tcp, VIRTUAL.parse().unwrap());
     director.apply(Instant::ZERO, &Command::AddService(service, ServiceConfig::new("rr"))).unwrap();
     let server = ServerConfig::nat("10.0.0.254:8080".parse().unwrap());

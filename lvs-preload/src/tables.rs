@@ -88,7 +88,11 @@ pub fn write(name: &str, text: &[u8]) -> Result<(), Errno> {
 
 /// What the kernel answers a user without `CAP_NET_ADMIN`: families may be looked up, and nothing else.
 pub fn refusal(request: &[u8]) -> Vec<Vec<u8>> {
-    let config = DirectorConfig { connections_max: 1, templates_max: 1, fragments_max: 1, ..DirectorConfig::default() };
+    let config = DirectorConfig::default().with(|config| {
+        config.connections_max = 1;
+        config.templates_max = 1;
+        config.fragments_max = 1;
+    });
     let mut director = Director::new(config, Seed::new(0));
     let mut daemons = SyncDaemons::default();
     let mut table = Master::new(&mut director, &mut daemons, lvs_core::Instant::ZERO);

@@ -269,7 +269,8 @@ fn fetch(seed: u64, real: &str, asks: &[Ask], helper: Ftp, faults: Faults) {
     let [client, virtual_address]: [IpAddr; 2] = [CLIENT, VIRTUAL].map(|addresses| addresses[family].parse().unwrap());
     let mut helpers = HelperRegistry::default();
     helpers.register("ftp", helper);
-    let mut sim = Simulation::with_config(Seed::new(seed), DirectorConfig { helpers, ..DirectorConfig::default() });
+    let mut sim =
+        Simulation::with_config(Seed::new(seed), DirectorConfig::default().with(|config| config.helpers = helpers));
     let board = Shared::default();
     let (client_host, server_host) = (sim.client(&[client]), sim.server(&[real]));
 

@@ -17,8 +17,14 @@ fn address(text: &str) -> IpAddr {
 
 /// A director with HTTP and echo services that its own host is to serve; and a client.
 fn site(forward: ForwardMethod) -> (Simulation, HostId) {
-    let server_side = Side { ipv4: OWN[0].parse().ok(), ipv6: OWN[1].parse().ok(), ..Side::default() };
-    let mut sim = Simulation::with_config(Seed::new(1), DirectorConfig { server_side, ..DirectorConfig::default() });
+    let server_side = Side::default().with(|side| {
+        side.ipv4 = OWN[0].parse().ok();
+        side.ipv6 = OWN[1].parse().ok();
+    });
+    let mut sim = Simulation::with_config(
+        Seed::new(1),
+        DirectorConfig::default().with(|config| config.server_side = server_side),
+    );
     let client = sim.client(&[address("198.51.100.7"), address("2001:db8:1::7")]);
     for (virtual_address, own) in VIRTUAL.into_iter().zip(OWN) {
         for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Tcp, 7), (Protocol::Udp, 7)] {

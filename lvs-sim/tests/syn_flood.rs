@@ -19,7 +19,7 @@ struct Site {
 
 impl Site {
     fn new(config: DirectorConfig) -> Self {
-        let config = DirectorConfig { connections_max: CAPACITY, ..config };
+        let config = config.with(|config| config.connections_max = CAPACITY);
         let mut sim = Simulation::with_config(Seed::new(1), config);
         let client = sim.client(&[address("198.51.100.7"), address("2001:db8:1::7")]);
         let attacker = sim.client(&[address("203.0.113.66")]);
@@ -80,7 +80,10 @@ fn a_syn_flood_of_ten_times_the_capacity_does_not_grow_the_table_nor_kill_establ
 
 /// Half-open connections may take half of the table.
 fn with_half_open_bound(half_open_policy: HalfOpenPolicy) -> DirectorConfig {
-    DirectorConfig { half_open_max: CAPACITY / 2, half_open_policy, ..DirectorConfig::default() }
+    DirectorConfig::default().with(|config| {
+        config.half_open_max = CAPACITY / 2;
+        config.half_open_policy = half_open_policy;
+    })
 }
 
 #[test]

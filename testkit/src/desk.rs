@@ -86,11 +86,18 @@ impl Desk {
 
     /// The configuration [`Desk::new`] uses, to be changed.
     pub fn config() -> DirectorConfig {
-        DirectorConfig {
-            client_side: Side { mtu: 1500, ipv4: "203.0.113.254".parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok() },
-            server_side: Side { mtu: 1500, ipv4: "10.0.0.254".parse().ok(), ipv6: "fd00::ff".parse().ok() },
-            ..DirectorConfig::default()
-        }
+        DirectorConfig::default().with(|config| {
+            config.client_side = Side::default().with(|side| {
+                side.mtu = 1500;
+                side.ipv4 = "203.0.113.254".parse().ok();
+                side.ipv6 = "2001:db8:ffff::1".parse().ok();
+            });
+            config.server_side = Side::default().with(|side| {
+                side.mtu = 1500;
+                side.ipv4 = "10.0.0.254".parse().ok();
+                side.ipv6 = "fd00::ff".parse().ok();
+            });
+        })
     }
 
     /// A director with this configuration and these lines in force.
@@ -293,7 +300,7 @@ impl Outcome {
     pub fn line(&self) -> String {
         match self.verdict {
             Verdict::Forward { next_hop, .. } => format!("-> {next_hop}: {}", crate::describe(&self.bytes)),
-            Verdict::Reply { next_hop } => format!("<- {next_hop}: {}", crate::describe(&self.bytes)),
+            Verdict::Reply { next_hop, .. } => format!("<- {next_hop}: {}", crate::describe(&self.bytes)),
             verdict => format!("{verdict:?}"),
         }
     }

@@ -31,14 +31,13 @@ pub fn handle_packet(data: &[u8]) {
         _ => (Offload::default(), rest),
     };
     let mut director = director();
-    let settings = Settings {
-        sloppy_tcp: choice & 1 != 0,
-        sloppy_sctp: choice & 2 != 0,
-        nat_icmp_send: choice & 4 != 0,
-        schedule_icmp: choice & 8 != 0,
-        cache_bypass: choice & 16 != 0,
-        ..Settings::default()
-    };
+    let settings = Settings::default().with(|settings| {
+        settings.sloppy_tcp = choice & 1 != 0;
+        settings.sloppy_sctp = choice & 2 != 0;
+        settings.nat_icmp_send = choice & 4 != 0;
+        settings.schedule_icmp = choice & 8 != 0;
+        settings.cache_bypass = choice & 16 != 0;
+    });
     director.apply(Instant::ZERO, &Command::SetSettings(settings)).expect("these settings are valid");
     offer(&mut director, Instant::from_secs(1), packet, offload, u32::from(choice >> 6));
     // Twice: the second one meets whatever the first one left.
@@ -232,21 +231,32 @@ const TEXTS: [&[u8]; 8] = [
 const SCHEDULERS: [&str; 8] = ["rr", "wrr", "wlc", "sh", "mh", "lblc", "nope", "none"];
 
 fn director() -> Director {
-    let client_side = Side { mtu: 1500, ipv4: "203.0.113.254".parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok() };
-    let server_side = Side { mtu: 1400, ipv4: "10.0.0.254".parse().ok(), ipv6: "fd00::ff".parse().ok() };
-    let config = DirectorConfig {
-        client_side,
-        server_side,
-        connections_max: CONNECTIONS_MAX,
-        templates_max: TEMPLATES_MAX,
-        fragments_max: 8,
-        client_endpoint_max: 8,
-        half_open_max: HALF_OPEN_MAX,
-        client_templates_max: 4,
-        expectations_max: 2,
-        local_ports: LocalPorts { first: 2000, last: 1999 + LOCAL_PORTS, client_max: 2, ..LocalPorts::default() },
-        ..DirectorConfig::default()
-    };
+    let client_side = Side::default().with(|side| {
+        side.mtu = 1500;
+        side.ipv4 = "203.0.113.254".parse().ok();
+        side.ipv6 = "2001:db8:ffff::1".parse().ok();
+    });
+    let server_side = Side::default().with(|side| {
+        side.mtu = 1400;
+        side.ipv4 = "10.0.0.254".parse().ok();
+        side.ipv6 = "fd00::ff".parse().ok();
+    });
+    let config = DirectorConfig::default().with(|config| {
+        config.client_side = client_side;
+        config.server_side = server_side;
+        config.connections_max = CONNECTIONS_MAX;
+        config.templates_max = TEMPLATES_MAX;
+        config.fragments_max = 8;
+        config.client_endpoint_max = 8;
+        config.half_open_max = HALF_OPEN_MAX;
+        config.client_templates_max = 4;
+        config.expectations_max = 2;
+        config.local_ports = LocalPorts::default().with(|ports| {
+            ports.first = 2000;
+            ports.last = 1999 + LOCAL_PORTS;
+            ports.client_max = 2;
+        });
+    });
     let mut director = Director::new(config, Seed::new(7));
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         for (vip, server) in [(VIPS[0], SERVERS[0]), (VIPS[2], SERVERS[2])] {
@@ -375,16 +385,15 @@ impl Script<'_> {
             11 if self.byte().is_multiple_of(2) => Command::DeleteLocalAddress(service, self.address(&LOCALS).ip()),
             _ => {
                 let choice = self.byte();
-                Command::SetSettings(Settings {
-                    expire_nodest_conn: choice & 1 != 0,
-                    expire_quiescent_template: choice & 2 != 0,
-                    sloppy_tcp: choice & 4 != 0,
-                    conn_reuse_mode: (choice >> 3) & 3,
-                    schedule_icmp: choice & 32 != 0,
-                    nat_icmp_send: choice & 64 != 0,
-                    cache_bypass: choice & 128 != 0,
-                    ..Settings::default()
-                })
+                Command::SetSettings(Settings::default().with(|settings| {
+                    settings.expire_nodest_conn = choice & 1 != 0;
+                    settings.expire_quiescent_template = choice & 2 != 0;
+                    settings.sloppy_tcp = choice & 4 != 0;
+                    settings.conn_reuse_mode = (choice >> 3) & 3;
+                    settings.schedule_icmp = choice & 32 != 0;
+                    settings.nat_icmp_send = choice & 64 != 0;
+                    settings.cache_bypass = choice & 128 != 0;
+                }))
             }
         }
     }

@@ -41,7 +41,8 @@ struct Stand {
 
 impl Stand {
     fn new() -> Self {
-        let config = DirectorConfig { server_side: Side { mtu: 1500, ..Side::default() }, ..DirectorConfig::default() };
+        let config =
+            DirectorConfig::default().with(|config| config.server_side = Side::default().with(|side| side.mtu = 1500));
         Self {
             director: Director::new(config, Seed::new(1)),
             daemons: SyncDaemons::default(),

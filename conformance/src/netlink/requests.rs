@@ -192,7 +192,7 @@ fn timeouts(client: &Client, exchange: &Exchange) -> Option<TimeoutsView> {
     let seconds = |seconds: Option<u32>| std::time::Duration::from_secs(seconds.unwrap_or(0).into());
     replies(client, exchange).find_map(|reply| match reply {
         Reply::Timeouts(found) => {
-            Some(TimeoutsView { tcp: seconds(found.tcp), tcp_fin: seconds(found.tcp_fin), udp: seconds(found.udp) })
+            Some(TimeoutsView::new(seconds(found.tcp), seconds(found.tcp_fin), seconds(found.udp)))
         }
         _ => None,
     })

@@ -15,7 +15,7 @@ pub fn from_commands(commands: &[Command]) -> Vec<ServiceView> {
         match command {
             Command::AddService(key, config) => {
                 let added = services.len() as u64;
-                services.push(ServiceView { added, ..service(*key, config.clone()) });
+                services.push(service(*key, config.clone()).with(|view| view.added = added));
             }
             Command::AddServer(key, config) => {
                 let service: &mut ServiceView = services.iter_mut().find(|service| service.key == *key).unwrap();
@@ -32,25 +32,10 @@ pub fn from_commands(commands: &[Command]) -> Vec<ServiceView> {
 }
 
 pub fn service(key: ServiceKey, config: ServiceConfig) -> ServiceView {
-    ServiceView {
-        key,
-        added: 0,
-        config,
-        statistics: Default::default(),
-        local_addresses: Vec::new(),
-        servers: Vec::new(),
-    }
+    ServiceView::new(key, config)
 }
 
 pub fn server(config: ServerConfig) -> ServerView {
-    ServerView {
-        effective_weight: config.weight,
-        drain: config.drain.map(|drain| DrainView { ends_in: drain.deadline, then: drain.then, open: 0 }),
-        config,
-        active_connections: 0,
-        inactive_connections: 0,
-        persistent_connections: 0,
-        is_overloaded: false,
-        statistics: Default::default(),
-    }
+    let drain = config.drain.map(|drain| DrainView::new(drain.deadline, drain.then, 0));
+    ServerView::new(config).with(|view| view.drain = drain)
 }

@@ -17,6 +17,7 @@ use crate::scheduler::{LoadFormula, SchedulerRegistry};
 use crate::settings::Settings;
 
 /// One side of the director: the link towards the clients, or the one towards the real servers.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Side {
     /// Longest packet the link takes, in bytes. Default 1500.
@@ -28,6 +29,14 @@ pub struct Side {
 }
 
 impl Side {
+    /// The same with some fields changed. Fields may be added in any version, so a literal outside this crate is no way to
+    /// make one.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The director's own address of this family on this side.
     #[inline]
     pub(crate) fn address(&self, family: AddressFamily) -> Option<IpAddr> {
@@ -78,6 +87,7 @@ pub enum HalfOpenPolicy {
 /// 300 bytes), a quarter of that for `templates_max` if services are persistent, and leaves the other bounds as they
 /// are. Only where one address stands for very many clients (a carrier's NAT, a single proxy in front, a SIP trunk)
 /// `client_templates_max` and [`LocalPorts::client_max`] are to be raised.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct DirectorConfig {
     /// The link towards the clients.
@@ -154,6 +164,14 @@ pub struct DirectorConfig {
 }
 
 impl DirectorConfig {
+    /// The same with some fields changed. Fields may be added in any version, so a literal outside this crate is no way to
+    /// make one.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The half-open connections there may be.
     pub(crate) const fn half_open_bound(&self) -> u32 {
         match self.half_open_max {

@@ -32,7 +32,7 @@ use crate::flow::{AddressFamily, Endpoint};
 /// // FTP that survives the loss of a 227 between director and client; Linux's does not.
 /// let mut helpers = HelperRegistry::default();
 /// helpers.register("ftp", Ftp { repeats: true });
-/// let config = DirectorConfig { helpers, ..DirectorConfig::default() };
+/// let config = DirectorConfig::default().with(|config| config.helpers = helpers);
 /// # let _ = config;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lvs_core::{ChecksumOffload, DirectorConfig, Gso, GsoKind, HalfOpenPolicy, Offload, ServiceConfig};
+use lvs_core::{ChecksumOffload, Gso, GsoKind, HalfOpenPolicy, Offload, ServiceConfig};
 use lvs_testkit::desk::{nat, tcp_service};
 use lvs_testkit::{Desk, Storage, sctp, tcp, udp};
 
@@ -92,22 +92,22 @@ fn no_server(page: &mut Page) {
 fn full_tables(page: &mut Page) {
     let syn = |port: u16| tcp(client(port), WEB).syn().build();
     let ack = tcp(client(1), WEB).ack().build();
-    let mut desk = Desk::with_config(DirectorConfig { connections_max: 1, ..Desk::config() }, RULES);
+    let mut desk = Desk::with_config(Desk::config().with(|config| config.connections_max = 1), RULES);
     [&syn(1), &ack].into_iter().for_each(|packet| desk.feed(packet));
     page.tell("the connection table is full", &mut desk, &syn(2));
 
-    let config = DirectorConfig { client_endpoint_max: 1, ..Desk::config() };
+    let config = Desk::config().with(|config| config.client_endpoint_max = 1);
     let mut desk = Desk::with_config(config, RULES);
     desk.ipvsadm("-A -t 192.0.2.1:82 -s rr\n-a -t 192.0.2.1:82 -r 10.0.0.2:82 -m");
     desk.feed(&tcp(CLIENT, WEB).syn().build());
     page.tell("one client port with too many", &mut desk, &tcp(CLIENT, "192.0.2.1:82").syn().build());
 
-    let config = DirectorConfig { templates_max: 1, ..Desk::config() };
+    let config = Desk::config().with(|config| config.templates_max = 1);
     let mut desk = Desk::with_config(config, "-A -t 192.0.2.1:80 -s rr -p 60\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m");
     [&syn(1), &ack].into_iter().for_each(|packet| desk.feed(packet));
     page.tell("the template table is full", &mut desk, &tcp("198.51.100.8:1", WEB).syn().build());
 
-    let config = DirectorConfig { client_templates_max: 1, ..Desk::config() };
+    let config = Desk::config().with(|config| config.client_templates_max = 1);
     let mut desk = Desk::with_config(
         config,
         "-A -f 1 -s rr -p 60\n-a -f 1 -r 10.0.0.2:0 -m\n-A -f 2 -s rr -p 60\n-a -f 2 -r 10.0.0.2:0 -m",
@@ -116,7 +116,10 @@ fn full_tables(page: &mut Page) {
     let other = Storage::with_room(&syn(2), 64, 2048).mark(2);
     page.tell_storage("one client with too many templates", &mut desk, other);
 
-    let config = DirectorConfig { half_open_max: 1, half_open_policy: HalfOpenPolicy::Refuse, ..Desk::config() };
+    let config = Desk::config().with(|config| {
+        config.half_open_max = 1;
+        config.half_open_policy = HalfOpenPolicy::Refuse;
+    });
     let mut desk = Desk::with_config(config, RULES);
     desk.feed(&syn(1));
     page.tell("too many are half open", &mut desk, &syn(2));

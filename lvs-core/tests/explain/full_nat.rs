@@ -1,6 +1,5 @@
 //! FullNAT: both ends translated, ports leased, the client's address told.
 
-use lvs_core::DirectorConfig;
 use lvs_core::local_address::LocalPorts;
 use lvs_testkit::{Desk, Storage, icmp_error, tcp, udp};
 
@@ -70,9 +69,12 @@ fn length(page: &mut Page) {
 }
 
 fn ports(page: &mut Page) {
-    let local_ports = LocalPorts { first: 2000, last: 2000, ..LocalPorts::default() };
+    let local_ports = LocalPorts::default().with(|ports| {
+        ports.first = 2000;
+        ports.last = 2000;
+    });
     let mut desk = Desk::with_config(
-        DirectorConfig { local_ports, ..Desk::config() },
+        Desk::config().with(|config| config.local_ports = local_ports),
         "-A -t 192.0.2.1:80 -s rr\n--add-laddr -t 192.0.2.1:80 --local-address 10.0.0.200\n\
          -a -t 192.0.2.1:80 -r 10.0.0.2:8080 --fullnat",
     );
@@ -88,9 +90,9 @@ fn ports(page: &mut Page) {
     let error = icmp_error("198.51.100.1", 3, 1, 0, &quoted).build();
     page.tell("no local port is left for a flow that is quoted", &mut desk, &error);
 
-    let local_ports = LocalPorts { client_max: 1, ..LocalPorts::default() };
+    let local_ports = LocalPorts::default().with(|ports| ports.client_max = 1);
     let mut desk = Desk::with_config(
-        DirectorConfig { local_ports, ..Desk::config() },
+        Desk::config().with(|config| config.local_ports = local_ports),
         "-A -t 192.0.2.1:80 -s rr\n--add-laddr -t 192.0.2.1:80 --local-address 10.0.0.200\n\
          -a -t 192.0.2.1:80 -r 10.0.0.2:8080 --fullnat",
     );

@@ -118,7 +118,7 @@ fn bypass(page: &mut Page) {
     let query = udp(CLIENT, "203.0.113.9:53").payload(b"?").build();
     page.tell_storage("past all servers, one packet by itself", &mut desk, marked(&query, 8));
 
-    let mut desk = cache(DirectorConfig { connections_max: 1, ..Desk::config() });
+    let mut desk = cache(Desk::config().with(|config| config.connections_max = 1));
     desk.send_storage(marked(&syn(1), 7));
     desk.send_storage(marked(&tcp(client(1), "203.0.113.9:80").ack().build(), 7));
     page.tell_storage("past all servers, with a full table", &mut desk, marked(&syn(2), 7));
@@ -127,13 +127,12 @@ fn bypass(page: &mut Page) {
 
 fn half_open(page: &mut Page) {
     let web = "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m";
-    let config = DirectorConfig {
-        connections_max: 2,
-        client_endpoint_max: 1,
-        half_open_max: 2,
-        half_open_policy: HalfOpenPolicy::EvictOldest,
-        ..Desk::config()
-    };
+    let config = Desk::config().with(|config| {
+        config.connections_max = 2;
+        config.client_endpoint_max = 1;
+        config.half_open_max = 2;
+        config.half_open_policy = HalfOpenPolicy::EvictOldest;
+    });
     let syn = |port: u16| tcp(client(port), "192.0.2.1:80").syn().build();
     let mut desk = Desk::with_config(config.clone(), web);
     desk.feed(&syn(1));
@@ -143,7 +142,7 @@ fn half_open(page: &mut Page) {
     let other = tcp(client(3), "192.0.2.1:81").syn().build();
     page.tell("nobody makes room for what is refused all the same", &mut desk, &other);
 
-    let config_with_templates = DirectorConfig { templates_max: 1, ..Desk::config() };
+    let config_with_templates = Desk::config().with(|config| config.templates_max = 1);
     let persistent = "-A -t 192.0.2.1:80 -s rr -p 60\n-a -t 192.0.2.1:80 -r 10.0.0.2:80 -m";
     let mut desk = Desk::with_config(config_with_templates, persistent);
     desk.feed(&syn(1));

@@ -40,6 +40,6 @@ pub(super) fn tell(page: &mut Page) {
     page.tell("a part of what is needed whole", &mut desk, &whole[0]);
     page.tell("and the other", &mut desk, &whole[1]);
 
-    let mut desk = Desk::with_config(lvs_core::DirectorConfig { fragments_max: 0, ..Desk::config() }, rules);
+    let mut desk = Desk::with_config(Desk::config().with(|config| config.fragments_max = 0), rules);
     page.tell("there is no memory for fragments", &mut desk, &datagram(2).fragments(400)[1]);
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use lvs_core::{Director, DirectorConfig, Instant, Seed};
+use lvs_core::{Director, Instant, Seed};
 
 use super::Configuration;
 use crate::{capacity, control, rules, say, seed, warnings};
@@ -32,7 +32,11 @@ fn checked(path: &Path) -> Result<String, String> {
         seed::read(file).map_err(|denied| denied.to_string())?;
     }
     let (name, text) = rules::read(configuration.rules.as_deref())?;
-    let places = DirectorConfig { connections_max: 1, templates_max: 1, fragments_max: 1, ..config };
+    let places = config.with(|config| {
+        config.connections_max = 1;
+        config.templates_max = 1;
+        config.fragments_max = 1;
+    });
     let mut director = Director::new(places, Seed::new(0));
     rules::load(&mut director, &text).map_err(|error| format!("{name}, {error}"))?;
     warnings::about_rules(&director).iter().for_each(say::warning);

@@ -58,8 +58,14 @@ pub fn run(row: Row, give_handle: &mpsc::Sender<WorkerHandle>, ready: &dyn Fn())
 fn director(row: &Row) -> Result<Director, Failure> {
     let [ipv4, ipv6] = row.director_addresses();
     let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (ipv4, ipv6) else { return Err("one of each family".into()) };
-    let side = Side { ipv4: Some(ipv4), ipv6: Some(ipv6), ..Side::default() };
-    let config = DirectorConfig { client_side: side, server_side: side, ..DirectorConfig::default() };
+    let side = Side::default().with(|side| {
+        side.ipv4 = Some(ipv4);
+        side.ipv6 = Some(ipv6);
+    });
+    let config = DirectorConfig::default().with(|config| {
+        config.client_side = side;
+        config.server_side = side;
+    });
     let mut director = Director::new(config, Seed::new(1));
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let service = ServiceKey::address(protocol, row.virtual_address());

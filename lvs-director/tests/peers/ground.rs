@@ -116,8 +116,14 @@ pub fn director(
     ready: &dyn Fn(),
 ) -> Result<String, Failure> {
     let [IpAddr::V4(ipv4), IpAddr::V6(ipv6)] = DIRECTOR.map(address) else { return Err("one of each family".into()) };
-    let side = Side { ipv4: Some(ipv4), ipv6: Some(ipv6), ..Side::default() };
-    let config = DirectorConfig { client_side: side, server_side: side, ..DirectorConfig::default() };
+    let side = Side::default().with(|side| {
+        side.ipv4 = Some(ipv4);
+        side.ipv6 = Some(ipv6);
+    });
+    let config = DirectorConfig::default().with(|config| {
+        config.client_side = side;
+        config.server_side = side;
+    });
     let mut director = Director::new(config, Seed::new(1));
     for port in [GREETING, ASKING] {
         let service = ServiceKey::address(Protocol::Tcp, place.virtual_endpoint(port));

@@ -73,21 +73,18 @@ pub fn read_connection(bytes: &[u8]) -> Result<ConnectionView, Errno> {
             _ => {}
         }
     }
-    Ok(ConnectionView {
-        is_template,
-        protocol,
-        family,
-        client: valid(client)?,
-        virtual_endpoint: valid(virtual_endpoint)?,
-        real: valid(real)?,
-        local,
-        forward,
-        state: valid(state)?,
-        expires_in,
-        mark,
-        in_packets,
-        persistence_key: engine.map(|engine| (engine, data)),
-    })
+    let (client, virtual_endpoint, real) = (valid(client)?, valid(virtual_endpoint)?, valid(real)?);
+    let state = valid(state)?;
+    Ok(ConnectionView::new(protocol, client, virtual_endpoint, real, forward).with(|view| {
+        view.is_template = is_template;
+        view.family = family;
+        view.local = local;
+        view.state = state;
+        view.expires_in = expires_in;
+        view.mark = mark;
+        view.in_packets = in_packets;
+        view.persistence_key = engine.map(|engine| (engine, data));
+    }))
 }
 
 /// The state's own name, which lives as long as the program.

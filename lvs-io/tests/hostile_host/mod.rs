@@ -15,7 +15,13 @@ const OWN: [&str; 4] = ["192.0.2.80", "2001:db8::80", "203.0.113.254", "10.0.0.2
 /// Plays the packets that `data` is: a byte for what the host is, then kinds, lengths and bytes.
 pub fn play(data: &[u8]) {
     let Some((&choice, mut script)) = data.split_first() else { return };
-    let side = |ipv4: &str, mtu| Side { ipv4: ipv4.parse().ok(), ipv6: "2001:db8:ffff::1".parse().ok(), mtu };
+    let side = |ipv4: &str, mtu| {
+        Side::default().with(|side| {
+            side.ipv4 = ipv4.parse().ok();
+            side.ipv6 = "2001:db8:ffff::1".parse().ok();
+            side.mtu = mtu;
+        })
+    };
     let config = HostConfig {
         answer_rates: Default::default(),
         client_side: side(OWN[2], 1500),
