@@ -3,20 +3,24 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod keepalived;
+
 use std::any::Any;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lvs_client::Running;
-use lvs_core::Command as Change;
+use lvs_core::{Command as Change, Protocol, ServiceKey};
 use lvs_director::http;
+use lvs_io_tun::netns::NetworkNamespace;
 use lvs_testkit::network::{Failure, Party, Port};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -81,6 +85,25 @@ impl Machine {
         self.run(move || http::get(from, 10, Instant::now() + Duration::from_secs(10))).map(|answer| answer.server)
     }
 
+    /// Asks again and again, each time by a new connection, until what is returned is asked for what came of it.
+    pub fn keep_asking(&self, from: SocketAddr) -> Traffic {
+        let namespace = self.run(|| NetworkNamespace::current().expect("/proc is mounted"));
+        let (stop, stopped) = channel::<()>();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&requests);
+        let thread = thread::spawn(move || {
+            namespace.enter().expect("root here");
+            while matches!(stopped.try_recv(), Err(TryRecvError::Empty)) {
+                let begun = Instant::now();
+                let outcome = http::get(from, 10, begun + Duration::from_secs(3));
+                let outcome = outcome.map(|answer| answer.server).map_err(|error| error.to_string());
+                asked.lock().expect("no panic").push(Request { begun, ended: Instant::now(), outcome });
+                thread::park_timeout(Duration::from_millis(2));
+            }
+        });
+        Traffic { stop, thread, requests }
+    }
+
     /// Everything that comes by `eth0` from now on.
     pub fn listen(&self) -> Wire {
         let socket = self.run(packet_socket).expect("root here");
@@ -143,6 +166,36 @@ fn packet(frame: &[u8]) -> Option<(u8, IpAddr, &[u8])> {
     }
 }
 
+/// A client that keeps asking.
+pub struct Traffic {
+    stop: Sender<()>,
+    thread: thread::JoinHandle<()>,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+/// One request of many.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub begun: Instant,
+    pub ended: Instant,
+    /// Who answered, or what went wrong.
+    pub outcome: Result<String, String>,
+}
+
+impl Traffic {
+    /// All that was asked.
+    pub fn end(self) -> Vec<Request> {
+        drop(self.stop);
+        self.thread.join().expect("it does not panic");
+        self.requests.lock().expect("no panic").clone()
+    }
+
+    /// How many were begun since, and have ended.
+    pub fn count_since(&self, since: Instant) -> usize {
+        self.requests.lock().expect("no panic").iter().filter(|request| request.begun >= since).count()
+    }
+}
+
 /// A program that is killed with this.
 pub struct Process(Child);
 
@@ -182,10 +235,12 @@ impl Drop for Server {
 pub struct Folder(pub PathBuf);
 
 impl Folder {
-    /// Each test is a process by itself.
+    /// An empty one.
     pub fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
         // Short, as paths of sockets have to be.
-        let folder = std::env::temp_dir().join(format!("lvsd-bed-{}", std::process::id()));
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("lvsd-bed-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
         Self(folder)
@@ -240,6 +295,27 @@ impl Lvsd {
     /// Asks it something; `None` if nobody answers.
     pub fn ask<T>(&self, question: impl FnOnce(&mut Running) -> Result<T, lvs_client::Trouble>) -> Option<T> {
         Running::connect(&self.control).ok().and_then(|mut running| question(&mut running).ok())
+    }
+
+    /// The servers of a TCP service: addresses with weights, in order.
+    pub fn servers(&self, service: SocketAddr) -> Vec<(SocketAddr, u32)> {
+        let key = ServiceKey::address(Protocol::Tcp, service);
+        let found = self.ask(|running| {
+            let mut services = vec![running.service(&key)?];
+            running.fill_servers(&mut services)?;
+            Ok(services)
+        });
+        let servers = found.into_iter().flatten().flat_map(|service| service.servers).map(|server| server.config);
+        let mut servers: Vec<_> =
+            servers.map(|server| (SocketAddr::new(server.key.address, server.key.port), server.weight)).collect();
+        servers.sort_unstable();
+        servers
+    }
+
+    /// Waits until the service's servers are these.
+    pub fn has(&self, service: SocketAddr, servers: &[(SocketAddr, u32)]) {
+        let is_so = comes_to_be(|| self.servers(service) == servers);
+        assert!(is_so, "{service} has {:?}, not {servers:?}; lvsd: {}", self.servers(service), self.said());
     }
 
     /// Carries out rules.
