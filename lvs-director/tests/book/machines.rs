@@ -120,7 +120,7 @@ const SET_UP: &str = r#"
     mount --bind "$2/packaging" /run/work/packaging
     ln -s "$3" /run/work/target/release
     mount -t tmpfs tmpfs /var/log
-    for file in passwd group hosts services protocols nsswitch.conf ld.so.cache ld.so.conf ssl ld.so.conf.d; do
+    for file in passwd group hosts services protocols nsswitch.conf ld.so.cache ld.so.conf ld.so.conf.d; do
         [ ! -e "/etc/$file" ] || cp -rL "/etc/$file" /run/etc/
     done
     mount --bind /run/etc /etc

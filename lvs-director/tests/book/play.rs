@@ -2,6 +2,7 @@
 //! print is compared with what the page shows. Decides who waits for whom.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -21,6 +22,12 @@ pub fn play(name: &str, page: &Page) -> Result<(), Denied> {
     let search = format!("{}:{}:/usr/sbin:/sbin", programs.display(), std::env::var("PATH").unwrap_or_default());
     if let Some(missing) = missing(page, &search) {
         return Err(Denied::said(format_args!("{missing} is not installed")));
+    }
+    // An ordinary user may not be allowed to open it.
+    if page.commands().any(|command| command.text.contains("--tun"))
+        && let Err(cause) = fs::File::options().read(true).write(true).open(TUN)
+    {
+        return Err(Denied::new(format_args!("open {TUN}"), cause));
     }
     if !rustix::process::geteuid().is_root() {
         lvs_director::demo::namespaces::enter_user_namespace()?;
@@ -103,6 +110,9 @@ fn missing(page: &Page, search: &str) -> Option<&'static str> {
     let needed = ["unshare", "nsenter", "ip", "mount"].into_iter().find(|program| !is_here(program));
     needed.or_else(|| OTHERS.iter().copied().find(|program| is_wanted(program) && !is_here(program)))
 }
+
+/// What TUN devices are opened by.
+const TUN: &str = "/dev/net/tun";
 
 /// Programs that a machine may lack.
 const OTHERS: [&str; 6] = ["curl", "ipvsadm", "keepalived", "python3", "sysctl", "nft"];
