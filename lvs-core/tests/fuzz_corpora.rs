@@ -39,3 +39,18 @@ fn every_seed_of_batch_passes() {
 fn every_seed_of_proxy_conversation_passes() {
     check("proxy_conversation", lvs_testkit::conversation::play);
 }
+
+#[test]
+fn every_seed_of_fragments_passes() {
+    check("fragments", lvs_testkit::fuzz::fragments);
+}
+
+#[test]
+fn every_seed_of_arguments_passes() {
+    check("arguments", lvs_testkit::fuzz::arguments);
+}
+
+#[test]
+fn every_seed_of_rules_passes() {
+    check("rules", lvs_testkit::fuzz::rules);
+}

@@ -2,6 +2,8 @@
 //! committed corpora also run as ordinary tests.
 
 mod batch;
+mod fragments;
+mod words;
 
 use core::time::Duration;
 use std::net::SocketAddr;
@@ -10,7 +12,7 @@ use lvs_core::local_address::LocalPorts;
 use lvs_core::service::ClientAddress;
 use lvs_core::service::{TunnelChecksum, TunnelConfig, TunnelKind};
 use lvs_core::tunnel::{self, Accepts, Ending, Tunnel, TunnelEnd};
-use lvs_core::wire::fragment::fragment;
+use lvs_core::wire::fragment;
 use lvs_core::wire::parse::parse;
 use lvs_core::{
     AddressFamily, ChecksumOffload, Command, Director, DirectorConfig, ForwardMethod, Gso, GsoKind, Instant, Offload,
@@ -19,6 +21,8 @@ use lvs_core::{
 
 use crate::desk::hand_over;
 pub use batch::batch_against_single;
+pub use fragments::fragments;
+pub use words::{arguments, rules};
 
 use crate::{Storage, icmp_error, sctp, tcp, udp};
 
@@ -95,7 +99,7 @@ fn in_parts(bytes: &[u8], accepts: Accepts) {
     let mut parts = vec![bytes.to_vec()];
     let mut buffer = vec![0; bytes.len() + 48];
     let mtu = bytes.len() / 3 + 40;
-    let _ = fragment(bytes, mtu, 1, &mut buffer, |part| parts.insert(0, part.to_vec()));
+    let _ = fragment::fragment(bytes, mtu, 1, &mut buffer, |part| parts.insert(0, part.to_vec()));
     let mut held = 0;
     for part in parts.iter().chain(&parts) {
         let mut storage = Storage::new(part);
@@ -231,6 +235,10 @@ const TEXTS: [&[u8]; 8] = [
 const SCHEDULERS: [&str; 8] = ["rr", "wrr", "wlc", "sh", "mh", "lblc", "nope", "none"];
 
 fn director() -> Director {
+    director_of(config())
+}
+
+fn config() -> DirectorConfig {
     let client_side = Side::default().with(|side| {
         side.mtu = 1500;
         side.ipv4 = "203.0.113.254".parse().ok();
@@ -241,7 +249,7 @@ fn director() -> Director {
         side.ipv4 = "10.0.0.254".parse().ok();
         side.ipv6 = "fd00::ff".parse().ok();
     });
-    let config = DirectorConfig::default().with(|config| {
+    DirectorConfig::default().with(|config| {
         config.client_side = client_side;
         config.server_side = server_side;
         config.connections_max = CONNECTIONS_MAX;
@@ -256,7 +264,11 @@ fn director() -> Director {
             ports.last = 1999 + LOCAL_PORTS;
             ports.client_max = 2;
         });
-    });
+    })
+}
+
+/// A director of this configuration with services of every kind.
+fn director_of(config: DirectorConfig) -> Director {
     let mut director = Director::new(config, Seed::new(7));
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         for (vip, server) in [(VIPS[0], SERVERS[0]), (VIPS[2], SERVERS[2])] {
