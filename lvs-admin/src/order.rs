@@ -3,7 +3,7 @@
 //! before 10.0.0.1: half the numbers are less than any one. Never the order of a table in memory.
 //! Source: recordings `ctl_sort_addresses`, `zug_sort`.
 
-use core::cmp::{Ordering, Reverse};
+use core::cmp::Ordering;
 use core::net::IpAddr;
 
 use lvs_core::view::{ServerView, ServiceView};
@@ -15,29 +15,12 @@ pub(crate) type Shown<'a> = (&'a ServiceView, Vec<&'a ServerView>);
 /// Services and servers in ipvsadm's order.
 pub(crate) fn sorted(services: &[ServiceView]) -> Vec<Shown<'_>> {
     let mut shown = unsorted(services);
-    shown.sort_by_key(|(service, _)| (chain(service.key), Reverse(service.added)));
+    shown.sort_by_key(|(service, _)| service.place());
     let mut shown = merge_sort(&shown, &|(one, _), (other, _)| compare_services(one.key, other.key));
     for (_, servers) in &mut shown {
         *servers = merge_sort(servers, &|one, other| compare_endpoints(one.config.key, other.config.key));
     }
     shown
-}
-
-/// The order in which services come out of a kernel, as far as it shows: those that differ in high address bytes alone
-/// come from one chain, which has the newest first (`zug_sort`); marks come last. Which chain comes first differs from
-/// one network namespace to the next; this is one of the orders there are, and that of recording `bug_text_1`.
-fn chain(key: ServiceKey) -> (bool, u8) {
-    match key {
-        ServiceKey::Address { protocol, address, port } => {
-            let low = match address {
-                IpAddr::V4(address) => address.octets()[3],
-                IpAddr::V6(address) => words(address.octets()).into_iter().fold(0, |low, word| low ^ word as u8),
-            };
-            let [high_port, low_port] = port.to_be_bytes();
-            (false, low ^ high_port ^ low_port ^ protocol.number() ^ 0x10)
-        }
-        ServiceKey::FwMark { .. } => (true, 0),
-    }
 }
 
 /// Services and servers as they come.

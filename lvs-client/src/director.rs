@@ -152,6 +152,10 @@ impl Running {
                 services.push(service);
             }
         })?;
+        // The director does not say when they were added: newest first, as far as it matters.
+        for (added, service) in services.iter_mut().rev().enumerate() {
+            service.added = added as u64;
+        }
         Ok(services)
     }
 

@@ -2,6 +2,7 @@
 
 pub mod effect;
 pub mod effective_weight;
+mod place;
 pub mod real_server;
 pub(crate) mod server_table;
 pub mod stats;
@@ -13,6 +14,7 @@ use core::time::Duration;
 
 use crate::command::AfterDrain;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
+pub use place::ServicePlace;
 pub use real_server::{RealServer, ServerId};
 
 /// What makes a virtual service: an address, or a firewall mark.

@@ -8,7 +8,7 @@ use core::time::Duration;
 use crate::command::AfterDrain;
 use crate::flow::{AddressFamily, Endpoint, Protocol};
 use crate::service::stats::Statistics;
-use crate::service::{ForwardMethod, ServerConfig, ServiceConfig, ServiceKey};
+use crate::service::{ForwardMethod, ServerConfig, ServiceConfig, ServiceKey, ServicePlace};
 
 /// A virtual service and its servers.
 #[non_exhaustive]
@@ -40,6 +40,11 @@ impl ServiceView {
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
+    }
+
+    /// Where it comes in listings piece by piece.
+    pub const fn place(&self) -> ServicePlace {
+        ServicePlace::new(self.key, self.added)
     }
 }
 

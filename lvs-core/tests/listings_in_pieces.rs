@@ -1,6 +1,8 @@
 //! Listings that are asked for piece by piece show what whole ones show.
 
-use lvs_core::{Command, ServiceKey};
+use lvs_core::Command;
+use lvs_core::service::ServicePlace;
+use lvs_core::view::ServiceView;
 use lvs_testkit::desk::tcp_service;
 use lvs_testkit::{Desk, tcp};
 
@@ -23,15 +25,16 @@ fn desk() -> Desk {
 #[test]
 fn services_come_in_pieces_of_any_size_as_they_come_whole() {
     let desk = desk();
-    let whole = desk.director.services(desk.now);
+    let mut whole = desk.director.services(desk.now);
+    whole.sort_by_key(ServiceView::place);
     assert_eq!(whole.len(), 80);
     for most in [1, 7, 80, 1000] {
-        let (mut pieces, mut after): (Vec<_>, Option<ServiceKey>) = (Vec::new(), None);
+        let (mut pieces, mut after): (Vec<_>, Option<ServicePlace>) = (Vec::new(), None);
         loop {
             let piece = desk.director.services_after(desk.now, after.as_ref(), most);
             assert!(piece.len() <= most);
             let Some(last) = piece.last() else { break };
-            after = Some(last.key);
+            after = Some(last.place());
             pieces.extend(piece);
         }
         assert_eq!(pieces, whole, "in pieces of {most}");

@@ -333,3 +333,26 @@ fn a_table_without_transactions_refuses_to_commit_and_nothing_is_carried_out() {
     );
     assert_eq!(talk.director.services(talk.now).len(), 1);
 }
+
+/// Programs sort what they are told by a comparison that is no order, so that it shows what came first.
+#[test]
+fn services_of_one_chain_are_told_newest_first_and_marks_last() {
+    let mut talk = Talk::new();
+    for line in ["-A -f 5 -s rr", "-A -t 10.0.0.1:80 -s rr", "-A -t 203.0.113.1:80 -s rr", "-A -t 172.16.0.1:80 -s rr"]
+    {
+        for command in lvs_admin::parse_rules(line).unwrap() {
+            talk.apply(&command).unwrap();
+        }
+    }
+    let told = |talk: &mut Talk| {
+        let replies = talk.ask(&Request::dump(command::GET_SERVICE));
+        let keys = replies.into_iter().filter_map(|reply| match reply {
+            Reply::Service(service) => Some(format!("{:?}", service.key)),
+            _ => None,
+        });
+        keys.collect::<Vec<_>>()
+    };
+    let keys = told(&mut talk);
+    let expected = ["172.16.0.1", "203.0.113.1", "10.0.0.1", "mark: 5"];
+    assert!(keys.iter().zip(expected).all(|(key, part)| key.contains(part)) && keys.len() == 4, "{keys:?}");
+}

@@ -113,6 +113,29 @@ fn stock_ipvsadm_adds_and_lists_in_a_director_of_ours() {
     assert_eq!(stock(&served, &words("-Lnc")).stdout, ours(&served, &words("-Lnc")).stdout);
 }
 
+/// Its comparison goes round in a circle for these networks, so that what it prints depends on what it is told first.
+/// Recorded from Linux: `zug_sort` in `conformance/goldens`.
+#[test]
+fn stock_ipvsadm_lists_services_in_the_order_it_lists_those_of_linux() {
+    if !has_ipvsadm("stock_ipvsadm_lists_services_in_the_order_it_lists_those_of_linux") {
+        return;
+    }
+    let rising = ["10.0.0.1", "100.64.0.1", "172.16.0.1", "192.168.0.1", "203.0.113.1"];
+    let falling = ["203.0.113.1", "100.64.0.1", "10.0.0.1", "192.168.0.1", "172.16.0.1"];
+    let after_rising = ["172.16.0.1", "192.168.0.1", "203.0.113.1", "10.0.0.1", "100.64.0.1"];
+    let after_falling = ["172.16.0.1", "192.168.0.1", "10.0.0.1", "100.64.0.1", "203.0.113.1"];
+    for (added, listed) in [(rising, after_rising), (falling, after_falling)] {
+        let served = Served::start(Default::default());
+        for address in added {
+            assert_eq!(stock(&served, &words(&format!("-A -t {address}:80 -s rr"))), Said::default());
+        }
+        let saved: String = listed.iter().map(|address| format!("-A -t {address}:80 -s rr\n")).collect();
+        assert_eq!(stock(&served, &words("-Sn")).stdout, saved);
+        assert_eq!(ours(&served, &words("-Sn")).stdout, saved);
+        assert_eq!(stock(&served, &words("-Ln")).stdout, ours(&served, &words("-Ln")).stdout);
+    }
+}
+
 #[test]
 fn files_of_ipvs_below_proc_are_the_directors() {
     let served = Served::start(Default::default());

@@ -5,24 +5,19 @@ use alloc::vec::Vec;
 
 use super::Director;
 use crate::director::view::connection_view;
-use crate::service::{ServerConfig, ServerKey, ServiceConfig, ServiceKey};
+use crate::service::{ServerConfig, ServerKey, ServiceConfig, ServiceKey, ServicePlace};
 use crate::time::Instant;
 use crate::view::{ConnectionView, ServerView, ServiceView};
 
 impl Director {
-    /// At most `most` services behind `after` in the order of their keys, with their servers; fewer only at the end.
-    /// Without `after`: the first ones. Looks at every key, and copies only what it returns.
-    pub fn services_after(&self, now: Instant, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
-        let keys = self.services.table.iter().map(|service| service.key);
-        let mut keys: Vec<_> = keys.filter(|key| after.is_none_or(|after| key > after)).collect();
-        if keys.len() > most {
-            keys.select_nth_unstable(most);
-            keys.truncate(most);
-        }
-        keys.sort_unstable();
+    /// At most `most` services behind `after`, with their servers, in the order in which a kernel would tell them
+    /// ([`ServicePlace`]); fewer only at the end. Without `after`: the first ones. Looks at every service, and copies only
+    /// what it returns.
+    pub fn services_after(&self, now: Instant, after: Option<&ServicePlace>, most: usize) -> Vec<ServiceView> {
         let now = self.clock.time_at(now);
         let ended = self.tables().ended(now);
-        let services = keys.iter().filter_map(|key| self.services.find(key));
+        let places = self.places_after(after, most);
+        let services = places.iter().filter_map(|place| self.services.find(&place.key()));
         services.map(|service| self.tables().service_view(now, service, &ended)).collect()
     }
 
@@ -32,16 +27,20 @@ impl Director {
         Some(self.tables().service_row(service))
     }
 
-    /// At most `most` services behind `after` in the order of their keys, without their servers; fewer only at the end.
-    pub fn services_alone(&self, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
-        let keys = self.services.table.iter().map(|service| service.key);
-        let mut keys: Vec<_> = keys.filter(|key| after.is_none_or(|after| key > after)).collect();
-        if keys.len() > most {
-            keys.select_nth_unstable(most);
-            keys.truncate(most);
+    /// As [`Self::services_after`], without their servers.
+    pub fn services_alone(&self, after: Option<&ServicePlace>, most: usize) -> Vec<ServiceView> {
+        self.places_after(after, most).iter().filter_map(|place| self.service_alone(&place.key())).collect()
+    }
+
+    fn places_after(&self, after: Option<&ServicePlace>, most: usize) -> Vec<ServicePlace> {
+        let places = self.services.table.iter().map(|service| ServicePlace::new(service.key, service.added));
+        let mut places: Vec<_> = places.filter(|place| after.is_none_or(|after| place > after)).collect();
+        if places.len() > most {
+            places.select_nth_unstable(most);
+            places.truncate(most);
         }
-        keys.sort_unstable();
-        keys.iter().filter_map(|key| self.service_alone(key)).collect()
+        places.sort_unstable();
+        places
     }
 
     /// At most `most` servers of a service, newest first: those behind `last` where it is still listed, else from

@@ -27,7 +27,7 @@ impl Tables {
     fn everything(&mut self) -> Vec<ServiceView> {
         let mut all: Vec<ServiceView> = Vec::new();
         loop {
-            let last = all.last().map(|service| service.key);
+            let last = all.last().map(ServiceView::place);
             let mut services = self.services(last.as_ref(), ROWS);
             if services.is_empty() {
                 return all;

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use lvs_core::service::ServicePlace;
 use lvs_core::service::stats::{Rates, Statistics};
 use lvs_core::view::{ConnectionView, Gauges, ServerView, ServiceView, TimeoutsView};
 use lvs_core::{
@@ -126,7 +127,7 @@ impl Table for Tables {
         Ok(())
     }
 
-    fn services(&mut self, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
+    fn services(&mut self, after: Option<&ServicePlace>, most: usize) -> Vec<ServiceView> {
         let mut all = self.master.services_alone(after, most.min(ROWS));
         let keys: Vec<ServiceKey> = all.iter().map(|service| service.key).collect();
         let statistics = self.ask(move |director, _| {

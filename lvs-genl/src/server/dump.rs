@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use lvs_core::ServiceKey;
+use lvs_core::service::ServicePlace;
 
 use super::{ServerCursor, Table};
 use crate::ipvs::{self, ServerMessage, ServiceMessage, Side};
@@ -25,7 +26,7 @@ pub(super) struct Dump {
 #[derive(Debug)]
 enum Rows {
     Services {
-        after: Option<ServiceKey>,
+        after: Option<ServicePlace>,
     },
     Servers {
         service: ServiceKey,
@@ -138,7 +139,7 @@ impl Dump {
         let Rows::Services { after } = &mut self.rows else { return false };
         let services = table.services(after.as_ref(), PIECE);
         let Some(last) = services.last() else { return false };
-        *after = Some(last.key);
+        *after = Some(last.place());
         for view in &services {
             let mut message = self.begin(ipvs::command::NEW_SERVICE, ipvs::VERSION);
             ServiceMessage::of_view(view).write(&mut message, ipvs::attribute::SERVICE, Side::Director);

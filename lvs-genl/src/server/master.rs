@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use lvs_core::service::ServicePlace;
 use lvs_core::service::stats::Statistics;
 use lvs_core::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
 use lvs_core::{Command, Director, Instant, ServerConfig, ServerKey, ServiceConfig, ServiceKey, Settings};
@@ -56,7 +57,7 @@ impl Table for Master<'_> {
         Ok(self.director.apply(self.now, command)?)
     }
 
-    fn services(&mut self, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView> {
+    fn services(&mut self, after: Option<&ServicePlace>, most: usize) -> Vec<ServiceView> {
         self.director.services_after(self.now, after, most)
     }
 

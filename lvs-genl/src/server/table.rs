@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use lvs_core::service::ServicePlace;
 use lvs_core::service::stats::Statistics;
 use lvs_core::settings::SetError;
 use lvs_core::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
@@ -99,9 +100,9 @@ pub trait Table {
     /// Why it was refused.
     fn apply(&mut self, command: &Command) -> Result<(), Refusal>;
 
-    /// At most `most` services behind `after`, in the order of their keys; none at the end. Their servers may be left
-    /// out.
-    fn services(&mut self, after: Option<&ServiceKey>, most: usize) -> Vec<ServiceView>;
+    /// At most `most` services behind `after`, in the order of their places, which is what stock programs sort; none at
+    /// the end. Their servers may be left out.
+    fn services(&mut self, after: Option<&ServicePlace>, most: usize) -> Vec<ServiceView>;
 
     /// One service. Its servers may be left out.
     fn service(&mut self, key: &ServiceKey) -> Option<ServiceView>;
