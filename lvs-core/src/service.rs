@@ -449,8 +449,8 @@ pub struct ServerConfig {
     pub lower_threshold: u32,
     /// The tunnel, for [`ForwardMethod::Tunnel`].
     pub tunnel: TunnelConfig,
-    /// Longest packet the way to this server takes, not 0; `None` is the server side's MTU. An addition to IPVS:
-    /// `--mtu`.
+    /// Longest packet the way to this server takes, not 0, and at least 1280 to an IPv6 address but by tunnel (RFC 8200
+    /// §5); `None` is the server side's MTU. An addition to IPVS: `--mtu`.
     pub mtu: Option<u16>,
     /// Takes the server out of service from the moment it is added or edited, as [`crate::Command::Drain`] does. An
     /// addition to IPVS: `--drain --drain-reset`; default none, which calls a drain off.

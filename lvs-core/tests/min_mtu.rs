@@ -2,7 +2,7 @@
 //! through, in fragments where the way to the server takes less (RFC 7915 §5.1, RFC 2473 §7.1, RFC 4213 §3.2).
 
 use lvs_core::wire::fragment::fragment;
-use lvs_core::{DropReason, Verdict};
+use lvs_core::{ControlError, DropReason, Verdict};
 use lvs_testkit::{Desk, Outcome, oracle, tcp};
 
 const CLIENT: &str = "[2001:db8:c::7]:40000";
@@ -102,4 +102,42 @@ fn what_becomes_short_ipv4_may_be_fragmented_and_has_a_number_of_its_own() {
 fn a_way_that_takes_nothing_is_not_forwardable() {
     let mut desk = desk(WAYS[1].0, 80);
     assert_eq!(desk.send(&segment(1_280)).verdict, Verdict::Drop(DropReason::NotForwardable));
+}
+
+/// RFC 8200 §5: a way that takes less is none of IPv6, and Linux takes IPv6 from such a device.
+#[test]
+fn no_way_of_ipv6_is_shorter_than_what_every_sender_may_send() {
+    let service = "-A -t [2001:db8::80]:80 -s rr";
+    let servers = [
+        "-a -t [2001:db8::80]:80 -r [fd00::2]:80 -m",
+        "-a -t [2001:db8::80]:80 -r [fd00::2]:80 -g",
+        "-a -t [2001:db8::80]:80 -r [fd00::2]:80 --fullnat",
+    ];
+    let desk = |client_mtu: u16, server_mtu: u16| {
+        let mut config = Desk::config();
+        (config.client_side.mtu, config.server_side.mtu) = (client_mtu, server_mtu);
+        Desk::with_config(config, "-A -t 192.0.2.80:80 -s rr")
+    };
+    let apply = |desk: &mut Desk, line: &str| {
+        let command = lvs_admin::parse_rules(line).expect("a rule").remove(0);
+        desk.director.apply(desk.now, &command)
+    };
+    let is_refused = |outcome: Result<(), ControlError>| matches!(outcome, Err(ControlError::OutOfRange(_)));
+    for server in servers {
+        let mut desk = desk(1_500, 1_279);
+        desk.ipvsadm(service);
+        assert!(is_refused(apply(&mut desk, server)), "{server} over 1279");
+        assert!(is_refused(apply(&mut desk, &format!("{server} --mtu 1279"))), "{server}");
+        assert_eq!(apply(&mut desk, &format!("{server} --mtu 1280")), Ok(()), "{server}");
+        let edit = server.replacen("-a", "-e", 1);
+        assert!(is_refused(apply(&mut desk, &format!("{edit} --mtu 1279"))), "{edit}");
+        assert!(is_refused(apply(&mut desk, &edit)), "{edit} over 1279");
+    }
+    let mut desk = desk(1_279, 576);
+    for line in [service, "-A -f 5 -6 -s rr"] {
+        assert!(is_refused(apply(&mut desk, line)), "{line} to clients over 1279");
+    }
+    for line in ["-A -f 5 -s rr", "-a -t 192.0.2.80:80 -r 10.0.0.2:80 -m --mtu 576", "-a -f 5 -r fd00::2 -i"] {
+        assert_eq!(apply(&mut desk, line), Ok(()), "{line}: of IPv4, or in a tunnel");
+    }
 }

@@ -20,7 +20,8 @@ use crate::settings::Settings;
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Side {
-    /// Longest packet the link takes, in bytes. Default 1500.
+    /// Longest packet the link takes, in bytes. Default 1500. With less than 1280 (RFC 8200 §5) the side is one of IPv4
+    /// alone: IPv6 services are refused on the clients', IPv6 servers without an MTU of their own on the servers'.
     pub mtu: u16,
     /// The director's own IPv4 address there: source of its ICMP errors and of tunnels. Default none.
     pub ipv4: Option<Ipv4Addr>,

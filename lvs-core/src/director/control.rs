@@ -2,6 +2,7 @@
 //! so a refused command has changed nothing. Source: Linux IPVS, as recorded in `conformance/`.
 
 pub(super) mod drain;
+pub(super) mod least_mtu;
 pub(super) mod local_addresses;
 pub(super) mod weights;
 
@@ -96,6 +97,7 @@ impl Director {
         self.tables().check_names(config)?;
         check_netmask(key, config)?;
         check_numbers(config)?;
+        self.tables().check_client_mtu(key)?;
         if self.services.table.len() >= self.site.config.services_max {
             return Err(ControlError::TableFull("services_max"));
         }
@@ -180,6 +182,7 @@ impl Director {
     fn add_server(&mut self, now: Instant, key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
         let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
         check_server(key, config)?;
+        self.tables().check_server_mtu(config)?;
         let service = self.services.table.get(index).expect("the index was just found");
         if service.position(&config.key).is_some() {
             return Err(ControlError::ServerExists(config.key));
@@ -242,6 +245,7 @@ impl Director {
     fn edit_server(&mut self, now: Instant, key: &ServiceKey, config: &ServerConfig) -> Result<(), ControlError> {
         let index = self.services.table.index_of(key).ok_or(ControlError::ServiceNotDefined(*key))?;
         check_server(key, config)?;
+        self.tables().check_server_mtu(config)?;
         let service = self.services.table.get(index).expect("the index was just found");
         let position = service.position(&config.key).ok_or(ControlError::NoSuchServer(config.key))?;
         let (id, weight_before) = (service.servers[position].id, service.servers[position].weight);
