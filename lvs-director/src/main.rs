@@ -8,6 +8,12 @@ use lvs_director::log::Format;
 use lvs_director::{demo, host_rules, log, pages, realserver, run, say};
 
 fn main() -> ExitCode {
+    let status = run();
+    log::end();
+    status
+}
+
+fn run() -> ExitCode {
     let invocation = args::parse(std::env::args_os().skip(1));
     // `run` begins it by itself: its configuration says how.
     if !matches!(invocation, Ok(Invocation::Run(_))) {

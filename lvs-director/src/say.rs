@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Prints a result to standard output, and returns the exit status that follows from that: success, unless standard
 /// output takes nothing though somebody reads it, which is said on standard error.
@@ -17,6 +18,16 @@ pub fn print(text: &str) -> ExitCode {
         }
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// As [`print`], but a standard output that takes nothing is waited for `patience` only.
+pub fn print_for(text: String, patience: Duration) -> ExitCode {
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(print(&text)));
+    wait.recv_timeout(patience).unwrap_or_else(|_| {
+        self::error("standard output takes nothing: what was to be printed is lost");
+        ExitCode::FAILURE
+    })
 }
 
 /// Says what goes on.
