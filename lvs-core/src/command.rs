@@ -70,7 +70,7 @@ pub enum Command {
     /// by persistence. [`crate::Event::Drained`] tells when its last connection is over, or when the deadline has
     /// passed; what remains then is closed. Until it is edited or deleted the server gets nothing more. Editing it
     /// (also to the same weight) without [`ServerConfig::drain`] puts it back into service and calls the drain off.
-    /// Repeating the command sets a new deadline. What is left meanwhile: [`crate::view::ServerView::drain`].
+    /// Repeating the command sets a new deadline; an edit with the same drain leaves a running one as it is. What is left meanwhile: [`crate::view::ServerView::drain`].
     Drain {
         /// The service.
         service: ServiceKey,

@@ -251,7 +251,10 @@ impl Director {
         let (id, weight_before) = (service.servers[position].id, service.servers[position].weight);
         let before = self.services.servers.get(id).map(|record| record.config.clone());
         self.services.servers.edit(id, config.clone());
-        self.set_drain(now, id, config.drain);
+        // The same drain goes on: its time does not begin anew with every edit of a weight.
+        if before.as_ref().is_none_or(|before| before.drain != config.drain) {
+            self.set_drain(now, id, config.drain);
+        }
         if weight_before == 0 && self.tables().effective_weight(now, id) != 0 {
             self.start_ramp(now, id);
         } else {
