@@ -200,13 +200,13 @@ impl Verbs {
     }
 }
 
-/// Waits until the server has no connection left, or is gone.
+/// Waits until the server has no connection left that is open, of any protocol, or is gone or drained no more.
 fn wait_for_drain(running: &mut Running, service: &ServiceKey, server: &Endpoint) -> Result<Said, Trouble> {
     loop {
         let mut services = vec![running.service(service)?];
         running.fill_servers(&mut services)?;
         let left = services[0].servers.iter().find(|view| view.config.key == *server);
-        if left.is_none_or(|view| view.active_connections == 0) {
+        if left.and_then(|view| view.drain).is_none_or(|drain| drain.open == 0) {
             return Ok(Said::default());
         }
         std::thread::sleep(LOOK_AGAIN);
