@@ -6,42 +6,55 @@
 //! | `listener.rs` | where the socket is, who may use it, what becomes of one that is there already |
 //! | `group.rs` | which group may read at a second socket |
 //! | `clients.rs` | conversations: when one is read, answered, or ended |
+//! | `places.rs` | how many programs may be connected, and who makes room |
+//! | `orders.rs` | what the control thread is told to do, beside what it hears at its sockets |
 //! | `tables.rs` | what a command or a question comes to, over all workers |
+//! | `owned.rs` | what is refused because the host owns the address |
 //! | `transaction.rs` | many commands, all or none of them |
 //! | `reload.rs` | what has changed in the files, carried out |
 //! | `print.rs` | the tables as they are, printed |
 //! | `addresses.rs` | addresses taken over and given up as services come and go |
+//! | `drains.rs` | how the journal tells drains and load factors |
 //! | `journal.rs`, `overlay.rs` | what was set, kept for the next start; what is left of it when it has grown long |
 
 mod addresses;
 mod clients;
+mod drains;
 mod group;
 pub mod journal;
 mod listener;
+mod orders;
 mod overlay;
+pub mod owned;
+mod places;
 mod print;
 mod reload;
 mod tables;
 mod transaction;
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use lvs_core::{Director, DirectorConfig};
 use lvs_genl::server::SyncDaemons;
 use lvs_io::{MonotonicClock, WorkerHandle};
 use lvs_io_afpacket::{AddressesHandle, SourceCountersHandle};
+use rustix::process::{Signal, getpid, kill_process};
 
 use self::addresses::Addresses;
 use self::clients::Clients;
 pub use self::group::group_number;
 pub use self::listener::{ListenError, Listener, default_path, lets_pass};
+pub use self::orders::{Order, Orders};
 use self::tables::Tables;
 use crate::files::Files;
 use crate::host_rules::HostRules;
+use crate::say;
 
 /// What the control thread works with.
 pub struct Setup {
@@ -72,41 +85,12 @@ pub fn journal_path(control: &Path) -> PathBuf {
     control.with_extension("rules")
 }
 
-/// What the control thread is told to do, beside what it hears at its sockets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
-    /// End.
-    End,
-    /// Read the files again and carry out what has changed.
-    Reload,
-    /// Print the tables to standard output.
-    Print,
-}
-
-impl Order {
-    const ALL: [Self; 3] = [Self::End, Self::Reload, Self::Print];
-
-    fn of(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|order| *order as u8 == byte)
-    }
-}
-
-/// Gives orders to the control thread.
-#[derive(Debug)]
-pub struct Orders(UnixStream);
-
-impl Orders {
-    /// Gives one. Never blocks: a thread with that many to do already will do as much without it.
-    pub fn give(&self, order: Order) {
-        let _ = (&self.0).write(&[order as u8]);
-    }
-}
-
 /// The running control thread. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Control {
     orders: Orders,
     thread: Option<JoinHandle<()>>,
+    has_failed: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -117,9 +101,7 @@ impl Control {
     pub fn start(setup: Setup) -> Result<Self, ListenError> {
         let path = setup.journal.clone().unwrap_or_default();
         let failed = |cause: io::Error| ListenError::new(&path, cause);
-        let (give, orders) = UnixStream::pair().map_err(failed)?;
-        give.set_nonblocking(true).map_err(failed)?;
-        orders.set_nonblocking(true).map_err(failed)?;
+        let (give, orders) = orders::pair().map_err(failed)?;
         let journal = setup.journal.as_deref().map(journal::Journal::open).transpose().map_err(failed)?;
         let addresses = Addresses::new(&setup.master, setup.addresses, setup.host_rules);
         let tables = Tables {
@@ -133,15 +115,36 @@ impl Control {
             files: setup.files,
             daemons: SyncDaemons::default(),
             peer: None,
+            printing: None,
             trial: None,
             remembered: VecDeque::new(),
         };
         let listeners = setup.listeners;
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let failing = Arc::clone(&has_failed);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || Clients::new(listeners, orders, tables).serve())
+            .spawn(move || {
+                let serve = AssertUnwindSafe(|| Clients::new(listeners, orders, tables).serve());
+                if !catch_unwind(serve).unwrap_or(false) {
+                    fail(&failing);
+                }
+            })
             .map_err(failed)?;
-        Ok(Self { orders: Orders(give), thread: Some(thread) })
+        Ok(Self { orders: give, thread: Some(thread), has_failed })
+    }
+
+    /// Ends the thread.
+    ///
+    /// # Errors
+    /// It had ended by a fault of its own.
+    pub fn end(self) -> Result<(), String> {
+        let has_failed = Arc::clone(&self.has_failed);
+        drop(self);
+        if has_failed.load(Ordering::Acquire) {
+            return Err("stopped: the control thread has ended, which is a fault in lvsd".to_owned());
+        }
+        Ok(())
     }
 
     /// What gives it orders.
@@ -149,8 +152,17 @@ impl Control {
     /// # Errors
     /// The process has no descriptor left.
     pub fn orders(&self) -> io::Result<Orders> {
-        self.orders.0.try_clone().map(Orders)
+        self.orders.try_clone()
     }
+}
+
+/// The control thread has ended though nobody told it to: a director that nobody can drive ends, and whoever watches over
+/// it starts another.
+fn fail(has_failed: &AtomicBool) {
+    say::error("the control thread has ended, which is a fault in lvsd: it ends");
+    has_failed.store(true, Ordering::Release);
+    // As if it had been told from outside: every other thread ends as it does then.
+    let _ = kill_process(getpid(), Signal::TERM);
 }
 
 impl Drop for Control {

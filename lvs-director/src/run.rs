@@ -36,7 +36,7 @@ pub fn run(options: &args::Run) -> ExitCode {
         Files::of(options, configuration, workers)
     });
     match files.and_then(forward) {
-        Ok(tables) => say::print(&tables),
+        Ok(tables) => say::print_for(tables, PATIENCE),
         Err(complaint) => {
             say::error(complaint);
             ExitCode::FAILURE
@@ -56,24 +56,29 @@ fn forward(files: Files) -> Result<String, String> {
         config.client_side = client_side;
         config.server_side = server_side;
     });
-    let set_before = control_journal(&configuration)?;
+    // Who has the socket has the journal: another lvsd's is not read.
+    let (listeners, said) = listen(&configuration)?;
+    let set_before = if listeners.is_empty() { String::new() } else { control_journal(&configuration)? };
     let configured = |config, seed| {
         let mut director = Director::new(config, seed);
         rules::load(&mut director, &files.text).map_err(|error| format!("{}, {error}", files.rules))?;
-        control::journal::replay(&mut director, &set_before);
-        Ok::<_, String>(director)
+        let owned = |command: &lvs_core::Command| control::owned::complaint(command, &configuration);
+        let left_out = control::journal::replay(&mut director, &set_before, owned);
+        Ok::<_, String>((director, left_out))
     };
     let small = without_places(&config);
-    let master = configured(small.clone(), seed.derive(u64::from(u16::MAX)))?;
+    let (master, left_out) = configured(small.clone(), seed.derive(u64::from(u16::MAX)))?;
+    control::journal::tell_left_out(&control::journal_path(&configuration.control), &left_out);
     if devices.names().is_empty() {
-        return without_devices(files, master, small);
+        return without_devices(files, master, small, (listeners, said));
     }
     let director = |shard| {
         let local_ports = config.local_ports.with(|ports| {
             ports.shard = shard;
             ports.shards = workers;
         });
-        configured(config.clone().with(|config| config.local_ports = local_ports), seed.derive(u64::from(shard)))
+        let config = config.clone().with(|config| config.local_ports = local_ports);
+        configured(config, seed.derive(u64::from(shard))).map(|(director, _)| director)
     };
     let directors = (0..workers).map(director).collect::<Result<Vec<_>, String>>()?;
     // All have the same rules.
@@ -126,7 +131,6 @@ fn forward(files: Files) -> Result<String, String> {
         .collect::<io::Result<Vec<_>>>()
         .and_then(|workers| Ok((workers, Signals::catch()?)))
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
-    let (listeners, said) = listen(&configuration)?;
     privileges::keep_the_network_alone().map_err(|denied| denied.to_string())?;
 
     say::note(format_args!("forwarding on {}; Ctrl-C ends it and prints the tables", devices.names().join(" and ")));
@@ -147,7 +151,7 @@ fn forward(files: Files) -> Result<String, String> {
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
     // Whoever starts it again after a failure finds the host still quiet.
     threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
-    drop(control);
+    control.end()?;
     if let Some(host_rules) = host_rules.filter(|_| !restart.is_asked_for()) {
         host_rules.take_down();
     }
@@ -155,14 +159,19 @@ fn forward(files: Files) -> Result<String, String> {
 }
 
 /// The control socket alone: a controller may come before rules and devices.
-fn without_devices(files: Files, master: Director, config: DirectorConfig) -> Result<String, String> {
+fn without_devices(
+    files: Files,
+    master: Director,
+    config: DirectorConfig,
+    (listeners, said): Heard,
+) -> Result<String, String> {
     let signals = Signals::catch().map_err(|cause| Denied::new("wait for signals", cause).to_string())?;
-    let (listeners, said) = listen(&files.configuration)?;
     privileges::keep_the_network_alone().map_err(|denied| denied.to_string())?;
-    let (_control, orders) = start_control(setup(files, master, config, listeners))?;
+    let (control, orders) = start_control(setup(files, master, config, listeners))?;
     said.map_or_else(say::warning, say::note);
     say::note("no devices: nothing is forwarded; Ctrl-C ends it");
     signals.obey(&[], &orders);
+    control.end()?;
     Ok(String::new())
 }
 
@@ -194,15 +203,16 @@ fn control_journal(configuration: &Configuration) -> Result<String, String> {
     let path = control::journal_path(&configuration.control);
     match control::journal::read(&path) {
         Ok(text) => Ok(text),
-        // Another user's: this one cannot listen there either, which is said later.
-        Err(_) if !configuration.control_is_wanted => Ok(String::new()),
         Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
 }
 
+/// Control sockets, and what is to be said about them.
+type Heard = (Vec<Listener>, Result<String, String>);
+
 /// Listens at the control sockets, and returns what is to be said about that. One that was not asked for may be out of this
 /// user's reach.
-fn listen(configuration: &Configuration) -> Result<(Vec<Listener>, Result<String, String>), String> {
+fn listen(configuration: &Configuration) -> Result<Heard, String> {
     let path = &configuration.control;
     let group = configuration.control_group.as_deref();
     match Listener::open_all(path, group) {
@@ -219,6 +229,9 @@ fn listen(configuration: &Configuration) -> Result<(Vec<Listener>, Result<String
         }
     }
 }
+
+/// How long whoever reads standard output may take to take the last words.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The addresses that servers see with FullNAT.
 fn local_addresses(director: &Director) -> Vec<IpAddr> {

@@ -271,3 +271,137 @@ fn lvsadm_restores_every_line_or_names_the_one_that_is_wrong() {
     assert_eq!((status, services), (Some(1), 0));
     assert_eq!(restore(""), (Some(0), String::new(), 1));
 }
+
+/// The environment names the socket, so that one which cannot be had is done without.
+#[test]
+fn an_lvsd_that_does_not_get_the_socket_carries_nothing_out_that_was_set_there() {
+    use std::io::{BufRead, BufReader, Read};
+    let daemon = Daemon::start("second");
+    daemon.connect().apply(&Change::AddService(web(), ServiceConfig::new("wrr"))).unwrap();
+    let mut second = Command::new(env!("CARGO_BIN_EXE_lvsd"))
+        .args(["run", "--config", "/dev/null"])
+        .env("LVS_CONTROL", daemon.folder.join("control.sock"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(second.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.take_while(|line| !line.contains("no devices")).any(|line| line.contains("cannot listen")));
+    let pid = Pid::from_child(&second);
+    kill_process(pid, Signal::USR1).unwrap();
+    let mut printed = BufReader::new(second.stdout.take().unwrap());
+    let mut text = String::new();
+    printed.read_line(&mut text).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    printed.read_to_string(&mut text).unwrap();
+    second.wait().unwrap();
+    assert!(!text.contains("192.0.2.80"), "{text}");
+}
+
+#[test]
+fn two_sockets_that_would_share_what_is_kept_are_refused() {
+    let daemon = Daemon::start("shared");
+    drop(daemon.connect());
+    for name in ["control.ctl", "control.rules", "control.lock"] {
+        let mut lvsd = Command::new(env!("CARGO_BIN_EXE_lvsd"));
+        lvsd.args(["run", "--control"]).arg(daemon.folder.join(name)).stderr(Stdio::piped()).stdout(Stdio::null());
+        let mut child = lvsd.spawn().unwrap();
+        let is_over = (0..200).any(|_| {
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+            child.try_wait().unwrap().is_some()
+        });
+        let _ = child.kill();
+        let said = child.wait_with_output().unwrap();
+        assert!(is_over && !said.status.success(), "{name}");
+        assert!(String::from_utf8_lossy(&said.stderr).contains("choose"), "{name}: {said:?}");
+    }
+}
+
+/// As many as it has descriptors for, and more: those that came first go, and there is always room for one.
+#[test]
+fn programs_are_served_though_every_descriptor_is_used_up() {
+    let mut daemon = Daemon::start("descriptors");
+    drop(daemon.connect());
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let script = "ulimit -n 100; exec \"$0\" run --control \"$1\"";
+    daemon.child = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_lvsd")])
+        .arg(daemon.folder.join("control.sock"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(daemon.connect());
+    let socket = daemon.folder.join("control.sock");
+    let silent: Vec<_> = (0..200).filter_map(|_| lvs_client::socket::Socket::connect(&socket).ok()).collect();
+    assert_eq!(silent.len(), 200);
+    assert!(daemon.connect().services().unwrap().is_empty());
+}
+
+#[test]
+fn drains_and_load_factors_outlive_the_process_and_a_drain_is_no_longer_for_it() {
+    let mut daemon = Daemon::start("drains");
+    let mut running = daemon.connect();
+    let server = ServerConfig::nat("10.0.0.2:80".parse().unwrap());
+    let deadline = std::time::Duration::from_secs(600);
+    let drain = Change::Drain { service: web(), server: server.key, deadline, then: lvs_core::AfterDrain::Silence };
+    for change in [
+        Change::AddService(web(), ServiceConfig::new("wrr")),
+        Change::AddServer(web(), server.clone()),
+        Change::SetServerFactor { service: web(), server: server.key, factor: 300 },
+        drain,
+    ] {
+        running.apply(&change).unwrap();
+    }
+    let journal = std::fs::read_to_string(daemon.folder.join("control.rules")).unwrap();
+    // As if it had been told nine minutes ago.
+    let aged: String = journal
+        .lines()
+        .map(|line| match line.strip_prefix("drain ").and_then(|rest| rest.split_once(' ')) {
+            Some((end, rest)) => format!("drain {} {rest}\n", end.parse::<u64>().unwrap() - 540_000),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    assert_ne!(aged, journal);
+    assert!(journal.contains("factor 300"), "{journal}");
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    std::fs::write(daemon.folder.join("control.rules"), aged).unwrap();
+    daemon.child = lvsd(&daemon.folder);
+    let drain_of = |daemon: &Daemon| {
+        let mut running = daemon.connect();
+        let mut services = running.services().unwrap();
+        running.fill_servers(&mut services).unwrap();
+        services[0].servers[0].drain.expect("it drains")
+    };
+    let drain = drain_of(&daemon);
+    assert!(drain.ends_in.as_secs() <= 60 && drain.then == lvs_core::AfterDrain::Silence, "{drain:?}");
+    // Stock programs say nothing of drains: what they edit does not begin them anew.
+    daemon.connect().apply(&Change::EditServer(web(), server.weight(5))).unwrap();
+    assert!(drain_of(&daemon).ends_in.as_secs() <= 60);
+}
+
+#[test]
+fn what_does_not_fit_any_more_is_told_line_by_line() {
+    let mut daemon = Daemon::start("fits");
+    drop(daemon.connect());
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let journal = daemon.folder.join("control.rules");
+    let lines: String = (1..40).map(|weight| format!("-e -t 192.0.2.80:80 -r 10.0.0.2:80 -m -w {weight}\n")).collect();
+    std::fs::write(&journal, format!("nonsense\n{lines}")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lvsd"))
+        .args(["run", "--control"])
+        .arg(daemon.folder.join("control.sock"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = child.stderr.take().unwrap();
+    daemon.child = child;
+    let said = std::io::BufRead::lines(std::io::BufReader::new(stderr)).map_while(Result::ok);
+    let said: Vec<String> = said.take_while(|line| !line.contains("no devices")).collect();
+    let of_journal = |line: &&String| line.contains(&journal.display().to_string());
+    assert!(said.iter().any(|line| line.ends_with(": nonsense")), "{said:?}");
+    assert_eq!(said.iter().filter(of_journal).count(), 17, "{said:?}");
+    assert!(said.iter().any(|line| line.contains("24 more lines")), "{said:?}");
+}

@@ -49,6 +49,8 @@ errors! {
     NOT_SUPPORTED = 95, "Operation not supported";
     /// Neither IPv4 nor IPv6.
     FAMILY = 97, "Address family not supported by protocol";
+    /// The host has the address itself.
+    ADDRESS_IN_USE = 98, "Address already in use";
     /// The interface has no address of the family that is asked for.
     UNREACHABLE = 101, "Network is unreachable";
     /// Nobody answers at the socket.

@@ -1,7 +1,7 @@
 //! What the control socket has set, kept in a file while the machine runs: an `lvsd` that is started again brings it back,
 //! because programs such as keepalived remember what they said and do not say it again.
 //!
-//! The file holds ipvsadm's command lines, and `setting NAME=VALUE`, in the order in which they were carried out; each is
+//! The file holds ipvsadm's command lines, `setting NAME=VALUE`, drains and load factors (`drains.rs`), in the order in which they were carried out; each is
 //! there before it is acknowledged. They count on top of the rules file. A file that has grown is written anew with what
 //! is left of it: the last word about each thing.
 
@@ -9,11 +9,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use lvs_admin::{Names, Request};
-use lvs_core::{Command, ControlError, Director, Instant, ServiceKey, Settings};
+use lvs_core::service::DrainConfig;
+use lvs_core::{Command, ControlError, Director, Instant, ServerConfig, ServiceKey, Settings};
 
+use super::drains::{self, Drain};
 use super::overlay::Overlay;
+use crate::say;
 
 /// The file, open for what comes next.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Journal {
     /// The disk is full: the file is as it was.
     pub fn write(&mut self, command: &Command, settings: &Settings) -> io::Result<Mark> {
         let mark = Mark(self.len);
-        let text: String = lines(command, settings).iter().map(|line| line.text() + "\n").collect();
+        let text: String = self.lines(command, settings).iter().map(|line| line.text() + "\n").collect();
         match self.file.write_all(text.as_bytes()) {
             Ok(()) => {
                 self.len += text.len() as u64;
@@ -75,7 +79,7 @@ impl Journal {
         let mut settings = settings.clone();
         let mut all = Vec::new();
         for command in commands {
-            let of_command = lines(command, &settings);
+            let of_command = self.lines(command, &settings);
             let text: String = of_command.iter().map(|line| line.text() + "\n").collect();
             if let Err(error) = self.file.write_all(text.as_bytes()) {
                 self.take_back(&mark);
@@ -92,9 +96,23 @@ impl Journal {
         Ok(())
     }
 
+    /// As [`lines`]; an edit that leaves a running drain alone leaves its end.
+    fn lines(&self, command: &Command, settings: &Settings) -> Vec<Line> {
+        let mut lines = lines(command, settings);
+        if let Command::EditServer(key, config) = command
+            && let Some(running) = self.overlay.drain(key, &config.key).filter(|drain| drain.is(config.drain.as_ref()))
+        {
+            lines
+                .iter_mut()
+                .filter(|line| matches!(line, Line::Drain(_)))
+                .for_each(|line| *line = Line::Drain(*running));
+        }
+        lines
+    }
+
     /// The command was carried out: it counts from now on. `settings` are those it found.
     pub fn keep(&mut self, command: &Command, settings: &Settings) {
-        lines(command, settings).iter().for_each(|line| self.overlay.note(line));
+        self.lines(command, settings).iter().for_each(|line| self.overlay.note(line));
         self.shorten();
     }
 
@@ -161,28 +179,55 @@ pub fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Carries out what a file holds, on a director that has the rules. What the rules have already is changed; what does not
-/// fit them any more is left out.
-pub fn replay(director: &mut Director, text: &str) {
+/// fit them any more, or `complaint` has something against, is left out: the sentences that are returned say what and why.
+pub fn replay(director: &mut Director, text: &str, complaint: impl Fn(&Command) -> Option<String>) -> Vec<String> {
     let end = text.rfind('\n').map_or(0, |end| end + 1);
-    for line in text[..end].lines().filter_map(line) {
-        let command = match line {
-            Line::Command(command) => command,
-            Line::Setting(name, value) => {
-                let mut settings = director.settings().clone();
-                if settings.set(&name, &value).is_err() {
-                    continue;
-                }
-                Command::SetSettings(settings)
-            }
+    let mut left_out = Vec::new();
+    for words in text[..end].lines() {
+        let Some(line) = line(words) else {
+            left_out.push(format!("lvsd does not know what it means: {words}"));
+            continue;
         };
-        let again = match (director.apply(Instant::ZERO, &command), command) {
-            (Err(ControlError::ServiceExists(_)), Command::AddService(key, config)) => {
-                Command::EditService(key, config)
-            }
-            (Err(ControlError::ServerExists(_)), Command::AddServer(key, config)) => Command::EditServer(key, config),
-            _ => continue,
-        };
-        let _ = director.apply(Instant::ZERO, &again);
+        if let Err(reason) = replay_line(director, line, &complaint) {
+            left_out.push(format!("{reason}: {words}"));
+        }
+    }
+    left_out
+}
+
+fn replay_line(
+    director: &mut Director,
+    line: Line,
+    complaint: &impl Fn(&Command) -> Option<String>,
+) -> Result<(), String> {
+    let command = match line {
+        Line::Command(command) => command,
+        Line::Setting(name, value) => {
+            let mut settings = director.settings().clone();
+            settings.set(&name, &value).map_err(|error| error.to_string())?;
+            Command::SetSettings(settings)
+        }
+        Line::Drain(drain) => drain.command(SystemTime::now()),
+    };
+    if let Some(complaint) = complaint(&command) {
+        return Err(complaint);
+    }
+    let again = match (director.apply(Instant::ZERO, &command), command) {
+        (Ok(()), _) => return Ok(()),
+        (Err(ControlError::ServiceExists(_)), Command::AddService(key, config)) => Command::EditService(key, config),
+        (Err(ControlError::ServerExists(_)), Command::AddServer(key, config)) => Command::EditServer(key, config),
+        (Err(error), _) => return Err(error.to_string()),
+    };
+    director.apply(Instant::ZERO, &again).map_err(|error| error.to_string())
+}
+
+/// Says what of the file at `path` was left out.
+pub fn tell_left_out(path: &Path, left_out: &[String]) {
+    for sentence in left_out.iter().take(TOLD_MAX) {
+        say::warning(format_args!("left out of what the control socket had set ({}): {sentence}", path.display()));
+    }
+    if left_out.len() > TOLD_MAX {
+        say::warning(format_args!("{} more lines of {} are left out", left_out.len() - TOLD_MAX, path.display()));
     }
 }
 
@@ -193,13 +238,19 @@ pub enum Line {
     Command(Command),
     /// A setting's name and value.
     Setting(String, String),
+    /// A drain, with its end as the clock on the wall has it.
+    Drain(Drain),
 }
 
 impl Line {
     fn text(&self) -> String {
         match self {
+            Self::Command(Command::SetServerFactor { service, server, factor }) => {
+                format!("{FACTOR}{}", drains::factor(service, server, *factor))
+            }
             Self::Command(command) => lvs_admin::command_line(command).unwrap_or_default(),
             Self::Setting(name, value) => format!("{SETTING}{name}={value}"),
+            Self::Drain(drain) => format!("{DRAIN}{drain}"),
         }
     }
 }
@@ -207,6 +258,12 @@ impl Line {
 fn line(text: &str) -> Option<Line> {
     if let Some((name, value)) = text.strip_prefix(SETTING).and_then(|rest| rest.split_once('=')) {
         return Some(Line::Setting(name.to_owned(), value.to_owned()));
+    }
+    if let Some(rest) = text.strip_prefix(DRAIN) {
+        return Drain::read(rest).map(Line::Drain);
+    }
+    if let Some(rest) = text.strip_prefix(FACTOR) {
+        return drains::read_factor(rest).map(Line::Command);
     }
     match lvs_admin::restore(text, &Names::none()).next()? {
         Ok(Request::Apply(command)) => Some(Line::Command(command)),
@@ -222,12 +279,40 @@ fn lines(command: &Command, before: &Settings) -> Vec<Line> {
             changed.filter_map(|named| Some(Line::Setting(named.name.to_owned(), after.get(named.name)?))).collect()
         }
         Command::Zero(_) => Vec::new(),
+        // A drain's end is a moment, whoever tells of it.
+        Command::AddServer(key, config) if config.drain.is_some() => {
+            let line = Command::AddServer(*key, without_drain(config));
+            [Line::Command(line)].into_iter().chain(drain_of(key, config)).collect()
+        }
+        Command::EditServer(key, config) if config.drain.is_some() => {
+            let line = Command::EditServer(*key, without_drain(config));
+            [Line::Command(line)].into_iter().chain(drain_of(key, config)).collect()
+        }
+        Command::Drain { service, server, deadline, then } => {
+            vec![Line::Drain(Drain::new(*service, *server, *deadline, *then, SystemTime::now()))]
+        }
+        Command::SetServerFactor { .. } => vec![Line::Command(command.clone())],
         command if lvs_admin::command_line(command).is_some() => vec![Line::Command(command.clone())],
         _ => Vec::new(),
     }
 }
 
+fn without_drain(config: &ServerConfig) -> ServerConfig {
+    let mut config = config.clone();
+    config.drain = None;
+    config
+}
+
+fn drain_of(service: &ServiceKey, config: &ServerConfig) -> Option<Line> {
+    let DrainConfig { deadline, then } = config.drain?;
+    Some(Line::Drain(Drain::new(*service, config.key, deadline, then, SystemTime::now())))
+}
+
 const SETTING: &str = "setting ";
+const DRAIN: &str = "drain ";
+const FACTOR: &str = "factor ";
+/// Lines left out that are told one by one.
+const TOLD_MAX: usize = 16;
 /// A file shorter than this is not written anew.
 const REWRITE_MIN: u64 = 1 << 20;
 /// A symbolic link in the file's place is not followed.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use lvs_client::socket::read_path;
 use lvs_genl::server::Access;
-use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -63,6 +63,8 @@ pub struct Listener {
     socket: OwnedFd,
     /// Most that anybody may do who connects.
     pub access: Access,
+    /// Held for as long as it listens.
+    _lock: OwnedFd,
 }
 
 impl Listener {
@@ -93,9 +95,11 @@ impl Listener {
     fn listen(path: &Path, access: Access, mode: u32, group: Option<u32>) -> Result<Self, ListenError> {
         let failed = |complaint: &dyn fmt::Display| ListenError::new(path, complaint);
         prepare(folder_of(path), 0o700).map_err(|complaint| failed(&complaint))?;
+        let lock = lock(path).map_err(|complaint| failed(&complaint))?;
         refuse_what_is_there(path).map_err(|complaint| failed(&complaint))?;
-        // Made aside and moved into place, so that it is never there with other rights.
-        let aside = path.with_extension(format!("new-{}", std::process::id()));
+        // Made aside and moved into place, so that it is never there with other rights. Its name is short, because that of a
+        // socket may have 107 bytes only.
+        let aside = folder_of(path).join(format!(".{:x}", std::process::id()));
         let _ = fs::remove_file(&aside);
         let socket = listen(&aside).map_err(|cause| failed(&cause))?;
         let give = || group.map_or(Ok(()), |group| std::os::unix::fs::chown(&aside, None, Some(group)));
@@ -106,12 +110,15 @@ impl Listener {
             let _ = fs::remove_file(&aside);
             return Err(failed(&cause));
         }
-        Ok(Self { socket, access })
+        Ok(Self { socket, access, _lock: lock })
     }
 
-    /// The next who wants to talk; `None` if there is nobody.
-    pub fn accept(&self) -> Option<OwnedFd> {
-        rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).ok()
+    /// The next who wants to talk.
+    ///
+    /// # Errors
+    /// What the system says; [`Errno::AGAIN`] if there is nobody.
+    pub fn accept(&self) -> Result<OwnedFd, Errno> {
+        rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
     }
 }
 
@@ -137,30 +144,73 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the folder, or sees that nobody but its owner, this user or root, may write it.
+/// Makes the folder, or sees that nobody but its owner, this user or root, may write it. One that was made is looked at like
+/// any other: somebody else may have been faster.
 fn prepare(folder: &Path, mode: u32) -> Result<(), String> {
-    match fs::metadata(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(folder)
+    match DirBuilder::new().mode(mode).create(folder) {
+        Ok(()) => {
             // Whatever the umask says.
-            .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(mode)))
-            .map_err(|cause| format!("cannot make {}: {cause}", folder.display())),
-        Err(cause) => Err(format!("cannot look at {}: {cause}", folder.display())),
-        Ok(folder_is) => {
-            let me = rustix::process::geteuid().as_raw();
-            if folder_is.uid() != me && folder_is.uid() != 0 {
-                Err(format!("{} belongs to another user: choose a folder of your own", folder.display()))
-            } else if folder_is.mode() & 0o022 != 0 {
-                Err(format!(
-                    "others may write {}: take that right away (chmod go-w), or choose another folder",
-                    folder.display()
-                ))
-            } else {
-                Ok(())
-            }
+            let opened = open_folder(folder, OFlags::RDONLY)?;
+            rustix::fs::fchmod(&opened, Mode::from_raw_mode(mode))
+                .map_err(|cause| format!("cannot make {}: {}", folder.display(), io::Error::from(cause)))?;
         }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                prepare(parent, mode)?;
+                return prepare(folder, mode);
+            }
+            return Err(format!("cannot make {}: {error}", folder.display()));
+        }
+        // What cannot be made may be there already, on a file system that nobody may write.
+        Err(error) if !folder.exists() => return Err(format!("cannot make {}: {error}", folder.display())),
+        Err(_) => {}
+    }
+    let is = rustix::fs::fstat(open_folder(folder, OFlags::PATH)?)
+        .map_err(|cause| format!("cannot look at {}: {}", folder.display(), io::Error::from(cause)))?;
+    let me = rustix::process::geteuid().as_raw();
+    if is.st_uid != me && is.st_uid != 0 {
+        Err(format!("{} belongs to another user: choose a folder of your own", folder.display()))
+    } else if is.st_mode & 0o022 != 0 {
+        Err(format!(
+            "others may write {}: take that right away (chmod go-w), or choose another folder",
+            folder.display()
+        ))
+    } else {
+        Ok(())
+    }
+}
+
+/// The folder itself: what a link in its place leads to may be another one at the next look.
+fn open_folder(folder: &Path, way: OFlags) -> Result<OwnedFd, String> {
+    let flags = way | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let followed = if folder == Path::new(".") { OFlags::empty() } else { OFlags::NOFOLLOW };
+    rustix::fs::open(folder, flags | followed, Mode::empty()).map_err(|cause| match cause {
+        Errno::NOTDIR | Errno::LOOP => format!("{} is a link or no folder: name the folder itself", folder.display()),
+        cause => format!("cannot look at {}: {}", folder.display(), io::Error::from(cause)),
+    })
+}
+
+/// Locks a file beside the socket, so that of two that start at once one alone gets it. Sockets whose names differ in their
+/// endings only share it, as they would share what is kept beside them.
+fn lock(path: &Path) -> Result<OwnedFd, String> {
+    if path.as_os_str().len() > PATH_MAX {
+        return Err(format!("a socket's path has {PATH_MAX} bytes at most"));
+    }
+    let file = path.with_extension("lock");
+    if [&file, &super::journal_path(path), &path.with_extension("new")].contains(&&path.to_owned()) {
+        return Err("lvsd keeps a file of its own by this name: choose another ending, such as .sock".to_owned());
+    }
+    let failed = |cause: Errno| format!("cannot lock {}: {}", file.display(), io::Error::from(cause));
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let lock = rustix::fs::open(&file, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => {
+            refuse_what_is_there(path)?;
+            Err(format!("another lvsd holds {}: choose a socket with another name", file.display()))
+        }
+        Err(cause) => Err(failed(cause)),
     }
 }
 
@@ -195,6 +245,8 @@ fn name_of(pid: i32) -> String {
     if name.trim().is_empty() { String::new() } else { format!(" ({})", name.trim()) }
 }
 
+/// unix(7): a path and its zero have 108 bytes at most.
+const PATH_MAX: usize = 107;
 /// Stock ipvsadm connects anew for every request.
 const BACKLOG: i32 = 1024;
 

@@ -6,7 +6,15 @@ use std::time::Duration;
 
 use lvs_core::{Command, ServerConfig, ServerKey, ServiceConfig, ServiceKey};
 
+use super::drains::Drain;
 use super::journal::Line;
+
+/// Whether something was added here, or is the rules' and was edited: without the rules there is nothing to edit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Said {
+    Added,
+    Edited,
+}
 
 /// Last words, on top of rules that are not known here.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -15,9 +23,11 @@ pub struct Overlay {
     is_flushed: bool,
     /// Services that were deleted, and may have been added again since: what the rules say of them is gone.
     deleted: BTreeSet<ServiceKey>,
-    services: BTreeMap<ServiceKey, ServiceConfig>,
+    services: BTreeMap<ServiceKey, (Said, ServiceConfig)>,
     /// With their places in the order in which they were added, which schedulers see. `None`: deleted.
-    servers: BTreeMap<(ServiceKey, ServerKey), (u64, Option<ServerConfig>)>,
+    servers: BTreeMap<(ServiceKey, ServerKey), (u64, Option<(Said, ServerConfig)>)>,
+    drains: BTreeMap<(ServiceKey, ServerKey), Drain>,
+    factors: BTreeMap<(ServiceKey, ServerKey), u32>,
     added: u64,
     /// `false`: deleted.
     local_addresses: BTreeMap<(ServiceKey, IpAddr), bool>,
@@ -31,14 +41,17 @@ impl Overlay {
     pub fn note(&mut self, line: &Line) {
         match line {
             Line::Setting(name, value) => _ = self.settings.insert(name.clone(), value.clone()),
+            Line::Drain(drain) => _ = self.drains.insert((drain.service, drain.server), *drain),
             Line::Command(command) => self.note_command(command),
         }
     }
 
     fn note_command(&mut self, command: &Command) {
         match command {
-            Command::AddService(key, config) | Command::EditService(key, config) => {
-                self.services.insert(*key, config.clone());
+            Command::AddService(key, config) => _ = self.services.insert(*key, (Said::Added, config.clone())),
+            Command::EditService(key, config) => {
+                let said = self.services.get(key).map_or(Said::Edited, |(said, _)| *said);
+                self.services.insert(*key, (said, config.clone()));
             }
             Command::DeleteService(key) => {
                 self.forget(|other| other != key);
@@ -51,13 +64,23 @@ impl Overlay {
             }
             Command::AddServer(key, config) | Command::EditServer(key, config) => {
                 self.added += 1;
-                let place = match self.servers.get(&(*key, config.key)) {
-                    Some((place, Some(_))) => *place,
-                    _ => self.added,
+                let new = if matches!(command, Command::AddServer(..)) { Said::Added } else { Said::Edited };
+                let (place, said) = match self.servers.get(&(*key, config.key)) {
+                    Some((place, Some((said, _)))) => (*place, *said),
+                    _ => (self.added, new),
                 };
-                self.servers.insert((*key, config.key), (place, Some(config.clone())));
+                // What an edit says of a drain is a line of its own.
+                self.drains.remove(&(*key, config.key));
+                self.servers.insert((*key, config.key), (place, Some((said, config.clone()))));
             }
-            Command::DeleteServer(key, server) => _ = self.servers.insert((*key, *server), (0, None)),
+            Command::DeleteServer(key, server) => {
+                self.drains.remove(&(*key, *server));
+                self.factors.remove(&(*key, *server));
+                self.servers.insert((*key, *server), (0, None));
+            }
+            Command::SetServerFactor { service, server, factor } => {
+                self.factors.insert((*service, *server), *factor);
+            }
             Command::AddLocalAddress(key, address) => _ = self.local_addresses.insert((*key, *address), true),
             Command::DeleteLocalAddress(key, address) => _ = self.local_addresses.insert((*key, *address), false),
             Command::SetTimeouts { tcp, tcp_fin, udp } => {
@@ -73,6 +96,8 @@ impl Overlay {
     fn forget(&mut self, keeps: impl Fn(&ServiceKey) -> bool) {
         self.services.retain(|key, _| keeps(key));
         self.servers.retain(|(key, _), _| keeps(key));
+        self.drains.retain(|(key, _), _| keeps(key));
+        self.factors.retain(|(key, _), _| keeps(key));
         self.local_addresses.retain(|(key, _), _| keeps(key));
     }
 
@@ -97,9 +122,9 @@ impl Overlay {
                 self.deleted.remove(key);
             }
             Command::AddServer(key, config) | Command::EditServer(key, config) => {
-                self.servers.remove(&(*key, config.key));
+                self.forget_server(key, &config.key);
             }
-            Command::DeleteServer(key, server) => _ = self.servers.remove(&(*key, *server)),
+            Command::DeleteServer(key, server) => self.forget_server(key, server),
             Command::AddLocalAddress(key, address) | Command::DeleteLocalAddress(key, address) => {
                 self.local_addresses.remove(&(*key, *address));
             }
@@ -115,6 +140,18 @@ impl Overlay {
         }
     }
 
+    fn forget_server(&mut self, key: &ServiceKey, server: &ServerKey) {
+        let place = (*key, *server);
+        self.servers.remove(&place);
+        self.drains.remove(&place);
+        self.factors.remove(&place);
+    }
+
+    /// The drain that this server has.
+    pub fn drain(&self, key: &ServiceKey, server: &ServerKey) -> Option<&Drain> {
+        self.drains.get(&(*key, *server))
+    }
+
     /// Commands that come to the same as all that were noted.
     pub fn lines(&self) -> Vec<Line> {
         let mut commands = Vec::new();
@@ -122,7 +159,10 @@ impl Overlay {
             commands.push(Command::Flush);
         }
         commands.extend(self.deleted.iter().map(|key| Command::DeleteService(*key)));
-        commands.extend(self.services.iter().map(|(key, config)| Command::AddService(*key, config.clone())));
+        commands.extend(self.services.iter().map(|(key, (said, config))| match said {
+            Said::Added => Command::AddService(*key, config.clone()),
+            Said::Edited => Command::EditService(*key, config.clone()),
+        }));
         commands.extend(self.local_addresses.iter().map(|((key, address), is_there)| match is_there {
             true => Command::AddLocalAddress(*key, *address),
             false => Command::DeleteLocalAddress(*key, *address),
@@ -130,7 +170,8 @@ impl Overlay {
         let mut servers: Vec<_> = self.servers.iter().collect();
         servers.sort_by_key(|(_, (place, _))| *place);
         commands.extend(servers.into_iter().map(|((key, server), (_, config))| match config {
-            Some(config) => Command::AddServer(*key, config.clone()),
+            Some((Said::Added, config)) => Command::AddServer(*key, config.clone()),
+            Some((Said::Edited, config)) => Command::EditServer(*key, config.clone()),
             None => Command::DeleteServer(*key, *server),
         }));
         let [tcp, tcp_fin, udp] = self.timeouts;
@@ -138,7 +179,11 @@ impl Overlay {
             commands.push(Command::SetTimeouts { tcp, tcp_fin, udp });
         }
         let settings = self.settings.iter().map(|(name, value)| Line::Setting(name.clone(), value.clone()));
-        commands.into_iter().map(Line::Command).chain(settings).collect()
+        let factors = self.factors.iter().map(|((service, server), factor)| {
+            Line::Command(Command::SetServerFactor { service: *service, server: *server, factor: *factor })
+        });
+        let drains = self.drains.values().map(|drain| Line::Drain(*drain));
+        commands.into_iter().map(Line::Command).chain(settings).chain(factors).chain(drains).collect()
     }
 }
 
@@ -158,7 +203,7 @@ mod tests {
         let lines = after(noted).lines();
         let commands = lines.iter().filter_map(|line| match line {
             Line::Command(command) => lvs_admin::command_line(command),
-            Line::Setting(..) => None,
+            Line::Setting(..) | Line::Drain(_) => None,
         });
         assert_eq!(commands.collect::<Vec<_>>().join("\n"), left);
     }
@@ -170,6 +215,14 @@ mod tests {
              -e -t 192.0.2.80:80 -r 10.0.0.9:80 -m -w 5\n-E -t 192.0.2.80:80 -s wrr\n--set 100 0 0\n--set 0 20 0",
             "-A -t 192.0.2.80:80 -s wrr\n-a -t 192.0.2.80:80 -r 10.0.0.9:80 -m -w 5\n\
              -a -t 192.0.2.80:80 -r 10.0.0.2:80 -m -w 1\n--set 100 20 0",
+        );
+    }
+
+    #[test]
+    fn what_was_only_edited_is_edited_still() {
+        check(
+            "-E -t 192.0.2.80:80 -s wrr\n-e -t 192.0.2.80:80 -r 10.0.0.2:80 -m -w 5\n-e -t 192.0.2.80:80 -r 10.0.0.2:80 -m -w 6",
+            "-E -t 192.0.2.80:80 -s wrr\n-e -t 192.0.2.80:80 -r 10.0.0.2:80 -m -w 6",
         );
     }
 

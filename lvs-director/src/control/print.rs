@@ -19,8 +19,20 @@ impl Tables {
         };
         let shares: Vec<Share> = self.workers.iter().filter_map(share).collect();
         let queues: Vec<_> = self.queues.iter().map(SourceCountersHandle::get).collect();
-        // What standard output does not take is said.
-        let _ = say::print(&report::text(&services, &shares, &queues));
+        let text = report::text(&services, &shares, &queues);
+        // Who reads standard output slowly, or not at all, holds nobody up.
+        if self.printing.as_ref().is_some_and(|printing| !printing.is_finished()) {
+            say::warning("standard output has not taken the tables that were printed last: these are left out");
+            return;
+        }
+        let print = move || {
+            // What standard output does not take is said.
+            let _ = say::print(&text);
+        };
+        match std::thread::Builder::new().name("print".to_owned()).spawn(print) {
+            Ok(printing) => self.printing = Some(printing),
+            Err(error) => say::warning(format_args!("cannot print the tables: {error}")),
+        }
     }
 
     /// Every service with its servers, piece by piece.

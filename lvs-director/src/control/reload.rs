@@ -5,6 +5,7 @@
 use lvs_admin::difference;
 use lvs_core::{Command, Director, Settings};
 
+use super::owned;
 use super::tables::Tables;
 use super::transaction::Trial;
 use crate::files::Files;
@@ -28,7 +29,9 @@ impl Tables {
         for command in difference(&self.files.configured, &files.configured) {
             let Some(command) = fitted(command, trial.director(), &self.files) else { continue };
             let words = || lvs_admin::command_line(&command).unwrap_or_else(|| "the settings".to_owned());
-            trial.apply(&command).map_err(|refusal| format!("{refusal}: {}", words()))?;
+            owned::refuse(&command, &files.configuration)
+                .and_then(|()| trial.apply(&command))
+                .map_err(|refusal| format!("{refusal}: {}", words()))?;
         }
         let commands = trial.into_commands();
         if let Some(journal) = &mut self.journal {

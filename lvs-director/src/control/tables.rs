@@ -4,10 +4,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use lvs_core::service::ServicePlace;
 use lvs_core::service::stats::{Rates, Statistics};
-use lvs_core::view::{ConnectionView, Gauges, ServerView, ServiceView, TimeoutsView};
+use lvs_core::view::{ConnectionView, DrainView, Gauges, ServerView, ServiceView, TimeoutsView};
 use lvs_core::{
     Command, Director, DirectorConfig, Instant, ServerConfig, ServerKey, ServiceConfig, ServiceKey, Settings,
 };
@@ -20,6 +22,7 @@ use lvs_io_afpacket::SourceCountersHandle;
 
 use super::addresses::Addresses;
 use super::journal::Journal;
+use super::owned;
 use super::transaction::{Trial, words};
 use crate::files::Files;
 use crate::say;
@@ -53,6 +56,8 @@ pub struct Tables {
     pub journal: Option<Journal>,
     /// The files as they were read last.
     pub files: Files,
+    /// Tables on their way to standard output.
+    pub printing: Option<JoinHandle<()>>,
     /// A transaction under way.
     pub trial: Option<Trial>,
     /// Answers to requests that may be sent again.
@@ -77,6 +82,23 @@ impl Tables {
         Ok(outcome?)
     }
 
+    /// How long until the master has something to do; it sees no packets, and still forgets deleted servers in time.
+    pub fn due_in(&self) -> Option<Duration> {
+        self.master.poll_timeout().map(|due| due.duration_since(self.now()))
+    }
+
+    /// Does what the master has to do by now; what is left of much is done at the next turn.
+    pub fn do_what_is_due(&mut self) {
+        let now = self.now();
+        for _ in 0..DUE_AT_ONCE {
+            if self.master.poll_timeout().is_none_or(|due| due > now) {
+                return;
+            }
+            self.master.handle_timeout(now);
+            while self.master.poll_event().is_some() {}
+        }
+    }
+
     /// Whose request comes next.
     pub fn asked_by(&mut self, peer: Peer) {
         self.peer = Some(peer);
@@ -97,6 +119,16 @@ impl Tables {
         self.addresses.follow(command);
     }
 
+    /// Says who has started or stopped synchronisation.
+    fn note_daemon(&self, what: &str, role: Option<DaemonRole>, outcome: &Result<(), Refusal>) {
+        let Some(peer) = self.peer else { return };
+        let role = role.map_or_else(String::new, |role| format!(" as {role:?}").to_lowercase());
+        match outcome {
+            Ok(()) => say::note(format_args!("{peer}: synchronisation{role} is {what}")),
+            Err(refusal) => say::note(format_args!("{peer}: refused, {refusal}: synchronisation{role} to be {what}")),
+        }
+    }
+
     /// Asks every worker the same, in turn; those that have ended are left out.
     pub fn ask<R: Send + 'static>(
         &self,
@@ -114,7 +146,7 @@ impl Table for Tables {
         if self.trial.is_some() {
             return self.try_out(command);
         }
-        let outcome = self.decide(command);
+        let outcome = owned::refuse(command, &self.files.configuration).and_then(|()| self.decide(command));
         if let Some(peer) = self.peer {
             let words = words(command);
             match &outcome {
@@ -169,6 +201,7 @@ impl Table for Tables {
                 sum.inactive_connections += server.inactive_connections;
                 sum.persistent_connections += server.persistent_connections;
                 sum.is_overloaded |= server.is_overloaded;
+                sum.drain = together(sum.drain, server.drain);
                 add(&mut sum.statistics, server.statistics);
             }
         }
@@ -212,12 +245,16 @@ impl Table for Tables {
 
     fn start_daemon(&mut self, daemon: &DaemonMessage) -> Result<(), Refusal> {
         self.refuse_on_trial()?;
-        Ok(self.daemons.start(daemon, |name, _| mtu(name))?)
+        let outcome = self.daemons.start(daemon, |name, _| mtu(name)).map_err(Refusal::from);
+        self.note_daemon("started", daemon.role().ok(), &outcome);
+        outcome
     }
 
     fn stop_daemon(&mut self, role: DaemonRole) -> Result<(), Refusal> {
         self.refuse_on_trial()?;
-        Ok(self.daemons.stop(role)?)
+        let outcome = self.daemons.stop(role).map_err(Refusal::from);
+        self.note_daemon("stopped", Some(role), &outcome);
+        outcome
     }
 
     fn settings(&mut self) -> Vec<(String, String)> {
@@ -281,6 +318,19 @@ pub fn cannot_write(error: std::io::Error) -> Refusal {
     }
 }
 
+/// How far a drain is over two workers: what is open of both, until the later end.
+fn together(one: Option<DrainView>, other: Option<DrainView>) -> Option<DrainView> {
+    let both = |mut one: DrainView, other: DrainView| {
+        one.open = one.open.saturating_add(other.open);
+        one.ends_in = one.ends_in.max(other.ends_in);
+        one
+    };
+    match (one, other) {
+        (Some(one), Some(other)) => Some(both(one, other)),
+        (one, other) => one.or(other),
+    }
+}
+
 fn add(sum: &mut Statistics, more: Statistics) {
     sum.live = sum.live.plus(more.live);
     sum.published = sum.published.plus(more.published);
@@ -303,6 +353,8 @@ fn mtu(name: &str) -> Result<u32, Errno> {
 
 /// Most entries that one job looks at: some microseconds of a worker's time.
 pub const ROWS: usize = 64;
+/// Turns of the master's timed work before it is the programs' turn.
+const DUE_AT_ONCE: usize = 64;
 /// A cursor's upper bits say which worker is asked.
 const WORKER_SHIFT: u32 = 48;
 /// Answers remembered for requests that are sent again.

@@ -6,6 +6,7 @@ use lvs_core::{Command, Director, DirectorConfig, Instant, Seed};
 use lvs_genl::Errno;
 use lvs_genl::server::Refusal;
 
+use super::owned;
 use super::tables::{Tables, cannot_write};
 use crate::say;
 
@@ -73,7 +74,8 @@ impl Tables {
     /// # Errors
     /// Why it is refused, and with it the whole transaction.
     pub fn try_out(&mut self, command: &Command) -> Result<(), Refusal> {
-        let outcome = self.trial.as_mut().map_or(Ok(()), |trial| trial.apply(command));
+        let outcome = owned::refuse(command, &self.files.configuration)
+            .and_then(|()| self.trial.as_mut().map_or(Ok(()), |trial| trial.apply(command)));
         if let (Some(peer), Err(refusal)) = (self.peer, &outcome) {
             say::note(format_args!("{peer}: a transaction is refused, {refusal}: {}", words(command)));
         }
