@@ -72,11 +72,11 @@ fn transmits(director: &mut Director) -> Vec<(Verdict, Vec<u8>)> {
 
 /// A datagram in three parts, in some order, arrives once and whole, if datagrams in parts are taken at all.
 fn serves_the_honest(director: &mut Director, now: Instant, script: &mut Script<'_>, datagrams_max: u32) {
-    let (client, vip) = if script.byte() % 2 == 0 { (CLIENTS[0], VIPS[0]) } else { (CLIENTS[2], VIPS[2]) };
+    let (client, vip) = if script.byte().is_multiple_of(2) { (CLIENTS[0], VIPS[0]) } else { (CLIENTS[2], VIPS[2]) };
     let mut parts = udp(client, vip).payload_len(280).identification(99).fragments(96);
     let turn = usize::from(script.byte()) % parts.len();
     parts.rotate_left(turn);
-    if script.byte() % 2 == 0 {
+    if script.byte().is_multiple_of(2) {
         parts.reverse();
     }
     let mut left = Vec::new();
@@ -160,7 +160,7 @@ fn any_part(script: &mut Script<'_>) -> Vec<u8> {
     let (source, destination) = ends(script);
     let protocol = script.pick(&[17, 6, 132, 60, 0, 44, 58, 1, 51, 50]);
     let offset = u16::from_be_bytes([script.byte(), script.byte()]) & !7;
-    let (more, id) = (script.byte() % 2 == 0, script.byte() % 4);
+    let (more, id) = (script.byte().is_multiple_of(2), script.byte() % 4);
     let len = usize::from(script.byte());
     let packet = raw(source, destination, protocol).payload(script.take(len));
     packet.identification(u32::from(id)).fragment(offset, more).build()
