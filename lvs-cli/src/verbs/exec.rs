@@ -15,6 +15,16 @@ pub fn exec(command: &[OsString], control: &Path) -> Said {
         Err(complaint) => return Said::complaint(NOT_FOUND, complaint),
     };
     let Some((program, arguments)) = command.split_first() else { return Said::default() };
+    // ld.so(8): both end a name in its list.
+    if library.as_os_str().as_encoded_bytes().iter().any(|byte| b" :".contains(byte)) {
+        let library = library.display();
+        return Said::complaint(NOT_RUN, format!("lvsadm: {library} has a space or a colon in its path: move it"));
+    }
+    // The program may change its folder, as keepalived does.
+    let control = match std::path::absolute(control) {
+        Ok(control) => control,
+        Err(error) => return Said::complaint(NOT_RUN, format!("lvsadm: {}: {error}", control.display())),
+    };
     let mut preload = library.into_os_string();
     if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");
