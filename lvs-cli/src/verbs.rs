@@ -58,6 +58,15 @@ pub enum Verb {
         #[arg(long)]
         wait: bool,
     },
+    /// Puts a server that drains, or was drained, back into service.
+    Undrain {
+        /// tcp:ADDRESS:PORT, udp:…, sctp:…, or mark:NUMBER, for IPv6 mark:NUMBER/6.
+        #[arg(value_parser = service)]
+        service: ServiceKey,
+        /// ADDRESS:PORT of the real server.
+        #[arg(value_parser = server)]
+        server: Endpoint,
+    },
     /// Shows the settings, or one, or gives one a value.
     Settings {
         /// NAME, or NAME=VALUE. The names are those of the sysctls below net.ipv4.vs.
@@ -159,6 +168,7 @@ impl Verbs {
                 running.apply(&Command::Drain { service: *service, server: *server, deadline: *deadline, then })?;
                 if *wait { wait_for_drain(running, service, server) } else { Ok(Said::default()) }
             }
+            Verb::Undrain { service, server } => running.undrain(service, server).map(|()| Said::default()),
             Verb::Settings { settings } => self.settings(settings, running),
             Verb::Ready { wait } => self.ready(*wait, running),
             Verb::Restore { file, atomic: false } => rules::restore(file, running),
@@ -185,11 +195,16 @@ impl Verbs {
     }
 
     fn ready(&self, wait: bool, running: &mut Running) -> Result<Said, Trouble> {
-        let mut state = running.state()?;
-        while wait && !state.is_ready {
+        let mut state = running.state();
+        while wait && is_yet_to_come(&state) {
             std::thread::sleep(LOOK_AGAIN);
-            state = running.state()?;
+            // One that is started again meanwhile is waited for like one that has not started yet.
+            if let Err(Trouble::Unreachable(_)) = &state {
+                *running = self.connect()?;
+            }
+            state = running.state();
         }
+        let state = state?;
         let status = if state.is_ready { 0 } else { FAILED };
         let stdout = match (self.json, state.is_ready) {
             (true, _) => json::text(&json::state(&state)),
@@ -197,6 +212,14 @@ impl Verbs {
             (false, false) => "not ready\n".to_owned(),
         };
         Ok(Said { stdout, status, ..Said::default() })
+    }
+}
+
+/// Whether the answer may be another one later: it is not ready, or it has gone away.
+fn is_yet_to_come(state: &Result<lvs_genl::lvs::State, Trouble>) -> bool {
+    match state {
+        Ok(state) => !state.is_ready,
+        Err(trouble) => matches!(trouble, Trouble::Unreachable(_)),
     }
 }
 

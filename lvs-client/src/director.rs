@@ -1,6 +1,8 @@
 //! A running director, asked over its control socket. Requests go out some at a time before the first is answered;
 //! answers come in order.
 
+mod undrain;
+
 use std::fmt;
 use std::path::Path;
 
