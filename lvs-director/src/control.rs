@@ -15,6 +15,7 @@
 //! | `print.rs` | the tables as they are, printed |
 //! | `addresses.rs` | addresses taken over and given up as services come and go |
 //! | `drains.rs` | how the journal tells drains and load factors |
+//! | `known.rs` | what workers are told of addresses, to tell replies from requests and to answer in a host's place |
 //! | `journal.rs`, `overlay.rs` | what was set, kept for the next start; what is left of it when it has grown long |
 
 mod addresses;
@@ -22,6 +23,7 @@ mod clients;
 mod drains;
 mod group;
 pub mod journal;
+mod known;
 mod listener;
 mod orders;
 mod overlay;
@@ -49,6 +51,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use self::addresses::Addresses;
 use self::clients::Clients;
 pub use self::group::group_number;
+use self::known::KnownAddresses;
 pub use self::listener::{ListenError, Listener, default_path, lets_pass};
 pub use self::orders::{Order, Orders};
 use self::tables::Tables;
@@ -103,6 +106,7 @@ impl Control {
         let failed = |cause: io::Error| ListenError::new(&path, cause);
         let (give, orders) = orders::pair().map_err(failed)?;
         let journal = setup.journal.as_deref().map(journal::Journal::open).transpose().map_err(failed)?;
+        let known = KnownAddresses::new(&setup.master, setup.host_rules.is_some());
         let addresses = Addresses::new(&setup.master, setup.addresses, setup.host_rules);
         let tables = Tables {
             master: setup.master,
@@ -110,6 +114,7 @@ impl Control {
             workers: setup.workers,
             clock: setup.clock,
             addresses,
+            known,
             queues: setup.queues,
             journal,
             files: setup.files,

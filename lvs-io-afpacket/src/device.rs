@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
 
 use lvs_core::Direction;
 use lvs_io::l2::{Edge, EdgeConfig, FrameReader, LinkMessage, MacAddress, Routes};
@@ -160,7 +160,7 @@ impl AfPacketDevice {
         steering: &Steering,
         direction: Option<Direction>,
     ) -> Result<Vec<Self>, AfPacketError> {
-        let steering = Some((steering.clone(), direction));
+        let steering = Some((Mutex::new(steering.clone()), direction));
         Self::open_plan(Plan { name: name.to_owned(), options: options.clone(), steering })
     }
 

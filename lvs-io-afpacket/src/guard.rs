@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lvs_io::l2::MacAddress;
-use lvs_io::{DeviceState, Link, LinkWatch};
+use lvs_io::{AddressChange, DeviceState, Link, LinkWatch};
 
 use crate::addresses::Orders;
 use crate::bell::Bell;
@@ -198,6 +198,13 @@ impl Guard {
         self.state = DeviceState::Present;
         self.orders.move_to(opened.index);
         Ok(Some(opened))
+    }
+
+    /// Takes in that an address of the services has come or gone: of several queues the first one does for all.
+    pub(crate) fn learn(&self, change: &AddressChange) {
+        if self.reopening.is_first() {
+            self.reopening.plan().learn(change);
+        }
     }
 
     /// Tells the sending half what to send by.

@@ -3,10 +3,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lvs_core::Direction;
-use lvs_io::Steering;
 use lvs_io::l2::MacAddress;
+use lvs_io::{AddressChange, Steering};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
 
 use crate::addresses::groups;
@@ -23,8 +24,9 @@ use crate::source::FRAME_HEADROOM;
 pub(crate) struct Plan {
     pub name: String,
     pub options: AfPacketOptions,
-    /// How the queues share the clients, where there are several.
-    pub steering: Option<(Steering, Option<Direction>)>,
+    /// How the queues share the clients, where there are several. What the workers learn later counts when the queues are
+    /// opened again; until then [`lvs_io::share()`] makes up for what the kernel's program does not know.
+    pub steering: Option<(Mutex<Steering>, Option<Direction>)>,
 }
 
 /// One queue, opened.
@@ -40,6 +42,13 @@ pub(crate) struct Opened {
 }
 
 impl Plan {
+    /// Takes in that an address of the services has come or gone.
+    pub(crate) fn learn(&self, change: &AddressChange) {
+        if let Some((steering, _)) = &self.steering {
+            lock(steering).learn(change);
+        }
+    }
+
     /// Opens every queue, in the order of their shards. Whatever was opened before an error is closed again.
     pub(crate) fn open(&self) -> Result<Vec<Opened>, AfPacketError> {
         let device = Hardware::look_up(&self.name, &self.options)?;
@@ -49,7 +58,7 @@ impl Plan {
                 device.bind(&receiver.0, libc::ETH_P_ALL)?;
                 vec![receiver]
             }
-            Some((steering, direction)) => device.fanout(&self.options, steering, *direction)?,
+            Some((steering, direction)) => device.fanout(&self.options, &lock(steering), *direction)?,
         };
         let open = |receiver| {
             let sender = device.sender(&self.options)?;
@@ -57,6 +66,10 @@ impl Plan {
         };
         receivers.into_iter().map(open).collect()
     }
+}
+
+fn lock(steering: &Mutex<Steering>) -> MutexGuard<'_, Steering> {
+    steering.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What there is to know of a device before anything is opened.

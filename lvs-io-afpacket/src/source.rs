@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lvs_core::{HEADROOM, PacketBuf};
 use lvs_io::l2::{FrameReader, LINK_HEADER_MAX, Read, ReaderCounters};
-use lvs_io::{BATCH, DeviceState, PacketSource, vnet};
+use lvs_io::{AddressChange, BATCH, DeviceState, PacketSource, vnet};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
@@ -236,5 +236,9 @@ impl PacketSource for Source {
 
     fn state(&self) -> DeviceState {
         self.guard.state()
+    }
+
+    fn learn(&mut self, change: &AddressChange) {
+        self.guard.learn(change);
     }
 }

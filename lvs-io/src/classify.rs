@@ -10,6 +10,7 @@ use lvs_core::PacketBuf;
 use lvs_core::wire::parse::{Headers, parse};
 
 use crate::device::{Arm, DeviceState, PacketSource};
+use crate::known::AddressChange;
 use crate::prefix::Prefix;
 
 /// Which packets get which mark. Every condition must hold; `None` holds for every packet.
@@ -109,6 +110,10 @@ impl PacketSource for MarkingSource {
 
     fn state(&self) -> DeviceState {
         self.inner.state()
+    }
+
+    fn learn(&mut self, change: &AddressChange) {
+        self.inner.learn(change);
     }
 }
 

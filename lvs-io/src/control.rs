@@ -12,11 +12,22 @@ use std::sync::mpsc;
 use lvs_core::{Command, ControlError, Director, Instant};
 
 use crate::counters::Counters;
+use crate::device::PacketSource;
+use crate::exits::Exits;
+use crate::known::AddressChange;
 
 /// Most jobs carried out between two batches: commands cannot starve the packets.
 const JOBS_PER_TURN: usize = 64;
 
-type Job = Box<dyn FnOnce(&mut Director, &Counters, Instant) + Send>;
+type Job = Box<dyn FnOnce(&mut Parts<'_>) + Send>;
+
+/// What of a worker a job may reach.
+pub(crate) struct Parts<'a> {
+    pub director: &'a mut Director,
+    pub exits: &'a mut Exits,
+    pub sources: &'a mut [Box<dyn PacketSource>],
+    pub now: Instant,
+}
 
 /// The worker has ended; nobody will answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +79,7 @@ impl WorkerHandle {
         &self,
         job: impl FnOnce(&mut Director, Instant) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
-        self.post(move |director, _, now| job(director, now))
+        self.post(move |parts| job(parts.director, parts.now))
     }
 
     /// What the worker has counted so far.
@@ -76,7 +87,7 @@ impl WorkerHandle {
     /// # Errors
     /// [`WorkerGone`] if the worker has ended.
     pub fn counters(&self) -> Result<Counters, WorkerGone> {
-        self.post(|_, counters, _| counters.clone())
+        self.post(|parts| parts.exits.counters().clone())
     }
 
     /// Has the worker run `job` on its thread, after what was posted before, and does not wait: for commands that a
@@ -85,22 +96,33 @@ impl WorkerHandle {
     /// # Errors
     /// [`WorkerGone`] if the worker has ended. One that ends before it gets there does not run it.
     pub fn tell(&self, job: impl FnOnce(&mut Director, Instant) + Send + 'static) -> Result<(), WorkerGone> {
-        self.jobs.send(Box::new(move |director, _, now| job(director, now))).map_err(|_| WorkerGone)?;
+        self.leave(move |parts| job(parts.director, parts.now))
+    }
+
+    /// Has the worker's sources ([`PacketSource::learn`]) and its host stand-in ([`crate::Host::learn`]) take in that an
+    /// address of the services has come or gone, after what was posted before, and does not wait.
+    ///
+    /// # Errors
+    /// As [`Self::tell`].
+    pub fn learn(&self, change: AddressChange) -> Result<(), WorkerGone> {
+        self.leave(move |parts| {
+            parts.sources.iter_mut().for_each(|source| source.learn(&change));
+            parts.exits.learn(&change);
+        })
+    }
+
+    fn leave(&self, job: impl FnOnce(&mut Parts<'_>) + Send + 'static) -> Result<(), WorkerGone> {
+        self.jobs.send(Box::new(job)).map_err(|_| WorkerGone)?;
         self.signal.wake();
         Ok(())
     }
 
-    fn post<R: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut Director, &Counters, Instant) -> R + Send + 'static,
-    ) -> Result<R, WorkerGone> {
+    fn post<R: Send + 'static>(&self, job: impl FnOnce(&mut Parts<'_>) -> R + Send + 'static) -> Result<R, WorkerGone> {
         let (answer, answered) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move |director, counters, now| {
+        self.leave(move |parts| {
             // Nobody waits for the answer any more: nothing is lost.
-            let _ = answer.send(job(director, counters, now));
-        });
-        self.jobs.send(job).map_err(|_| WorkerGone)?;
-        self.signal.wake();
+            let _ = answer.send(job(parts));
+        })?;
         answered.recv().map_err(|_| WorkerGone)
     }
 }
@@ -151,11 +173,11 @@ impl Inbox {
     }
 
     /// Carries out waiting jobs, a bounded number; `true` if there were any.
-    pub(crate) fn work(&mut self, director: &mut Director, counters: &Counters, now: Instant) -> bool {
+    pub(crate) fn work(&mut self, parts: &mut Parts<'_>) -> bool {
         let Some(jobs) = &self.jobs else { return false };
         let mut count = 0;
         for job in jobs.try_iter().take(JOBS_PER_TURN) {
-            job(director, counters, now);
+            job(parts);
             count += 1;
         }
         count > 0

@@ -7,6 +7,8 @@ use std::os::fd::BorrowedFd;
 
 use lvs_core::PacketBuf;
 
+use crate::known::AddressChange;
+
 /// Most packets a source lends at once.
 pub const BATCH: usize = 32;
 
@@ -61,6 +63,10 @@ pub trait PacketSource: Send {
     fn state(&self) -> DeviceState {
         DeviceState::Present
     }
+
+    /// Takes in that an address of the services has come or gone: for sources that look at where packets go. A source
+    /// around another one passes this on. Default: it is of no interest.
+    fn learn(&mut self, _change: &AddressChange) {}
 }
 
 /// Which offload contexts a sink takes.

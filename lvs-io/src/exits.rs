@@ -11,6 +11,7 @@ use crate::counters::{ArmCounters, Counters};
 use crate::device::PacketSink;
 use crate::egress::Egress;
 use crate::host::{Host, Transmit};
+use crate::known::AddressChange;
 
 /// What becomes of packets that belong to no virtual service.
 #[derive(Default)]
@@ -90,6 +91,13 @@ impl Exits {
     pub fn set_answer_rates(&mut self, rates: AnswerRates) {
         if let OnPass::Route(host) = &mut self.on_pass {
             host.set_answer_rates(rates);
+        }
+    }
+
+    /// Tells the host stand-in, if there is one, that an address of the services has come or gone.
+    pub fn learn(&mut self, change: &AddressChange) {
+        if let OnPass::Route(host) = &mut self.on_pass {
+            host.learn(change);
         }
     }
 

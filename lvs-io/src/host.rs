@@ -22,6 +22,7 @@ use crate::networks::Networks;
 use crate::prefix::Prefix;
 
 mod answer;
+mod known;
 
 /// Where a packet leaves the host.
 #[must_use = "the packet in the buffer waits to be sent"]
@@ -96,6 +97,9 @@ pub struct Host {
     config: HostConfig,
     /// Every address it owns.
     own: Networks,
+    /// What it owned once: packets for these are dropped.
+    former: Networks,
+    former_count: usize,
     /// What lies behind the server side.
     servers: Networks,
     /// Identification of the next IPv4 packet the host makes (RFC 791 §3.2).
@@ -128,6 +132,8 @@ impl Host {
         Self {
             config,
             own,
+            former: Networks::default(),
+            former_count: 0,
             servers,
             identification: Rng::new(seed).next_u64() as u16,
             answer_limit: AnswerLimit::new(seed.derive(2)),
@@ -186,7 +192,7 @@ impl Host {
             return Outcome::Drop;
         }
         if !self.is_local(headers.destination) {
-            if self.config.answers_only {
+            if self.config.answers_only || self.former.contains(headers.destination) {
                 return Outcome::Drop;
             }
             return self.route(now, came, packet, &headers);

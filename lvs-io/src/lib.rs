@@ -25,6 +25,7 @@ pub mod exits;
 pub mod faults;
 pub mod host;
 mod host_network;
+mod known;
 pub mod l2;
 mod link_watch;
 mod links;
@@ -51,6 +52,7 @@ pub use device::{Arm, BATCH, DeviceState, PacketSink, PacketSource, SinkFn, Sink
 pub use egress::{Egress, Sent};
 pub use exits::{Exits, OnPass};
 pub use host::{Host, HostConfig, HostCounters, Transmit};
+pub use known::{AddressChange, AddressRole};
 pub use link_watch::{Link, LinkWatch};
 pub use loss::{DeviceChange, DeviceLost, OnDeviceLoss};
 pub use memory::MemoryPort;

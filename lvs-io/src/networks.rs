@@ -1,6 +1,7 @@
 //! A set of networks that says whether an address lies in one of them, in a time that hardly grows with their number:
-//! ranges of addresses, sorted and joined where they touch, searched by halving.
+//! ranges of addresses, sorted and joined where they touch. One more address, or one less, takes as little.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::prefix::Prefix;
@@ -23,9 +24,9 @@ pub struct Networks {
     ipv6: Ranges,
 }
 
-/// First and last addresses, as numbers; in order, with a gap between each and the next.
+/// Last addresses by first ones, as numbers; with a gap between each range and the next.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Ranges(Vec<(u128, u128)>);
+struct Ranges(BTreeMap<u128, u128>);
 
 impl Networks {
     /// Whether the address lies in one of the networks.
@@ -33,6 +34,31 @@ impl Networks {
         match address {
             IpAddr::V4(address) => self.ipv4.contains(address.to_bits().into()),
             IpAddr::V6(address) => self.ipv6.contains(address.to_bits()),
+        }
+    }
+
+    /// Adds an address.
+    ///
+    /// ```
+    /// use lvs_io::Networks;
+    /// let mut servers = Networks::default();
+    /// servers.insert("10.0.0.2".parse().unwrap());
+    /// assert!(servers.contains("10.0.0.2".parse().unwrap()));
+    /// servers.remove("10.0.0.2".parse().unwrap());
+    /// assert!(servers.is_empty());
+    /// ```
+    pub fn insert(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.ipv4.insert(address.to_bits().into()),
+            IpAddr::V6(address) => self.ipv6.insert(address.to_bits()),
+        }
+    }
+
+    /// Takes an address out, also one of a larger network: the rest of that stays.
+    pub fn remove(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.ipv4.remove(address.to_bits().into()),
+            IpAddr::V6(address) => self.ipv6.remove(address.to_bits()),
         }
     }
 
@@ -75,18 +101,42 @@ impl Ranges {
             }
             touches
         });
-        ranges.shrink_to_fit();
-        Self(ranges)
+        Self(ranges.into_iter().collect())
+    }
+
+    /// The range an address lies in.
+    fn around(&self, address: u128) -> Option<(u128, u128)> {
+        let (first, last) = self.0.range(..=address).next_back()?;
+        (address <= *last).then_some((*first, *last))
     }
 
     fn contains(&self, address: u128) -> bool {
-        let at = self.0.partition_point(|(_, last)| *last < address);
-        self.0.get(at).is_some_and(|(first, _)| *first <= address)
+        self.around(address).is_some()
+    }
+
+    fn insert(&mut self, address: u128) {
+        if self.contains(address) {
+            return;
+        }
+        let before = address.checked_sub(1).and_then(|before| self.around(before));
+        let last = address.checked_add(1).and_then(|behind| self.0.remove(&behind)).unwrap_or(address);
+        self.0.insert(before.map_or(address, |(first, _)| first), last);
+    }
+
+    fn remove(&mut self, address: u128) {
+        let Some((first, last)) = self.around(address) else { return };
+        self.0.remove(&first);
+        if first < address {
+            self.0.insert(first, address - 1);
+        }
+        if address < last {
+            self.0.insert(address + 1, last);
+        }
     }
 
     /// The ranges cut into networks, as large as they can be: first addresses, and how many bits count.
     fn blocks(&self, width: u32) -> impl Iterator<Item = (u128, u8)> {
-        self.0.iter().flat_map(move |&(first, last)| {
+        self.0.iter().flat_map(move |(&first, &last)| {
             let mut next = Some(first);
             std::iter::from_fn(move || {
                 let first = next?;
@@ -130,6 +180,24 @@ mod tests {
 
     proptest! {
         #![proptest_config(config())]
+
+        #[test]
+        fn addresses_come_and_go_as_they_would_in_a_list(
+            changes in prop::collection::vec((any::<bool>(), any_prefix()), 0..200),
+        ) {
+            let mut set = Networks::default();
+            let mut list = std::collections::BTreeSet::new();
+            for (is_there, address) in changes.into_iter().map(|(is_there, network)| (is_there, network.address())) {
+                if is_there {
+                    set.insert(address);
+                    list.insert(address);
+                } else {
+                    set.remove(address);
+                    list.remove(&address);
+                }
+                prop_assert_eq!(&set, &list.iter().copied().map(Prefix::from).collect::<Networks>());
+            }
+        }
 
         #[test]
         fn the_set_contains_what_one_of_its_networks_contains(

@@ -19,6 +19,7 @@ use lvs_core::{Direction, PacketBuf};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use crate::device::{Arm, BATCH, DeviceState, PacketSource};
+use crate::known::AddressChange;
 use crate::share::fragments::Fragments;
 use crate::share::parcel::{Depot, Parcel};
 use crate::steer::{Steering, Way};
@@ -262,6 +263,11 @@ impl PacketSource for SharedSource {
     fn state(&self) -> DeviceState {
         self.inner.state()
     }
+
+    fn learn(&mut self, change: &AddressChange) {
+        self.office.steering.learn(change);
+        self.inner.learn(change);
+    }
 }
 
 impl SharedSource {
@@ -318,6 +324,7 @@ mod tests {
     use lvs_testkit::udp;
 
     use super::*;
+    use crate::known::AddressRole;
     use crate::memory::MemoryPort;
 
     const SHARDS: usize = 3;
@@ -411,6 +418,28 @@ mod tests {
         assert!(is_readable(&arms[1]));
         assert_eq!(receive_all(&mut arms[1]).len(), 1);
         assert!(!is_readable(&arms[1]));
+    }
+
+    #[test]
+    fn replies_of_a_server_that_came_later_reach_the_shard_of_their_client() {
+        let (far, mut arms) = queues();
+        let server: std::net::IpAddr = "192.168.9.9".parse().unwrap();
+        let replies = |count: u32| {
+            (0..count).map(|client| udp("192.168.9.9:53", format!("203.0.113.{client}:1000").as_str()).build())
+        };
+        let owners: Vec<usize> = (0..40).map(|client| steering().shard(&packet(client, 0))).collect();
+        let change = AddressChange { role: AddressRole::Server, address: server, is_there: true };
+        arms.iter_mut().for_each(|arm| arm.source.learn(&change));
+        replies(40).for_each(|reply| assert!(far[0].push(reply)));
+        for (shard, arm) in arms.iter_mut().enumerate() {
+            let expected = owners.iter().filter(|owner| **owner == shard).count();
+            assert_eq!(receive_all(arm).len(), expected);
+        }
+        // Once it is gone, it is a client like others.
+        arms.iter_mut().for_each(|arm| arm.source.learn(&AddressChange { is_there: false, ..change }));
+        replies(40).for_each(|reply| assert!(far[0].push(reply)));
+        let counts: Vec<usize> = arms.iter_mut().map(|arm| receive_all(arm).len()).collect();
+        assert_eq!(counts.iter().filter(|count| **count == 40).count(), 1, "{counts:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use lvs_core::wire::icmp::related;
 use lvs_core::wire::parse::{Headers, parse};
 use lvs_core::{Direction, Protocol, Seed};
 
+use crate::known::{AddressChange, AddressRole};
 use crate::networks::Networks;
 use crate::prefix::Prefix;
 
@@ -58,6 +59,20 @@ impl Steering {
     /// Shard `i` must lease ports with `port % shards == i` only: see [`Self::local_ports`].
     pub fn with_local_addresses(self, locals: Vec<Prefix>) -> Self {
         Self { locals: locals.into_iter().collect(), ..self }
+    }
+
+    /// Takes in that a server or a local address has come or gone. One that has gone is best told when the last of its
+    /// connections has ended: their replies still come.
+    pub fn learn(&mut self, change: &AddressChange) {
+        let networks = match change.role {
+            AddressRole::Virtual => return,
+            AddressRole::Server => &mut self.servers,
+            AddressRole::Local => &mut self.locals,
+        };
+        match change.is_there {
+            true => networks.insert(change.address),
+            false => networks.remove(change.address),
+        }
     }
 
     /// The local ports of one shard, out of a range that all of them share.

@@ -12,6 +12,7 @@ use lvs_core::PacketBuf;
 
 use crate::describe::Describe;
 use crate::device::{Arm, DeviceState, PacketSink, PacketSource, SinkOffloads};
+use crate::known::AddressChange;
 
 /// Whether a device received or sent a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +83,10 @@ impl PacketSource for TappedSource {
 
     fn state(&self) -> DeviceState {
         self.inner.state()
+    }
+
+    fn learn(&mut self, change: &AddressChange) {
+        self.inner.learn(change);
     }
 }
 

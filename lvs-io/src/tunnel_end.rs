@@ -11,7 +11,8 @@ use lvs_core::tunnel::{Accepts, EndCounters, Ending, Joined, TunnelEnd};
 use lvs_core::{PacketBuf, Seed};
 
 use crate::clock::{Clock, MonotonicClock};
-use crate::device::{Arm, BATCH, PacketSource};
+use crate::device::{Arm, BATCH, DeviceState, PacketSource};
+use crate::known::AddressChange;
 
 /// What a device at the end of tunnels has counted, to be read while a worker has it. Renewed with each batch.
 #[derive(Clone, Debug, Default)]
@@ -124,5 +125,13 @@ impl PacketSource for Unwrapping {
 
     fn lost(&self) -> u64 {
         self.inner.lost()
+    }
+
+    fn state(&self) -> DeviceState {
+        self.inner.state()
+    }
+
+    fn learn(&mut self, change: &AddressChange) {
+        self.inner.learn(change);
     }
 }

@@ -9,7 +9,7 @@ use lvs_core::{Director, HEADROOM, Instant, PacketBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::{Clock, MonotonicClock};
-use crate::control::{Inbox, WorkerHandle};
+use crate::control::{Inbox, Parts, WorkerHandle};
 use crate::counters::Counters;
 use crate::device::{Arm, BATCH, PacketSource};
 use crate::exits::{Exits, OnPass};
@@ -121,7 +121,7 @@ impl Worker {
     /// A device failed for good.
     pub fn turn(&mut self) -> io::Result<bool> {
         let now = self.clock.now();
-        let mut busy = self.inbox.work(&mut self.director, self.exits.counters(), now);
+        let mut busy = self.work(now);
         for index in 0..self.sources.len() {
             let (director, exits) = (&mut self.director, &mut self.exits);
             for _ in 0..BATCHES_PER_TURN {
@@ -151,6 +151,12 @@ impl Worker {
         }
         self.exits.flush();
         Ok(busy)
+    }
+
+    /// Carries out waiting jobs.
+    fn work(&mut self, now: Instant) -> bool {
+        let Self { director, exits, sources, inbox, .. } = self;
+        inbox.work(&mut Parts { director, exits, sources, now })
     }
 
     /// Sends what the director's own servers have answered, and what the director itself owes the wire; `arm` is the

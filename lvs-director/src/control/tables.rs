@@ -17,15 +17,17 @@ use lvs_genl::Errno;
 use lvs_genl::ipvs::{DaemonMessage, DaemonRole};
 use lvs_genl::lvs::State;
 use lvs_genl::server::{Refusal, ServerCursor, SyncDaemons, Table};
-use lvs_io::{Clock, MonotonicClock, WorkerHandle};
+use lvs_io::{AddressChange, AddressRole, Clock, MonotonicClock, WorkerHandle};
 use lvs_io_afpacket::SourceCountersHandle;
 
 use super::addresses::Addresses;
 use super::journal::Journal;
+use super::known::KnownAddresses;
 use super::owned;
 use super::transaction::{Trial, words};
+use crate::devices::Devices;
 use crate::files::Files;
-use crate::say;
+use crate::{say, warnings};
 
 /// Who asks: for the record of what was changed by whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +54,7 @@ pub struct Tables {
     pub clock: MonotonicClock,
     pub peer: Option<Peer>,
     pub addresses: Addresses,
+    pub known: KnownAddresses,
     pub queues: Vec<SourceCountersHandle>,
     pub journal: Option<Journal>,
     /// The files as they were read last.
@@ -110,13 +113,34 @@ impl Tables {
 
     /// Has the workers do what the master has done, and the devices follow.
     pub fn hand_on(&mut self, command: &Command) {
+        let [before, after] = self.known.follow(self.now(), command);
         self.addresses.precede(command);
+        self.teach(&before);
         for worker in &self.workers {
             let command = command.clone();
             // The master has accepted it, and the workers have the same rules. One that has ended needs none.
             let _ = worker.tell(move |director, now| _ = director.apply(now, &command));
         }
+        self.teach(&after);
         self.addresses.follow(command);
+        self.warn_of_routes(&before);
+    }
+
+    /// Tells steering and the hosts' stand-ins which addresses have come and gone.
+    fn teach(&self, changes: &[AddressChange]) {
+        for (change, worker) in
+            changes.iter().flat_map(|change| self.workers.iter().map(move |worker| (change, worker)))
+        {
+            // As above.
+            let _ = worker.learn(*change);
+        }
+    }
+
+    /// On TUN devices only what the host routes into them reaches the director: says which addresses it does not.
+    fn warn_of_routes(&self, changes: &[AddressChange]) {
+        let Devices::Tun(names) = &self.files.configuration.devices else { return };
+        let arriving = changes.iter().filter(|change| change.role != AddressRole::Server);
+        arriving.filter_map(|change| warnings::tun::unreachable(change.address, names)).for_each(say::warning);
     }
 
     /// Says who has started or stopped synchronisation.

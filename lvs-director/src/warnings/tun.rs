@@ -25,6 +25,17 @@ pub fn refuse_owned(addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), D
     }
 }
 
+/// Why a virtual or local address that came later is not reached by the devices: the host owns it, or leads nowhere.
+pub fn unreachable(address: IpAddr, names: &[String]) -> Option<String> {
+    let device = names.first()?;
+    if let Err(denied) = refuse_owned([address]) {
+        return Some(denied.to_string());
+    }
+    let is_routed = netdev::way_out(address).ok().flatten().is_some_and(|way| names.contains(&way));
+    (!is_routed)
+        .then(|| format!("nothing leads to the director yet for {address}: 'ip route add {address} dev {device}'"))
+}
+
 /// Sentences about forwarding that is off, addresses that are not routed into the devices, and replies that come back
 /// another way.
 pub fn findings(services: &[ServiceView], names: &[String]) -> Vec<String> {

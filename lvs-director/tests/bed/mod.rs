@@ -272,10 +272,15 @@ pub struct Lvsd {
 impl Lvsd {
     /// Starts it on `eth0`, with the host's addresses, and waits until it forwards.
     pub fn start(machine: &Machine, folder: &Folder, name: &str, rules: &str) -> Self {
+        Self::start_with(machine, folder, name, rules, &["--afpacket", "eth0", "--addresses", "host"])
+    }
+
+    /// Starts it with these options, and waits until it forwards.
+    pub fn start_with(machine: &Machine, folder: &Folder, name: &str, rules: &str, options: &[&str]) -> Self {
         let rules = folder.write(&format!("{name}.rules"), rules);
         let control = folder.path(name).join("control.sock");
         let mut command = Command::new(env!("CARGO_BIN_EXE_lvsd"));
-        command.arg("run").arg(rules).args(["--afpacket", "eth0", "--addresses", "host", "--control"]).arg(&control);
+        command.arg("run").arg(rules).args(options).arg("--control").arg(&control);
         let said = folder.path(&format!("{name}.said"));
         let lvsd = Self { process: machine.spawn(command, &said), control, said };
         let is_ready = || lvsd.ask(|running| running.state()).is_some_and(|it| it.is_ready);
