@@ -153,10 +153,16 @@ impl Worker {
         Ok(busy)
     }
 
-    /// Carries out waiting jobs.
+    /// Carries out waiting jobs, and has the host stand-in answer as often as the director's settings then say.
     fn work(&mut self, now: Instant) -> bool {
+        let rates = self.director.settings().answer_rates();
         let Self { director, exits, sources, inbox, .. } = self;
-        inbox.work(&mut Parts { director, exits, sources, now })
+        let busy = inbox.work(&mut Parts { director, exits, sources, now });
+        let set = self.director.settings().answer_rates();
+        if set != rates {
+            self.exits.set_answer_rates(set);
+        }
+        busy
     }
 
     /// Sends what the director's own servers have answered, and what the director itself owes the wire; `arm` is the

@@ -1,7 +1,7 @@
-//! What the host stand-in learns while its worker runs: addresses that come and go.
+//! What the host stand-in learns while its worker runs: addresses that come and go, and how often it may answer.
 
 use lvs_core::answer_limit::AnswerRates;
-use lvs_core::{Director, DirectorConfig, Seed};
+use lvs_core::{Command, Director, DirectorConfig, Seed, Settings};
 use lvs_io::{AddressChange, AddressRole, Host, HostConfig, ManualClock, MemoryPort, OnPass, Worker, WorkerHandle};
 use lvs_testkit::tcp;
 
@@ -56,4 +56,16 @@ fn the_host_answers_for_an_address_while_it_is_virtual_and_routes_nothing_there_
         bed.learn(AddressRole::Virtual, address, true);
         assert_eq!(bed.send(address), (1, 0));
     }
+}
+
+#[test]
+fn the_host_answers_as_often_as_the_settings_say_at_the_time() {
+    let mut bed = Bed::new();
+    bed.learn(AddressRole::Virtual, VIRTUAL, true);
+    assert_eq!((0..3).map(|_| bed.send(VIRTUAL).0).sum::<u64>(), 3);
+    let settings = Settings::default().with(|settings| settings.resets_per_sec = 1);
+    bed.handle
+        .tell(move |director, now| _ = director.apply(now, &Command::SetSettings(settings)))
+        .expect("it is there");
+    assert_eq!((0..3).map(|_| bed.send(VIRTUAL).0).sum::<u64>(), 1);
 }
