@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use lvs_core::{Director, DirectorConfig, Instant, Seed, ServiceKey, Side};
-use lvs_io::{Clock, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle};
+use lvs_io::{Clock, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle, netdev};
 use lvs_io_afpacket::SourceCountersHandle;
 
 use crate::address_owner::AddressOwner;
@@ -52,9 +52,12 @@ fn forward(files: Files) -> Result<String, String> {
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
     let seed = seed::seed(configuration.seed_file.as_deref()).map_err(|denied| denied.to_string())?;
     let [client_side, server_side] = sides;
+    // Where the kernel does not say, those of the devices' sides are known, and the virtual ones.
+    let host_addresses = netdev::all_addresses().unwrap_or_default();
     let config = files.config.clone().with(|config| {
         config.client_side = client_side;
         config.server_side = server_side;
+        config.host_addresses = host_addresses.into_iter().collect();
     });
     // Who has the socket has the journal: another lvsd's is not read.
     let (listeners, said) = listen(&configuration)?;

@@ -14,11 +14,24 @@ use crate::prefix::Prefix;
 /// `ENODEV` if there is no such device; what the kernel says otherwise.
 pub fn addresses(device: &str) -> io::Result<Vec<(IpAddr, u8)>> {
     let index = netdevice::name_to_index(&netlink::socket()?, device)?;
+    addresses_where(|other| other == index)
+}
+
+/// The addresses of all devices of the host, as they are at the time.
+///
+/// # Errors
+/// What the kernel says.
+pub fn all_addresses() -> io::Result<Vec<IpAddr>> {
+    Ok(addresses_where(|_| true)?.into_iter().map(|(address, _)| address).collect())
+}
+
+/// The addresses of the devices with these numbers.
+fn addresses_where(is_wanted: impl Fn(u32) -> bool) -> io::Result<Vec<(IpAddr, u8)>> {
     let mut found = Vec::new();
     // `struct ifaddrmsg`: family, prefix length, flags, scope, device.
     for message in Message::list(libc::RTM_GETADDR, &[0; 8])? {
         let Some((fixed, rest)) = message.split_first_chunk::<8>() else { continue };
-        if u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]) != index {
+        if !is_wanted(u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]])) {
             continue;
         }
         // Point-to-point links have their own address in one and the peer's in the other; others have one of them.

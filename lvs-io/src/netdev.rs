@@ -11,7 +11,7 @@ use rustix::net::netdevice;
 use crate::l2::MacAddress;
 use crate::netlink::{self, HEADER_LEN, Message, attributes};
 
-pub use crate::host_network::{addresses, routes};
+pub use crate::host_network::{addresses, all_addresses, routes};
 pub use crate::links::{add_bridge, add_veth, delete_link, set_bridge};
 
 /// Whether the kernel has IPv6 and lets new devices of this namespace use it. Containers often do not.
