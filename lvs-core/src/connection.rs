@@ -60,6 +60,8 @@ pub(crate) struct Connection {
     pub has_helper: bool,
     /// Its server is the director's own host.
     pub is_local: bool,
+    /// Its client is the director's own host: replies are for the host's stack.
+    pub client_is_host: bool,
     /// A helper expects it, and no packet of it has come. Its server does not count it yet.
     pub is_expected: bool,
     /// What would shorten its life must have plausible numbers: they are followed.
@@ -128,6 +130,7 @@ impl Connection {
             template: None,
             has_helper: false,
             is_local: false,
+            client_is_host: false,
             checks_window: false,
             both_ways: false,
         }

@@ -31,6 +31,8 @@ pub(crate) struct Path {
     pub method: ForwardMethod,
     /// The server is the director's own host.
     pub is_local: bool,
+    /// So is the client: replies end here.
+    pub client_is_host: bool,
     pub client: Endpoint,
     pub virtual_endpoint: Endpoint,
     pub real: Endpoint,
@@ -86,6 +88,7 @@ pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path
 /// Sends a packet from a real server to the path's client.
 pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     match path.method {
+        _ if path.client_is_host => local::reply_to_host(packet, headers, path),
         _ if path.is_local => local::reply(packet, headers, path),
         ForwardMethod::Nat => nat::reply(packet, headers, path),
         ForwardMethod::FullNat => full_nat::reply(packet, headers, path),

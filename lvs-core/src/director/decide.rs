@@ -354,6 +354,7 @@ impl Tables<'_> {
         connection.local = opening.room.local;
         connection.has_helper = opening.helper.is_some();
         connection.is_local = self.is_local(connection);
+        connection.client_is_host = self.site.config.host_addresses.contains(&connection.client.address);
         connection.checks_window = self.checks_window(connection);
         let connection = &opening.connection;
         tell.step(|| {

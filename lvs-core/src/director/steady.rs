@@ -313,6 +313,7 @@ fn is_special(connection: &Connection) -> bool {
     connection.has_helper
         || connection.no_client_port
         || connection.is_local
+        || connection.client_is_host
         || connection.checks_window
         || connection.both_ways
 }

@@ -4,7 +4,7 @@
 
 use crate::drop_reason::DropReason;
 use crate::flow::Endpoint;
-use crate::forward::Path;
+use crate::forward::{Path, full_nat};
 use crate::packet::PacketBuf;
 use crate::service::ForwardMethod;
 use crate::verdict::{Direction, Verdict};
@@ -22,6 +22,19 @@ pub(crate) fn request(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path
 pub(crate) fn reply(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
     let change = Rewrite { source: Some(path.virtual_endpoint), destination: None };
     or_drop(translate(packet, headers, &change, path), leaving(path.client, path))
+}
+
+/// `R → C` becomes `V → C` for a client that is the director's own host: it goes no further, so neither hop limit nor MTU
+/// counts.
+pub(crate) fn reply_to_host(packet: &mut PacketBuf<'_>, headers: &Headers, path: &Path) -> Verdict {
+    if path.method == ForwardMethod::FullNat {
+        return match full_nat::reply(packet, headers, path) {
+            Verdict::Forward { .. } => Verdict::Local,
+            other => other,
+        };
+    }
+    let change = Rewrite { source: Some(path.virtual_endpoint), destination: None };
+    or_drop(translate(packet, headers, &change, path), Verdict::Local)
 }
 
 /// An ICMP error about a NAT connection with such a server; `outer` and `quoted` say how it is translated.

@@ -29,6 +29,7 @@ impl Director {
                 expected.mark = mark;
                 expected.parent = Some(id);
                 expected.is_local = self.tables().is_local(&expected);
+                expected.client_is_host = self.site.config.host_addresses.contains(&expected.client.address);
                 let server = expected.server;
                 let child = self.flows.connections.insert(now, expected).expect("room was made for it");
                 if let Some(server) = server {

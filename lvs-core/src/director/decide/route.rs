@@ -51,6 +51,7 @@ impl Tables<'_> {
         let path = Path {
             method: connection.forward,
             is_local: self.is_local(connection),
+            client_is_host: connection.client_is_host,
             client: connection.client,
             virtual_endpoint: connection.virtual_endpoint,
             real: connection.real,
@@ -169,6 +170,7 @@ impl Tables<'_> {
         Path {
             method: ForwardMethod::Local,
             is_local: false,
+            client_is_host: false,
             client: Endpoint::new(headers.source, 0),
             virtual_endpoint: Endpoint::new(headers.destination, 0),
             real: Endpoint::new(headers.destination, 0),
