@@ -224,7 +224,8 @@ impl DirectorConfig {
     /// ```
     /// use lvs_core::DirectorConfig;
     ///
-    /// let bytes = |connections_max| DirectorConfig { connections_max, ..DirectorConfig::default() }.reserved_bytes();
+    /// let config = |most| DirectorConfig::default().with(|config| config.connections_max = most);
+    /// let bytes = |most| config(most).reserved_bytes();
     /// println!("{} bytes a connection", (bytes(2 << 20) - bytes(1 << 20)) >> 20);
     /// ```
     pub fn reserved_bytes(&self) -> u64 {
