@@ -16,6 +16,9 @@ enum Said {
     Edited,
 }
 
+/// What was said last of a server.
+type SaidOfServer = (Said, ServerConfig);
+
 /// Last words, on top of rules that are not known here.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Overlay {
@@ -25,7 +28,7 @@ pub struct Overlay {
     deleted: BTreeSet<ServiceKey>,
     services: BTreeMap<ServiceKey, (Said, ServiceConfig)>,
     /// With their places in the order in which they were added, which schedulers see. `None`: deleted.
-    servers: BTreeMap<(ServiceKey, ServerKey), (u64, Option<(Said, ServerConfig)>)>,
+    servers: BTreeMap<(ServiceKey, ServerKey), (u64, Option<SaidOfServer>)>,
     drains: BTreeMap<(ServiceKey, ServerKey), Drain>,
     factors: BTreeMap<(ServiceKey, ServerKey), u32>,
     added: u64,
