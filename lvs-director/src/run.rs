@@ -52,8 +52,12 @@ fn forward(files: Files) -> Result<String, String> {
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
     let seed = seed::seed(configuration.seed_file.as_deref()).map_err(|denied| denied.to_string())?;
     let [client_side, server_side] = sides;
-    // Where the kernel does not say, those of the devices' sides are known, and the virtual ones.
-    let host_addresses = netdev::all_addresses().unwrap_or_default();
+    // Behind a TUN device the host is a client like others: it takes what is sent out of the device. Where the kernel does not
+    // say, those of the devices' sides are known, and the virtual ones.
+    let host_addresses = match devices {
+        Devices::AfPacket(..) => netdev::all_addresses().unwrap_or_default(),
+        Devices::Tun(_) => Default::default(),
+    };
     let config = files.config.clone().with(|config| {
         config.client_side = client_side;
         config.server_side = server_side;

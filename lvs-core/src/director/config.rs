@@ -97,7 +97,8 @@ pub struct DirectorConfig {
     pub server_side: Side,
     /// Addresses of the director's host beside those of the two sides. From outside they are no clients
     /// ([`crate::DropReason::MartianSource`]); virtual and local addresses need not be told, but for those that the host
-    /// has too: only then may it be a client by them ([`crate::PacketBuf::from_host`]). Default none.
+    /// has too: only then may it be a client by them ([`crate::PacketBuf::from_host`]). Replies to a client with such an
+    /// address end in [`crate::Verdict::Local`]: name none where no stack of the host's stands behind that. Default none.
     pub host_addresses: BTreeSet<IpAddr>,
     /// Most services at once. One more is refused with [`crate::ControlError::TableFull`]. Default 65,536.
     pub services_max: u32,

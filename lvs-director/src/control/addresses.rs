@@ -2,6 +2,7 @@
 //! that needs one, given up with the last. Where the host owns the virtual ones, it is kept quiet about the services
 //! instead. Decides nothing where the devices are TUN devices.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,9 +19,9 @@ pub struct Addresses {
     devices: Vec<AddressesHandle>,
     /// Where the host owns the virtual addresses.
     host_rules: Option<HostRules>,
-    services: BTreeMap<IpAddr, BTreeSet<ServiceKey>>,
+    services: Users,
     /// FullNAT's, by the services that lease ports of them.
-    locals: BTreeMap<IpAddr, BTreeSet<ServiceKey>>,
+    locals: Users,
 }
 
 impl Addresses {
@@ -51,8 +52,12 @@ impl Addresses {
         }
         match command {
             Command::AddService(key, _) => self.add_service(*key),
-            Command::DeleteService(key) => self.forget(|other| other == key),
-            Command::Flush => self.forget(|_| true),
+            Command::DeleteService(key) => self.forget(key),
+            Command::Flush => {
+                let devices = &self.devices;
+                release_all(&mut self.services, |address| give_up(devices.first(), address));
+                release_all(&mut self.locals, |address| give_up(devices.last(), address));
+            }
             Command::AddLocalAddress(key, address) => {
                 let users = self.locals.entry(*address).or_default();
                 if users.insert(*key) && users.len() == 1 {
@@ -61,7 +66,7 @@ impl Addresses {
             }
             Command::DeleteLocalAddress(key, address) => {
                 let devices = &self.devices;
-                release(&mut self.locals, |at, other| at == address && other == key, |at| give_up(devices.last(), at));
+                release(&mut self.locals, *address, key, |at| give_up(devices.last(), at));
             }
             _ => {}
         }
@@ -75,26 +80,33 @@ impl Addresses {
         }
     }
 
-    fn forget(&mut self, is_gone: impl Fn(&ServiceKey) -> bool) {
+    fn forget(&mut self, key: &ServiceKey) {
         let devices = &self.devices;
-        release(&mut self.services, |_, key| is_gone(key), |address| give_up(devices.first(), address));
-        release(&mut self.locals, |_, key| is_gone(key), |address| give_up(devices.last(), address));
+        if let ServiceKey::Address { address, .. } = key {
+            release(&mut self.services, *address, key, |at| give_up(devices.first(), at));
+        }
+        // Addresses are few, the services of each may be many.
+        let locals: Vec<IpAddr> = self.locals.keys().copied().collect();
+        for local in locals {
+            release(&mut self.locals, local, key, |at| give_up(devices.last(), at));
+        }
     }
 }
 
-/// Takes out who is gone; calls `unused` for each address that nobody needs any more.
-fn release(
-    users: &mut BTreeMap<IpAddr, BTreeSet<ServiceKey>>,
-    is_gone: impl Fn(&IpAddr, &ServiceKey) -> bool,
-    unused: impl Fn(IpAddr),
-) {
-    users.retain(|address, keys| {
-        keys.retain(|key| !is_gone(address, key));
-        if keys.is_empty() {
-            unused(*address);
-        }
-        !keys.is_empty()
-    });
+type Users = BTreeMap<IpAddr, BTreeSet<ServiceKey>>;
+
+/// A service needs an address no more; calls `unused` if nobody does.
+fn release(users: &mut Users, address: IpAddr, key: &ServiceKey, unused: impl Fn(IpAddr)) {
+    let Entry::Occupied(mut entry) = users.entry(address) else { return };
+    if entry.get_mut().remove(key) && entry.get().is_empty() {
+        entry.remove();
+        unused(address);
+    }
+}
+
+/// Nobody needs any address; calls `unused` for each.
+fn release_all(users: &mut Users, unused: impl Fn(IpAddr)) {
+    std::mem::take(users).into_keys().for_each(unused);
 }
 
 fn take_over(device: Option<&AddressesHandle>, address: IpAddr) {
@@ -111,5 +123,43 @@ fn take_over(device: Option<&AddressesHandle>, address: IpAddr) {
 fn give_up(device: Option<&AddressesHandle>, address: IpAddr) {
     if let Some(device) = device {
         device.remove(address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lvs_core::{Command, DirectorConfig, Protocol, Seed, ServiceConfig};
+
+    use super::*;
+
+    fn service(port: u16) -> ServiceKey {
+        ServiceKey::address(Protocol::Tcp, ([192, 0, 2, 80], port).into())
+    }
+
+    fn addresses() -> Addresses {
+        let mut addresses = Addresses::new(&Director::new(DirectorConfig::default(), Seed::new(1)), Vec::new(), None);
+        for port in [80, 443] {
+            addresses.follow(&Command::AddService(service(port), ServiceConfig::new("rr")));
+            addresses.follow(&Command::AddLocalAddress(service(port), [10, 9, 0, 200].into()));
+        }
+        addresses
+    }
+
+    #[test]
+    fn an_address_is_given_up_with_the_last_service_that_needs_it() {
+        let mut addresses = addresses();
+        addresses.follow(&Command::DeleteService(service(80)));
+        assert_eq!((addresses.services.len(), addresses.locals.len()), (1, 1));
+        addresses.follow(&Command::DeleteLocalAddress(service(443), [10, 9, 0, 200].into()));
+        assert_eq!((addresses.services.len(), addresses.locals.len()), (1, 0));
+        addresses.follow(&Command::DeleteService(service(443)));
+        assert_eq!((addresses.services.len(), addresses.locals.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_flush_gives_every_address_up() {
+        let mut addresses = addresses();
+        addresses.follow(&Command::Flush);
+        assert_eq!((addresses.services.len(), addresses.locals.len()), (0, 0));
     }
 }
