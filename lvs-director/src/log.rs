@@ -96,7 +96,7 @@ impl Write for Line {
     }
 }
 
-/// Waits until every line was written, [`PATIENCE`] at most. To be called before the process ends.
+/// Waits until every line was written, `PATIENCE` at most. To be called before the process ends.
 pub fn end() {
     if let Some(writer) = WRITER.get().and_then(Option::as_ref) {
         writer.wait();

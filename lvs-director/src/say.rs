@@ -20,7 +20,7 @@ pub fn print(text: &str) -> ExitCode {
     }
 }
 
-/// As [`print`], but a standard output that takes nothing is waited for `patience` only.
+/// As [`print()`], but a standard output that takes nothing is waited for `patience` only.
 pub fn print_for(text: String, patience: Duration) -> ExitCode {
     let (done, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(print(&text)));

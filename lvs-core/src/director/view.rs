@@ -207,12 +207,13 @@ impl Director {
     }
 
     /// How many local ports are in which state, for each pair of real server and local address used so far, sorted.
-    /// Leased, free and quarantined ones together are always [`LocalPorts::count`].
+    /// Leased, free and quarantined ones together are always [`crate::local_address::LocalPorts::count`].
     pub fn local_ports(&self, now: Instant) -> Vec<LocalPortsView> {
         self.flows.full_nat.pool.views(self.clock.time_at(now))
     }
 
-    /// Packets that should have carried their client's address ([`ClientAddress::Toa`], [`ClientAddress::Uoa`]) and
+    /// Packets that should have carried their client's address ([`crate::service::ClientAddress::Toa`],
+    /// [`crate::service::ClientAddress::Uoa`]) and
     /// went without, because header, MTU or buffer had no room for it; with UOA, those beside which none could be sent
     /// either.
     pub fn client_addresses_omitted(&self) -> u64 {
