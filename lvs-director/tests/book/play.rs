@@ -121,8 +121,20 @@ const OTHERS: [&str; 6] = ["curl", "ipvsadm", "keepalived", "python3", "sysctl",
 fn programs() -> Result<PathBuf, Denied> {
     let lvsd = std::env::var_os("LVSD").map_or_else(|| env!("CARGO_BIN_EXE_lvsd").into(), PathBuf::from);
     let folder = lvsd.parent().expect("a file is in a folder").to_owned();
+    lift_library(&folder);
     if ["lvsadm", "liblvs_preload.so"].iter().all(|name| folder.join(name).is_file()) {
         return Ok(folder);
     }
     Err(Denied::said("lvsadm or liblvs_preload.so is not built: cargo build -p lvs-cli -p lvs-preload"))
+}
+
+/// `cargo test` leaves the preload library among the parts it was built from; `lvsadm` looks for it beside itself.
+fn lift_library(folder: &Path) {
+    let (built, wanted) = (folder.join("deps/liblvs_preload.so"), folder.join("liblvs_preload.so"));
+    let age = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if age(&built) > age(&wanted) {
+        // Put there in one step: other pages may look for it just now.
+        let aside = folder.join(format!(".liblvs_preload.{}", std::process::id()));
+        let _ = std::fs::copy(&built, &aside).and_then(|_| std::fs::rename(&aside, &wanted));
+    }
 }
