@@ -103,8 +103,8 @@ impl Kept {
         self.services.values().flatten().copied().collect()
     }
 
-    /// Changes the elements of the table. Where that is not to be had, because somebody has flushed all of nftables, say,
-    /// the whole table is put in place anew.
+    /// Changes the elements of the table. Where that fails, for instance because somebody has flushed all of nftables,
+    /// the whole table is put in place again.
     fn change(&self, elements: &[Element], how: fn(&mut Transaction, &str, &[Vec<u8>])) {
         if elements.is_empty() {
             return;

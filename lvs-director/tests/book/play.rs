@@ -13,7 +13,7 @@ use crate::machines::{self, Machine, PATIENCE, Shell};
 use crate::page::{Command, Page, Step, Terminal};
 
 /// # Errors
-/// What is not to be had on this machine.
+/// This machine lacks what the page needs: what that is.
 ///
 /// # Panics
 /// If something is not as the page says.

@@ -1,5 +1,5 @@
 //! A test runner for cases that each need a process of their own: what is printed looks like the usual runner's, with
-//! one difference: a case can find out that it is not to be had here, and is then counted as ignored, with the reason.
+//! one difference: a case can find out that it cannot run here, and is then counted as ignored, with the reason.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -108,7 +108,7 @@ fn run_apart(name: &str, prepare: impl Fn(&mut Command)) -> Ended {
     prepare(&mut command);
     let output = match command.output() {
         Ok(output) => output,
-        Err(denied) => return Ended::Denied(format!("new namespaces are not to be had: {denied}")),
+        Err(denied) => return Ended::Denied(format!("new namespaces cannot be made: {denied}")),
     };
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
