@@ -3,12 +3,14 @@
 //! This file holds the record; what happens to it is decided in `director/`.
 
 pub(crate) mod client_queues;
+pub(crate) mod followed;
 pub(crate) mod index;
 pub(crate) mod newcomer;
 pub(crate) mod queue;
 pub mod sctp;
 pub(crate) mod store;
 pub(crate) mod table;
+pub(crate) mod tags;
 pub mod tcp;
 pub mod timeouts;
 pub(crate) mod wheel;

@@ -45,9 +45,9 @@ use self::tables::Upkeep;
 use crate::answer_limit::AnswerLimit;
 use crate::client_group::{ClientGroups, share};
 use crate::command::Command;
+use crate::connection::followed::FollowedTable;
 use crate::connection::newcomer::Newcomer;
 use crate::connection::table::ConnectionTable;
-use crate::connection::window::NumbersTable;
 use crate::defence::Defence;
 use crate::drop_reason::DropReason;
 use crate::error::ControlError;
@@ -141,7 +141,7 @@ impl Director {
             helped: HelpedTable::new(seed.derive(9)),
             templates: TemplateTable::try_new(config.templates_max, client_templates_max, groups, seed.derive(4))?,
             full_nat: FullNat::new(config.local_ports, groups, seed.derive(8)),
-            numbers: NumbersTable::new(seed.derive(13)),
+            followed: FollowedTable::new(seed.derive(13)),
         };
         let outlet = Outlet {
             outbox: Outbox::new(config.fragment_bytes_max),
@@ -336,8 +336,9 @@ impl Director {
         self.outlet.reply_conflicts
     }
 
-    /// Segments so far that would have shortened their connection's life, or opened it, and were not believed because of
-    /// their numbers or checksum ([`crate::ServiceConfig::check_window`]). They went their way and moved nothing.
+    /// TCP segments and SCTP packets so far that would have shortened their connection's life, or opened it, and were not
+    /// believed because of their numbers, tag or checksum ([`crate::ServiceConfig::check_window`]). They went their way and
+    /// moved nothing.
     pub fn segments_disbelieved(&self) -> u64 {
         self.outlet.disbelieved
     }

@@ -241,7 +241,7 @@ impl fmt::Display for Step {
             Self::State { before, after, timeout } => {
                 write!(f, "state: {before} -> {after}, timeout {} s", timeout.as_secs())
             }
-            Self::NotBelieved => f.write_str("numbers or checksum are wrong: the state stays as it is"),
+            Self::NotBelieved => f.write_str("numbers, tag or checksum are wrong: the state stays as it is"),
             Self::Helped { expected, said } => {
                 f.write_str("helper:")?;
                 if let Some((before, after)) = said {

@@ -165,9 +165,11 @@ pub struct ServiceConfig {
     /// A TCP segment that would shorten its connection's life (RST, FIN, one without flags), or make a half-open one
     /// established, does so only with numbers that its sender may have used and a right checksum; else it goes its way
     /// and moves nothing. As rough as a connection tracker's check of the window; where replies bypass the director
-    /// (direct routing, tunnels), the server's numbers are not known, and a made-up handshake passes. Such connections
-    /// do without the short path, and take some 100 bytes more. An addition to IPVS: `--check-window`; default off, as in
-    /// IPVS.
+    /// (direct routing, tunnels), the server's numbers are not known, and a made-up handshake passes. Of SCTP, an ABORT, a
+    /// SHUTDOWN and what else would do so must have the verification tag that its receiver asked for (RFC 9260 §8.5). A
+    /// connection of which the beginning was not seen is judged by what was seen since, and believed before. Such
+    /// connections do without the short path, and take some 100 bytes more. An addition to IPVS: `--check-window`; default
+    /// off, as in IPVS.
     pub check_window: bool,
     /// What happens to a new connection whose replies could not be told from another one's. An addition to IPVS:
     /// `--on-reply-conflict`; default Linux's.

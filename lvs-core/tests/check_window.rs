@@ -240,5 +240,5 @@ fn what_is_not_believed_is_explained() {
     let it = established(NAT);
     let mut rst = lvs_testkit::Storage::new(&tcp(it.client, it.service).rst().numbers(1, 0).build());
     let explanation = it.desk.director.explain(it.desk.now, &rst.packet()).to_string();
-    assert!(explanation.contains("numbers or checksum are wrong: the state stays as it is"), "{explanation}");
+    assert!(explanation.contains("numbers, tag or checksum are wrong: the state stays as it is"), "{explanation}");
 }

@@ -196,9 +196,15 @@ impl Packet {
 
     /// SCTP: adds a chunk, padded to a multiple of four bytes.
     #[must_use]
-    pub fn chunk(mut self, chunk_type: u8, value: &[u8]) -> Self {
+    pub fn chunk(self, chunk_type: u8, value: &[u8]) -> Self {
+        self.flagged_chunk(chunk_type, 0, value)
+    }
+
+    /// The same with flags.
+    #[must_use]
+    pub fn flagged_chunk(mut self, chunk_type: u8, flags: u8, value: &[u8]) -> Self {
         let len = (value.len() + 4) as u16;
-        self.payload.extend([chunk_type, 0]);
+        self.payload.extend([chunk_type, flags]);
         self.payload.extend(len.to_be_bytes());
         self.payload.extend(value);
         self.payload.resize(self.payload.len().next_multiple_of(4), 0);

@@ -3,11 +3,6 @@
 //! acknowledged and the largest window it offered, may take it, and that acknowledges what the other side has sent.
 //! RFC 9293 §3.10.7.4, RFC 5961 §3 to §5, RFC 7323 §2.
 
-use ahash::RandomState;
-use hashbrown::HashMap;
-
-use crate::connection::ConnectionId;
-use crate::rng::Seed;
 use crate::verdict::Direction;
 use crate::wire::parse::Headers;
 use crate::wire::tcp::{self, TcpFlags};
@@ -229,34 +224,3 @@ fn scale_of(segment: &[u8]) -> Option<u8> {
 /// RFC 9293 §3.1.
 const WINDOW_OFFSET: usize = 14;
 const _: () = assert!(WINDOW_OFFSET + 2 <= tcp::HEADER_LEN);
-
-/// What is followed, beside the connections' records: most are not. There is at most one entry for each connection of
-/// the table, whose bound is this one's too.
-#[derive(Debug)]
-pub(crate) struct NumbersTable {
-    entries: HashMap<ConnectionId, Numbers, RandomState>,
-}
-
-impl NumbersTable {
-    pub fn new(seed: Seed) -> Self {
-        let word = |part| seed.derive(part).value();
-        let state = RandomState::with_seeds(word(0), word(1), word(2), word(3));
-        Self { entries: HashMap::with_hasher(state) }
-    }
-
-    pub fn insert(&mut self, id: ConnectionId, numbers: Numbers) {
-        self.entries.insert(id, numbers);
-    }
-
-    pub fn remove(&mut self, id: ConnectionId) {
-        self.entries.remove(&id);
-    }
-
-    pub fn get(&self, id: ConnectionId) -> Option<&Numbers> {
-        self.entries.get(&id)
-    }
-
-    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Numbers> {
-        self.entries.get_mut(&id)
-    }
-}

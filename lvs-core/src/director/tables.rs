@@ -3,8 +3,8 @@
 
 use super::Director;
 use crate::answer_limit::AnswerLimit;
+use crate::connection::followed::FollowedTable;
 use crate::connection::table::ConnectionTable;
-use crate::connection::window::NumbersTable;
 use crate::defence::Defence;
 use crate::director::carry_out::accounting::EventQueue;
 use crate::director::config::DirectorConfig;
@@ -38,7 +38,7 @@ pub(super) struct Flows {
     pub templates: TemplateTable,
     pub full_nat: FullNat,
     /// Numbers of the connections that are followed.
-    pub numbers: NumbersTable,
+    pub followed: FollowedTable,
 }
 
 /// What leaves by another door than the packet that is handled, and what is counted of all packets.

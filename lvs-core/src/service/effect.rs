@@ -24,6 +24,9 @@
 //! | `--helper ftp` | SCTP | – | – | – | – | – |
 //! | `--mss-clamp 1400` | TCP | yes | yes | yes | yes | – |
 //! | `--mss-clamp 1400` | UDP | – | – | – | – | – |
+//! | `--check-window` | TCP | yes | yes | yes | yes | yes |
+//! | `--check-window` | SCTP | yes | yes | yes | yes | yes |
+//! | `--check-window` | UDP | – | – | – | – | – |
 //! | `--ops` | UDP | yes | yes | yes | – | yes |
 //! | `--tcp-timeout 60` | TCP | yes | yes | yes | yes | yes |
 //! | `--tcp-timeout 60` | UDP | – | – | – | – | – |
@@ -63,6 +66,7 @@ pub fn without_effect(key: &ServiceKey, config: &ServiceConfig, method: ForwardM
         ServiceKey::Address { protocol: own, .. } => *own == protocol,
         ServiceKey::FwMark { .. } => true,
     };
+    let is_only_udp = matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. });
     let (is_tcp, is_udp) = (is(Protocol::Tcp), is(Protocol::Udp));
     let is_full_nat = method == ForwardMethod::FullNat;
     let tells_client = match config.full_nat.client_address {
@@ -83,6 +87,7 @@ pub fn without_effect(key: &ServiceKey, config: &ServiceConfig, method: ForwardM
         ),
         ("--helper", config.helper.is_some() && !(is_translated && is_tcp)),
         ("--mss-clamp", config.mss_clamp.is_some() && (!is_tcp || method == ForwardMethod::Local)),
+        ("--check-window", config.check_window && is_only_udp),
         ("--ops", config.one_packet && (is_full_nat || !is_udp)),
         ("--tcp-timeout", timeouts.tcp.is_some() && !is_tcp),
         ("--tcpfin-timeout", timeouts.tcp_fin.is_some() && !is_tcp),

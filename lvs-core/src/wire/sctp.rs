@@ -9,12 +9,16 @@ pub const CHECKSUM: usize = 8;
 
 /// Chunk type INIT.
 pub const INIT: u8 = 1;
+/// Chunk type INIT ACK.
+pub const INIT_ACK: u8 = 2;
 /// Chunk type ABORT.
 pub const ABORT: u8 = 6;
 /// Chunk type COOKIE ECHO.
 pub const COOKIE_ECHO: u8 = 10;
 /// Chunk type COOKIE ACK.
 pub const COOKIE_ACK: u8 = 11;
+/// Chunk type SHUTDOWN COMPLETE.
+pub const SHUTDOWN_COMPLETE: u8 = 14;
 
 /// The chunk types a director looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -36,7 +36,7 @@ impl Director {
             self.flows.helped.remove(id);
         }
         if connection.checks_window {
-            self.flows.numbers.remove(id);
+            self.flows.followed.remove(id);
         }
         if let Some(server) = connection.server {
             if connection.state.is_over() {

@@ -51,11 +51,11 @@ impl Director {
     /// Puts a connection into the table, where there is room for it, and counts it.
     pub(in crate::director) fn open(&mut self, now: Instant, connection: Connection) -> ConnectionId {
         let (server, template) = (connection.server, connection.template);
-        let checks_window = connection.checks_window;
+        let (checks_window, protocol) = (connection.checks_window, connection.protocol);
         let conflict = self.tables().conflict_of(now, &connection);
         let id = self.flows.connections.insert(now, connection).expect("room was made for it");
         if checks_window {
-            self.follow_numbers(id);
+            self.watch(id, protocol);
         }
         if let Some(other) = conflict {
             let connection = self.flows.connections.get(id).expect("it was just opened").clone();
