@@ -2,7 +2,6 @@
 
 mod exec;
 mod rules;
-mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,9 +11,9 @@ use lvs_core::{AfterDrain, Command, Endpoint, ServiceKey};
 
 use crate::json;
 use crate::said::Said;
+pub use lvs_admin::words::{duration, server, service};
 use lvs_client::{Running, Trouble};
 pub use rules::system_names;
-pub use words::{duration, server, service};
 
 /// Drives lvsd while it runs: ipvsadm's commands, and a few that ipvsadm never had.
 #[derive(Parser, Debug)]

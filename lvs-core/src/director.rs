@@ -310,6 +310,16 @@ impl Director {
         }
     }
 
+    /// How many services there are; at most `services_max`.
+    pub fn service_count(&self) -> u32 {
+        self.services.table.len()
+    }
+
+    /// How many real servers all services have together; with [`Gauges::deleted_servers`] at most `servers_max`.
+    pub fn server_count(&self) -> u32 {
+        self.services.servers.len() - self.services.servers.deleted_len()
+    }
+
     /// What the defences have done to entries that were already there.
     pub fn defence_counters(&self) -> DefenceCounters {
         DefenceCounters {

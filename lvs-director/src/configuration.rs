@@ -13,6 +13,7 @@ use crate::capacity::Assignment;
 use crate::control;
 use crate::devices::Devices;
 use crate::log::Format;
+use crate::web::HttpAt;
 use file::File;
 
 /// Everything that was said about a run, with defaults filled in.
@@ -34,6 +35,10 @@ pub struct Configuration {
     pub control_is_wanted: bool,
     /// Who may read at the second socket beside it.
     pub control_group: Option<String>,
+    /// Where HTTP is served.
+    pub http: Vec<HttpAt>,
+    /// Where the token is that HTTP over TCP asks for.
+    pub http_token: Option<PathBuf>,
     /// Where the secret is that hashes begin with.
     pub seed_file: Option<PathBuf>,
     /// How what happens is told.
@@ -86,6 +91,8 @@ impl Configuration {
             control_is_wanted: control.is_some(),
             control: control.unwrap_or_else(control::default_path),
             control_group: options.control_group.clone().or(file.control_group),
+            http: if options.http.is_empty() { file.http } else { options.http.clone() },
+            http_token: options.http_token.clone().or(file.http_token),
             seed_file: options.seed_file.clone().or(file.seed_file),
             log: options.log.or(file.log).unwrap_or_default(),
             settings: file.settings.into_iter().chain(options.settings.clone()).collect(),
@@ -98,7 +105,9 @@ fn read(path: &Path) -> Result<File, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut file = file::parse(&text).map_err(|error| format!("{}, {error}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    for path in [&mut file.rules, &mut file.control, &mut file.seed_file].into_iter().flatten() {
+    let paths = [&mut file.rules, &mut file.control, &mut file.seed_file, &mut file.http_token];
+    let sockets = file.http.iter_mut().filter_map(HttpAt::path_mut);
+    for path in paths.into_iter().flatten().chain(sockets) {
         *path = folder.join(&*path);
     }
     Ok(file)

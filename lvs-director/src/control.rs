@@ -7,10 +7,12 @@
 //! | `group.rs` | which group may read at a second socket |
 //! | `clients.rs` | conversations: when one is read, answered, or ended |
 //! | `places.rs` | how many programs may be connected, and who makes room |
+//! | `asks.rs` | what the HTTP thread asks of the tables, piece by piece |
 //! | `orders.rs` | what the control thread is told to do, beside what it hears at its sockets |
 //! | `tables.rs` | what a command or a question comes to, over all workers |
 //! | `owned.rs` | what is refused because the host owns the address |
 //! | `transaction.rs` | many commands, all or none of them |
+//! | `plan.rs` | what leads to other rules, and what connections it touches |
 //! | `reload.rs` | what has changed in the files, carried out |
 //! | `print.rs` | the tables as they are, printed |
 //! | `addresses.rs` | addresses taken over and given up as services come and go |
@@ -19,6 +21,7 @@
 //! | `journal.rs`, `overlay.rs` | what was set, kept for the next start; what is left of it when it has grown long |
 
 mod addresses;
+mod asks;
 mod clients;
 mod drains;
 mod group;
@@ -29,6 +32,7 @@ mod orders;
 mod overlay;
 pub mod owned;
 mod places;
+mod plan;
 mod print;
 mod reload;
 mod tables;
@@ -41,20 +45,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use lvs_core::{Director, DirectorConfig};
 use lvs_genl::server::SyncDaemons;
-use lvs_io::{MonotonicClock, WorkerHandle};
+use lvs_io::{MonotonicClock, Steering, WorkerHandle};
 use lvs_io_afpacket::{AddressesHandle, SourceCountersHandle};
 use rustix::process::{Signal, getpid, kill_process};
 
 use self::addresses::Addresses;
+pub(crate) use self::asks::{Asker, Unanswered};
 use self::clients::Clients;
 pub use self::group::group_number;
 use self::known::KnownAddresses;
 pub use self::listener::{ListenError, Listener, default_path, lets_pass};
 pub use self::orders::{Order, Orders};
-use self::tables::Tables;
+pub(crate) use self::plan::{Plan, Touched, WrongLine};
+pub(crate) use self::tables::{Peer, ROWS, Tables};
 use crate::files::Files;
 use crate::host_rules::HostRules;
 use crate::say;
@@ -71,6 +78,8 @@ pub struct Setup {
     pub workers: Vec<WorkerHandle>,
     /// The workers' clock.
     pub clock: MonotonicClock,
+    /// Which worker gets a packet.
+    pub steering: Option<Steering>,
     /// The addresses that the clients' device and the servers' answer for: one where it is the same device, none for TUN.
     pub addresses: Vec<AddressesHandle>,
     /// What the queues of Ethernet devices count.
@@ -92,6 +101,7 @@ pub fn journal_path(control: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Control {
     orders: Orders,
+    asker: Asker,
     thread: Option<JoinHandle<()>>,
     has_failed: Arc<AtomicBool>,
 }
@@ -105,6 +115,7 @@ impl Control {
         let path = setup.journal.clone().unwrap_or_default();
         let failed = |cause: io::Error| ListenError::new(&path, cause);
         let (give, orders) = orders::pair().map_err(failed)?;
+        let (asker, asks) = asks::pair(&give).map_err(failed)?;
         let journal = setup.journal.as_deref().map(journal::Journal::open).transpose().map_err(failed)?;
         let known = KnownAddresses::new(&setup.master, setup.host_rules.is_some());
         let addresses = Addresses::new(&setup.master, setup.addresses, setup.host_rules);
@@ -113,6 +124,7 @@ impl Control {
             config: setup.config,
             workers: setup.workers,
             clock: setup.clock,
+            steering: setup.steering,
             addresses,
             known,
             queues: setup.queues,
@@ -123,6 +135,7 @@ impl Control {
             printing: None,
             trial: None,
             remembered: VecDeque::new(),
+            generation: first_generation(),
         };
         let listeners = setup.listeners;
         let has_failed = Arc::new(AtomicBool::new(false));
@@ -130,13 +143,13 @@ impl Control {
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
-                let serve = AssertUnwindSafe(|| Clients::new(listeners, orders, tables).serve());
+                let serve = AssertUnwindSafe(|| Clients::new(listeners, orders, asks, tables).serve());
                 if !catch_unwind(serve).unwrap_or(false) {
                     fail(&failing);
                 }
             })
             .map_err(failed)?;
-        Ok(Self { orders: give, thread: Some(thread), has_failed })
+        Ok(Self { orders: give, asker, thread: Some(thread), has_failed })
     }
 
     /// Ends the thread.
@@ -159,6 +172,18 @@ impl Control {
     pub fn orders(&self) -> io::Result<Orders> {
         self.orders.try_clone()
     }
+
+    /// What asks it.
+    pub(crate) fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
+}
+
+/// A generation that no `lvsd` before this one has had, as long as none changes more than once a millisecond: the time, in
+/// milliseconds since 1970. A number of JSON holds it exactly (RFC 8259 §6).
+fn first_generation() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or_default()
 }
 
 /// The control thread has ended though nobody told it to: a director that nobody can drive ends, and whoever watches over

@@ -57,6 +57,8 @@ impl Files {
             ("addresses", was.addresses != is.addresses),
             ("control", was.control != is.control),
             ("control-group", was.control_group != is.control_group),
+            ("http", was.http != is.http),
+            ("http-token", was.http_token != is.http_token),
             ("seed-file", was.seed_file != is.seed_file),
             ("log", was.log != is.log),
         ];

@@ -20,6 +20,7 @@
 //! | [`say`], [`log`] | results on standard output, all else on standard error; for people, or as JSON |
 //! | [`report`] | what `lvsd run` prints of itself |
 //! | [`seed`] | the secret that hashes begin with |
+//! | [`web`] | what operators look at, by HTTP: metrics, JSON, a page |
 //! | [`http`] | the demo's small HTTP client and server |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -51,3 +52,4 @@ pub mod seed;
 mod supervisor;
 mod threads;
 mod warnings;
+pub mod web;

@@ -23,6 +23,7 @@ use crate::files::{Files, without_places};
 use crate::host_rules::HostRules;
 use crate::report::{self, Share};
 use crate::supervisor::Signals;
+use crate::web::Doors;
 use crate::{args, listing, log, loss, privileges, rules, say, seed, threads, warnings};
 
 /// Runs as many directors as `options` and the configuration file they name ask for, with the rules in their file, on their
@@ -66,6 +67,7 @@ fn forward(files: Files) -> Result<String, String> {
     // Who has the socket has the journal: another lvsd's is not read.
     let (listeners, said) = listen(&configuration)?;
     let set_before = if listeners.is_empty() { String::new() } else { control_journal(&configuration)? };
+    let doors = Doors::open(&configuration.http, configuration.http_token.as_deref())?;
     let configured = |config, seed| {
         let mut director = Director::new(config, seed);
         rules::load(&mut director, &files.text).map_err(|error| format!("{}, {error}", files.rules))?;
@@ -77,7 +79,7 @@ fn forward(files: Files) -> Result<String, String> {
     let (master, left_out) = configured(small.clone(), seed.derive(u64::from(u16::MAX)))?;
     control::journal::tell_left_out(&control::journal_path(&configuration.control), &left_out);
     if devices.names().is_empty() {
-        return without_devices(files, master, small, (listeners, said));
+        return without_devices(files, master, small, (listeners, said), doors);
     }
     let director = |shard| {
         let local_ports = config.local_ports.with(|ports| {
@@ -147,9 +149,17 @@ fn forward(files: Files) -> Result<String, String> {
     let queues = counters.clone();
     let setup = setup(files, master, small, listeners);
     let host_rules_too = host_rules.clone();
-    let setup =
-        control::Setup { workers: handles.clone(), clock, addresses, queues, host_rules: host_rules_too, ..setup };
+    let setup = control::Setup {
+        workers: handles.clone(),
+        clock,
+        steering: Some(steering),
+        addresses,
+        queues,
+        host_rules: host_rules_too,
+        ..setup
+    };
     let (control, orders) = start_control(setup)?;
+    let web = doors.serve(control.asker())?;
     said.map_or_else(say::warning, say::note);
     let restart = signals.restart();
     thread::Builder::new()
@@ -158,6 +168,7 @@ fn forward(files: Files) -> Result<String, String> {
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
     // Whoever starts it again after a failure finds the host still quiet.
     threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
+    drop(web);
     control.end()?;
     if let Some(host_rules) = host_rules.filter(|_| !restart.is_asked_for()) {
         host_rules.take_down();
@@ -171,13 +182,16 @@ fn without_devices(
     master: Director,
     config: DirectorConfig,
     (listeners, said): Heard,
+    doors: Doors,
 ) -> Result<String, String> {
     let signals = Signals::catch().map_err(|cause| Denied::new("wait for signals", cause).to_string())?;
     privileges::keep_the_network_alone().map_err(|denied| denied.to_string())?;
     let (control, orders) = start_control(setup(files, master, config, listeners))?;
+    let web = doors.serve(control.asker())?;
     said.map_or_else(say::warning, say::note);
     say::note("no devices: nothing is forwarded; Ctrl-C ends it");
     signals.obey(&[], &orders);
+    drop(web);
     control.end()?;
     Ok(String::new())
 }
@@ -191,6 +205,7 @@ fn setup(files: Files, master: Director, config: DirectorConfig, listeners: Vec<
         config,
         workers: Vec::new(),
         clock: MonotonicClock::new(),
+        steering: None,
         addresses: Vec::new(),
         queues: Vec::new(),
         host_rules: None,

@@ -172,15 +172,15 @@ impl Inbox {
         while matches!(self.woken.read(&mut bytes), Ok(count) if count == bytes.len()) {}
     }
 
-    /// Carries out waiting jobs, a bounded number; `true` if there were any.
-    pub(crate) fn work(&mut self, parts: &mut Parts<'_>) -> bool {
-        let Some(jobs) = &self.jobs else { return false };
+    /// Carries out waiting jobs, a bounded number, and says how many there were.
+    pub(crate) fn work(&mut self, parts: &mut Parts<'_>) -> u64 {
+        let Some(jobs) = &self.jobs else { return 0 };
         let mut count = 0;
         for job in jobs.try_iter().take(JOBS_PER_TURN) {
             job(parts);
             count += 1;
         }
-        count > 0
+        count
     }
 
     pub(crate) fn close(&mut self) {

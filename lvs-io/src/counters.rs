@@ -1,6 +1,8 @@
 //! What a worker counts, so that every packet ends in exactly one counter: three sums that hold at every moment, and a
 //! check of them.
 
+use core::time::Duration;
+
 use crate::host::HostCounters;
 
 /// What a device has seen.
@@ -72,6 +74,20 @@ pub struct Counters {
     pub dropped: u64,
     /// Packets the director kept for later.
     pub held: u64,
+    /// Jobs of other threads ([`crate::WorkerHandle`]), for which packets waited.
+    pub jobs: JobCounters,
+}
+
+/// What jobs of other threads took of a worker's time, by its own clock.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct JobCounters {
+    /// How many were carried out.
+    pub count: u64,
+    /// How long all of them took together.
+    pub time: Duration,
+    /// How long the packets waited at most: for one job, or some of them in a row.
+    pub longest: Duration,
 }
 
 impl Counters {

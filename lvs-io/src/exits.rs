@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use std::time::Duration;
+
 use lvs_core::answer_limit::AnswerRates;
 use lvs_core::{Direction, Director, HEADROOM, Instant, PacketBuf, Verdict};
 
@@ -85,6 +87,14 @@ impl Exits {
     /// Counts a packet that the director itself owes the wire, before it is carried out.
     pub(crate) fn count_owed(&mut self) {
         self.counters.owed += 1;
+    }
+
+    /// Counts jobs of other threads, and the time they took together.
+    pub(crate) fn count_jobs(&mut self, count: u64, time: Duration) {
+        let jobs = &mut self.counters.jobs;
+        jobs.count += count;
+        jobs.time += time;
+        jobs.longest = jobs.longest.max(time);
     }
 
     /// Changes how many ICMP errors and RSTs the host stand-in may send, if there is one.

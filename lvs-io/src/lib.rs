@@ -46,7 +46,7 @@ pub mod worker;
 pub use batch::BatchBuffers;
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use control::{WorkerGone, WorkerHandle};
-pub use counters::{ArmCounters, Counters};
+pub use counters::{ArmCounters, Counters, JobCounters};
 pub use describe::Describe;
 pub use device::{Arm, BATCH, DeviceState, PacketSink, PacketSource, SinkFn, SinkOffloads};
 pub use egress::{Egress, Sent};

@@ -157,12 +157,17 @@ impl Worker {
     fn work(&mut self, now: Instant) -> bool {
         let rates = self.director.settings().answer_rates();
         let Self { director, exits, sources, inbox, .. } = self;
-        let busy = inbox.work(&mut Parts { director, exits, sources, now });
+        let count = inbox.work(&mut Parts { director, exits, sources, now });
+        if count == 0 {
+            return false;
+        }
+        let took = self.clock.now().duration_since(now);
+        self.exits.count_jobs(count, took);
         let set = self.director.settings().answer_rates();
         if set != rates {
             self.exits.set_answer_rates(set);
         }
-        busy
+        true
     }
 
     /// Sends what the director's own servers have answered, and what the director itself owes the wire; `arm` is the

@@ -174,8 +174,8 @@ impl DirectorConfig {
         self
     }
 
-    /// The half-open connections there may be.
-    pub(crate) const fn half_open_bound(&self) -> u32 {
+    /// The half-open connections there may be: [`Self::half_open_max`], or what its default stands for.
+    pub const fn half_open_bound(&self) -> u32 {
         match self.half_open_max {
             u32::MAX if self.connections_max < 2 => 1,
             u32::MAX => self.connections_max / 2,

@@ -48,6 +48,11 @@ impl ServicePlace {
         Self { is_mark, chain, newest: Reverse(added), key }
     }
 
+    /// How many services were added before it.
+    pub const fn added(&self) -> u64 {
+        self.newest.0
+    }
+
     /// Whose place it is.
     pub const fn key(&self) -> ServiceKey {
         self.key

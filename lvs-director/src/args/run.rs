@@ -13,6 +13,7 @@ use crate::address_owner::AddressOwner;
 use crate::capacity::{self, Assignment};
 use crate::devices::Devices;
 use crate::log::Format;
+use crate::web::HttpAt;
 
 /// `lvsd run`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
@@ -42,6 +43,18 @@ pub struct Run {
     /// They see listings, counters and settings and change nothing. A name of /etc/group, or a number.
     #[arg(long, value_name = "GROUP")]
     pub control_group: Option<String>,
+    /// Serve the page, its JSON and metrics by HTTP there; repeated, at all of them
+    ///
+    /// unix:PATH is a socket for its owner alone, who may do everything. ADDRESS:PORT is for every user of this host, who
+    /// may read what names no client: a loopback address with a port below 1024, which no ordinary user can take. systemd
+    /// is what a socket unit of systemd hands over (LISTEN_FDS), on loopback too.
+    #[arg(long = "http", value_name = "WHERE", value_parser = HttpAt::parse)]
+    pub http: Vec<HttpAt>,
+    /// Let whoever sends the token that this file holds do everything by TCP too
+    ///
+    /// The file is this user's or root's and nobody else's to read (mode 0600); its one line has 16 characters or more.
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub http_token: Option<PathBuf>,
     /// The devices.
     #[command(flatten)]
     pub devices: DeviceOptions,

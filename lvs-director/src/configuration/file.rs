@@ -16,6 +16,7 @@ use crate::args::{OnDeviceLoss, WORKERS_MAX, device_name};
 use crate::capacity::Assignment;
 use crate::devices::Devices;
 use crate::log::Format;
+use crate::web::HttpAt;
 
 /// What a file says. What it does not say is left to the command line, and then to the defaults.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -34,6 +35,10 @@ pub struct File {
     pub control: Option<PathBuf>,
     /// Who may read at the second socket beside it.
     pub control_group: Option<String>,
+    /// Where HTTP is served.
+    pub http: Vec<HttpAt>,
+    /// Where the token is that HTTP over TCP asks for.
+    pub http_token: Option<PathBuf>,
     /// Where the secret is that hashes begin with.
     pub seed_file: Option<PathBuf>,
     /// How what happens is told.
@@ -69,6 +74,8 @@ struct Keys {
     addresses: Option<AddressOwner>,
     control: Option<PathBuf>,
     control_group: Option<String>,
+    http: Vec<Spanned<String>>,
+    http_token: Option<PathBuf>,
     seed_file: Option<PathBuf>,
     log: Option<Format>,
     device: Vec<Spanned<Device>>,
@@ -127,6 +134,9 @@ pub fn parse(text: &str) -> Result<File, FileError> {
     let settings = keys.settings.iter().map(|(name, value)| assignment(name, value)).collect::<Result<_, _>>();
     let settings = settings.map_err(|(span, complaint)| at(span, complaint))?;
     let devices = devices(&keys.device).map_err(|(span, complaint)| at(span, complaint))?;
+    let http =
+        keys.http.iter().map(|place| HttpAt::parse(place.get_ref()).map_err(|complaint| at(place.span(), complaint)));
+    let http = http.collect::<Result<_, _>>()?;
     Ok(File {
         rules: keys.rules,
         devices,
@@ -135,6 +145,8 @@ pub fn parse(text: &str) -> Result<File, FileError> {
         addresses: keys.addresses,
         control: keys.control,
         control_group: keys.control_group,
+        http,
+        http_token: keys.http_token,
         seed_file: keys.seed_file,
         log: keys.log,
         settings,
@@ -223,6 +235,7 @@ mod tests {
             ("rules = \"a\"\nrules = \"b\"\n", 2, "duplicate key"),
             ("on-device-loss = \"cry\"\n", 1, "expected `wait` or `end`"),
             ("addresses = \"mine\"\n", 1, "expected `lvsd` or `host`"),
+            ("http = [\n\"unix:a\",\n\"10.0.0.1:80\"]\n", 3, "10.0.0.1 is no loopback address"),
             ("log = \"xml\"\n", 1, "expected `human` or `json`"),
             ("[settings]\ndrop_entry = 1\ndrop_entri = 1\n", 3, "there is no setting drop_entri; near are drop_entry"),
             ("[settings]\n\ndrop_entry = 9\n", 3, "drop_entry takes a number from 0 to 3, not \"9\""),

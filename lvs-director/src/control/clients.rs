@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::asks::Asks;
 use super::listener::Listener;
 use super::orders::{Inbox, Order};
 use super::places::{Holder, Places, Seldom, quietest_below};
@@ -37,6 +38,7 @@ struct Ready {
 pub struct Clients {
     listeners: Vec<Listener>,
     orders: Inbox,
+    asks: Asks,
     tables: Tables,
     clients: Vec<Client>,
     places: Places,
@@ -48,11 +50,11 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn new(listeners: Vec<Listener>, orders: Inbox, tables: Tables) -> Self {
+    pub fn new(listeners: Vec<Listener>, orders: Inbox, asks: Asks, tables: Tables) -> Self {
         let buffer = vec![0; REQUEST_MAX + 1];
         let places = Places::of_process();
         let (clients, parted) = (Vec::new(), Seldom::default());
-        Self { listeners, orders, tables, clients, places, parted, deaf_until: None, buffer }
+        Self { listeners, orders, asks, tables, clients, places, parted, deaf_until: None, buffer }
     }
 
     /// Serves until it is ordered to end; `false` if it ends otherwise.
@@ -81,6 +83,7 @@ impl Clients {
                 Order::End => return false,
                 Order::Reload => self.tables.reload(),
                 Order::Print => self.tables.print(),
+                Order::Answer => self.asks.answer(&mut self.tables),
             }
         }
         true
@@ -147,7 +150,7 @@ impl Clients {
             if let Some(index) = self.places.who_goes(&self.holders(), access, uid) {
                 self.part_from(index, "every place is taken");
             }
-            let peer = Peer { uid, pid: credentials.pid.as_raw_nonzero().get() };
+            let peer = Peer::Process { uid, pid: credentials.pid.as_raw_nonzero().get() };
             let session = Session::new(access);
             let holder = Holder { access, uid, heard: Instant::now() };
             self.clients.push(Client { socket, session, peer, unsent: None, holder });

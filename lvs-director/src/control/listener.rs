@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use lvs_client::socket::read_path;
@@ -73,7 +74,16 @@ impl Listener {
     /// # Errors
     /// Others may write the folder, a live process has the socket, or something else is in its place.
     pub fn open(path: &Path) -> Result<Self, ListenError> {
-        Self::listen(path, Access::Full, 0o600, None)
+        Self::listen(path, SocketType::SEQPACKET, Access::Full, 0o600, None)
+    }
+
+    /// The same for a stream of bytes, with the lock that goes with it: for HTTP.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_stream(path: &Path) -> Result<(UnixListener, OwnedFd), ListenError> {
+        let Self { socket, _lock, .. } = Self::listen(path, SocketType::STREAM, Access::Full, 0o600, None)?;
+        Ok((socket.into(), _lock))
     }
 
     /// Listens at `path`, and where there is a group, beside it for its members, who may read ([`read_path`]). A missing
@@ -89,19 +99,25 @@ impl Listener {
 
     fn open_for_group(path: &Path, group: &str) -> Result<Self, ListenError> {
         let number = group_number(group).map_err(|complaint| ListenError::new(path, complaint))?;
-        Self::listen(&read_path(path), Access::Read, 0o660, Some(number))
+        Self::listen(&read_path(path), SocketType::SEQPACKET, Access::Read, 0o660, Some(number))
     }
 
-    fn listen(path: &Path, access: Access, mode: u32, group: Option<u32>) -> Result<Self, ListenError> {
+    fn listen(
+        path: &Path,
+        kind: SocketType,
+        access: Access,
+        mode: u32,
+        group: Option<u32>,
+    ) -> Result<Self, ListenError> {
         let failed = |complaint: &dyn fmt::Display| ListenError::new(path, complaint);
         prepare(folder_of(path), 0o700).map_err(|complaint| failed(&complaint))?;
-        let lock = lock(path).map_err(|complaint| failed(&complaint))?;
-        refuse_what_is_there(path).map_err(|complaint| failed(&complaint))?;
+        let lock = lock(path, kind).map_err(|complaint| failed(&complaint))?;
+        refuse_what_is_there(path, kind).map_err(|complaint| failed(&complaint))?;
         // Made aside and moved into place, so that it is never there with other rights. Its name is short, because that of a
         // socket may have 107 bytes only.
         let aside = folder_of(path).join(format!(".{:x}", std::process::id()));
         let _ = fs::remove_file(&aside);
-        let socket = listen(&aside).map_err(|cause| failed(&cause))?;
+        let socket = listen(&aside, kind).map_err(|cause| failed(&cause))?;
         let give = || group.map_or(Ok(()), |group| std::os::unix::fs::chown(&aside, None, Some(group)));
         let moved = give()
             .and_then(|()| fs::set_permissions(&aside, fs::Permissions::from_mode(mode)))
@@ -128,9 +144,9 @@ impl AsFd for Listener {
     }
 }
 
-fn listen(path: &Path) -> Result<OwnedFd, io::Error> {
+fn listen(path: &Path, kind: SocketType) -> Result<OwnedFd, io::Error> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     // Between its making and the change of its rights nobody else gets in.
     let before = rustix::process::umask(Mode::from_raw_mode(0o177));
     let bound = rustix::net::bind(&socket, &SocketAddrUnix::new(path)?);
@@ -193,7 +209,7 @@ fn open_folder(folder: &Path, way: OFlags) -> Result<OwnedFd, String> {
 
 /// Locks a file beside the socket, so that of two that start at once one alone gets it. Sockets whose names differ in their
 /// endings only share it, as they would share what is kept beside them.
-fn lock(path: &Path) -> Result<OwnedFd, String> {
+fn lock(path: &Path, kind: SocketType) -> Result<OwnedFd, String> {
     if path.as_os_str().len() > PATH_MAX {
         return Err(format!("a socket's path has {PATH_MAX} bytes at most"));
     }
@@ -207,7 +223,7 @@ fn lock(path: &Path) -> Result<OwnedFd, String> {
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(Errno::WOULDBLOCK) => {
-            refuse_what_is_there(path)?;
+            refuse_what_is_there(path, kind)?;
             Err(format!("another lvsd holds {}: choose a socket with another name", file.display()))
         }
         Err(cause) => Err(failed(cause)),
@@ -215,7 +231,7 @@ fn lock(path: &Path) -> Result<OwnedFd, String> {
 }
 
 /// A live process's socket, or what is no socket, is not replaced.
-fn refuse_what_is_there(path: &Path) -> Result<(), String> {
+fn refuse_what_is_there(path: &Path, kind: SocketType) -> Result<(), String> {
     let there = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(cause) => return Err(cause.to_string()),
@@ -224,7 +240,7 @@ fn refuse_what_is_there(path: &Path) -> Result<(), String> {
     if !std::os::unix::fs::FileTypeExt::is_socket(&there.file_type()) {
         return Err("something is there that is no socket".to_owned());
     }
-    match ask(path) {
+    match ask(path, kind) {
         // Nobody listens: its process is gone.
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
         Err(cause) => Err(format!("cannot tell whose socket it is: {cause}")),
@@ -234,8 +250,8 @@ fn refuse_what_is_there(path: &Path) -> Result<(), String> {
 }
 
 /// The process that listens at `path`.
-fn ask(path: &Path) -> Result<Option<i32>, Errno> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+fn ask(path: &Path, kind: SocketType) -> Result<Option<i32>, Errno> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(rustix::net::sockopt::socket_peercred(&socket).ok().map(|peer| peer.pid.as_raw_nonzero().get()))
 }

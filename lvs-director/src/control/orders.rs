@@ -16,10 +16,12 @@ pub enum Order {
     Reload,
     /// Print the tables to standard output.
     Print,
+    /// Answer what another thread asks.
+    Answer,
 }
 
 impl Order {
-    const ALL: [Self; 3] = [Self::End, Self::Reload, Self::Print];
+    const ALL: [Self; 4] = [Self::End, Self::Reload, Self::Print, Self::Answer];
 
     fn bit(self) -> u8 {
         1 << self as u8

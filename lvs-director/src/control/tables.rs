@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,13 +12,14 @@ use lvs_core::service::ServicePlace;
 use lvs_core::service::stats::{Rates, Statistics};
 use lvs_core::view::{ConnectionView, DrainView, Gauges, ServerView, ServiceView, TimeoutsView};
 use lvs_core::{
-    Command, Director, DirectorConfig, Instant, ServerConfig, ServerKey, ServiceConfig, ServiceKey, Settings,
+    Command, Director, DirectorConfig, Event, Explanation, HEADROOM, Instant, PacketBuf, ServerConfig, ServerKey,
+    ServiceConfig, ServiceKey, Settings,
 };
 use lvs_genl::Errno;
 use lvs_genl::ipvs::{DaemonMessage, DaemonRole};
 use lvs_genl::lvs::State;
 use lvs_genl::server::{Refusal, ServerCursor, SyncDaemons, Table};
-use lvs_io::{AddressChange, AddressRole, Clock, MonotonicClock, WorkerHandle};
+use lvs_io::{AddressChange, AddressRole, Clock, MonotonicClock, Steering, WorkerHandle};
 use lvs_io_afpacket::SourceCountersHandle;
 
 use super::addresses::Addresses;
@@ -31,16 +33,27 @@ use crate::{say, warnings};
 
 /// Who asks: for the record of what was changed by whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Peer {
-    /// The user.
-    pub uid: u32,
-    /// The process.
-    pub pid: i32,
+pub enum Peer {
+    /// A program at a socket of this host.
+    Process {
+        /// Its user.
+        uid: u32,
+        /// Its number.
+        pid: i32,
+    },
+    /// Whoever holds the token, over TCP on loopback.
+    Token {
+        /// From where.
+        from: SocketAddr,
+    },
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} of user {}", self.pid, self.uid)
+        match self {
+            Self::Process { uid, pid } => write!(f, "process {pid} of user {uid}"),
+            Self::Token { from } => write!(f, "the token's holder at {from}"),
+        }
     }
 }
 
@@ -52,6 +65,7 @@ pub struct Tables {
     pub daemons: SyncDaemons,
     pub workers: Vec<WorkerHandle>,
     pub clock: MonotonicClock,
+    pub steering: Option<Steering>,
     pub peer: Option<Peer>,
     pub addresses: Addresses,
     pub known: KnownAddresses,
@@ -65,6 +79,8 @@ pub struct Tables {
     pub trial: Option<Trial>,
     /// Answers to requests that may be sent again.
     pub remembered: VecDeque<([u8; 16], Result<(), Refusal>)>,
+    /// Grows with each change that is carried out.
+    pub generation: u64,
 }
 
 impl Tables {
@@ -113,6 +129,7 @@ impl Tables {
 
     /// Has the workers do what the master has done, and the devices follow.
     pub fn hand_on(&mut self, command: &Command) {
+        self.generation += 1;
         let [before, after] = self.known.follow(self.now(), command);
         self.addresses.precede(command);
         self.teach(&before);
@@ -127,7 +144,10 @@ impl Tables {
     }
 
     /// Tells steering and the hosts' stand-ins which addresses have come and gone.
-    fn teach(&self, changes: &[AddressChange]) {
+    fn teach(&mut self, changes: &[AddressChange]) {
+        if let Some(steering) = &mut self.steering {
+            changes.iter().for_each(|change| steering.learn(change));
+        }
         for (change, worker) in
             changes.iter().flat_map(|change| self.workers.iter().map(move |worker| (change, worker)))
         {
@@ -151,6 +171,32 @@ impl Tables {
             Ok(()) => say::note(format_args!("{peer}: synchronisation{role} is {what}")),
             Err(refusal) => say::note(format_args!("{peer}: refused, {refusal}: synchronisation{role} to be {what}")),
         }
+    }
+
+    /// Events of the workers that nobody has taken, at most so many of each, with the worker's number.
+    pub fn events(&self) -> Vec<(usize, Event)> {
+        let some =
+            |director: &mut Director| std::iter::from_fn(|| director.poll_event()).take(ROWS).collect::<Vec<_>>();
+        let each = self
+            .workers
+            .iter()
+            .enumerate()
+            .filter_map(|(index, worker)| Some((index, worker.with(move |director, _| some(director)).ok()?)));
+        each.flat_map(|(index, events)| events.into_iter().map(move |event| (index, event))).collect()
+    }
+
+    /// What would happen to a packet, and which worker says so; `None` where none answers. `mark` is its firewall mark.
+    pub fn explain(&self, bytes: &[u8], mark: u32) -> Option<(usize, Explanation)> {
+        let index = self.steering.as_ref().map_or(0, |steering| steering.shard(bytes));
+        let mut storage = vec![0; HEADROOM + bytes.len()];
+        storage[HEADROOM..].copy_from_slice(bytes);
+        let len = bytes.len();
+        let explain = move |director: &mut Director, now| {
+            let mut packet = PacketBuf::new(&mut storage, HEADROOM, len);
+            packet.mark = mark;
+            director.explain(now, &packet)
+        };
+        Some((index, self.workers.get(index)?.with(explain).ok()?))
     }
 
     /// Asks every worker the same, in turn; those that have ended are left out.

@@ -1,4 +1,4 @@
-//! How services, servers and durations are written on the command line.
+//! How services, servers and durations are written where ipvsadm's options are not used: by `lvsadm`'s verbs, and in JSON.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use lvs_core::{AddressFamily, Endpoint, Protocol, ServiceKey};
 /// use lvs_core::{Protocol, ServiceKey};
 ///
 /// let web = ServiceKey::address(Protocol::Tcp, "192.0.2.80:80".parse().unwrap());
-/// assert_eq!(lvs_cli::verbs::service("tcp:192.0.2.80:80"), Ok(web));
-/// assert!(lvs_cli::verbs::service("192.0.2.80:80").is_err());
+/// assert_eq!(lvs_admin::words::service("tcp:192.0.2.80:80"), Ok(web));
+/// assert!(lvs_admin::words::service("192.0.2.80:80").is_err());
 /// ```
 pub fn service(word: &str) -> Result<ServiceKey, String> {
     let (kind, rest) = word.split_once(':').ok_or_else(|| HOW.to_owned())?;
@@ -28,6 +28,23 @@ pub fn service(word: &str) -> Result<ServiceKey, String> {
     };
     let at: SocketAddr = rest.parse().map_err(|_| HOW.to_owned())?;
     Ok(ServiceKey::address(protocol, at))
+}
+
+/// The word that [`service`] reads as this service.
+///
+/// ```
+/// for word in ["tcp:192.0.2.80:80", "sctp:[2001:db8::1]:53", "mark:5", "mark:5/6"] {
+///     assert_eq!(lvs_admin::words::service_word(&lvs_admin::words::service(word).unwrap()), word);
+/// }
+/// ```
+pub fn service_word(key: &ServiceKey) -> String {
+    match key {
+        ServiceKey::Address { protocol, address, port } => {
+            format!("{}:{}", protocol.to_string().to_lowercase(), SocketAddr::new(*address, *port))
+        }
+        ServiceKey::FwMark { family: AddressFamily::Ipv4, mark } => format!("mark:{mark}"),
+        ServiceKey::FwMark { family: AddressFamily::Ipv6, mark } => format!("mark:{mark}/6"),
+    }
 }
 
 fn mark(word: &str) -> Result<ServiceKey, String> {
@@ -55,8 +72,8 @@ pub fn server(word: &str) -> Result<Endpoint, String> {
 ///
 /// ```
 /// use std::time::Duration;
-/// assert_eq!(lvs_cli::verbs::duration("90"), Ok(Duration::from_secs(90)));
-/// assert_eq!(lvs_cli::verbs::duration("5m"), Ok(Duration::from_secs(300)));
+/// assert_eq!(lvs_admin::words::duration("90"), Ok(Duration::from_secs(90)));
+/// assert_eq!(lvs_admin::words::duration("5m"), Ok(Duration::from_secs(300)));
 /// ```
 pub fn duration(word: &str) -> Result<Duration, String> {
     let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
