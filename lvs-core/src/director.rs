@@ -12,6 +12,8 @@ mod full_nat;
 mod outbox;
 mod pieces;
 mod plan;
+mod restore;
+mod save;
 mod schedulers;
 mod server_timers;
 mod services;

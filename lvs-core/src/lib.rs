@@ -79,6 +79,7 @@
 //! | [`connection`] | protocol states and timeouts |
 //! | [`persistence`], [`helper`] | engines and helpers that read payloads: SIP, FTP; bring your own helper |
 //! | [`view`], [`event`], [`explanation`] | reading the tables, being told, asking why |
+//! | [`snapshot`] | connections and what is counted, as bytes that outlive a restart |
 //! | [`answer_limit`] | how many ICMP errors and RSTs may be sent |
 //! | [`fragment`] | putting fragmented datagrams together, within bounds |
 //! | [`tunnel`] | IPIP, GRE and GUE, both ends: a real server without kernel tunnels can use it |
@@ -113,6 +114,7 @@ pub mod rng;
 pub mod scheduler;
 pub mod service;
 pub mod settings;
+pub mod snapshot;
 pub mod time;
 pub mod tunnel;
 pub mod verdict;

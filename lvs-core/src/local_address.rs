@@ -103,6 +103,12 @@ impl LocalPorts {
         if self.shards == 0 { 1 } else { self.shards as u32 }
     }
 
+    /// Whether this is one of them.
+    fn has(&self, port: u16) -> bool {
+        let first = self.first_port();
+        u32::from(port) >= first && port <= self.last && (u32::from(port) - first) % self.step() == 0
+    }
+
     /// A port's number; [`LocalPorts::port`] turns it back.
     fn number(&self, port: u16) -> u32 {
         (u32::from(port) - self.first_port()) / self.step()

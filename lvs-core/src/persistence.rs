@@ -24,6 +24,12 @@ use crate::time::Instant;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TemplateId(Handle);
 
+impl TemplateId {
+    pub(crate) fn handle(self) -> Handle {
+        self.0
+    }
+}
+
 /// Whom a template is for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct TemplateKey {
@@ -216,14 +222,24 @@ impl TemplateTable {
     /// Adds a template that ends its `timeout` after `now`; what its `deadline` said is overwritten.
     /// On `Err` nothing has changed.
     /// Who gives way to it has done so already: see [`TemplateTable::room_for`].
-    pub(crate) fn insert(&mut self, now: Instant, mut template: Template) -> Result<TemplateId, TemplatesFull> {
+    pub(crate) fn insert(&mut self, now: Instant, template: Template) -> Result<TemplateId, TemplatesFull> {
+        let deadline = now + template.timeout;
+        self.insert_until(template, deadline)
+    }
+
+    /// The same of a template that ends at `deadline`, unless it is used.
+    pub(crate) fn insert_until(
+        &mut self,
+        mut template: Template,
+        deadline: Instant,
+    ) -> Result<TemplateId, TemplatesFull> {
         let client = self.groups.of(template.key.client);
         if self.count_of(client) >= self.per_client_max {
             return Err(TemplatesFull::Client);
         }
         let hash = self.hasher.hash_one(&template.key);
         let (is_found, line) = (!template.invalidated, template.line());
-        template.deadline = now + template.timeout;
+        template.deadline = deadline;
         let handle = self.store.insert(template).ok_or(TemplatesFull::Capacity)?;
         if is_found {
             self.index.insert(handle.index, hash);

@@ -39,6 +39,11 @@ impl Rng {
         Self(seed.0)
     }
 
+    /// Where it stands: [`Rng::new`] with this as its seed goes on from here.
+    pub const fn position(&self) -> Seed {
+        Seed(self.0)
+    }
+
     /// The next 64 random bits.
     pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

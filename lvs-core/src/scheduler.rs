@@ -226,8 +226,27 @@ pub trait Scheduler: Send {
         false
     }
 
+    /// Where it stands, for a snapshot; `None`, the default, if it remembers nothing of what it chose, or need not.
+    fn position(&self) -> Option<Position> {
+        None
+    }
+
+    /// Goes on from where another one of its kind stood. `servers` is the list as it is now.
+    fn resume(&mut self, position: Position, servers: &[RealServer]) {
+        let _ = (position, servers);
+    }
+
     /// A copy with the same state, for `explain` and for tests.
     fn boxed_clone(&self) -> Box<dyn Scheduler>;
+}
+
+/// Where a scheduler stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Position {
+    /// Index of the server it chose last.
+    pub last: Option<usize>,
+    /// What else it goes by, in a form of its own.
+    pub word: u64,
 }
 
 /// How `lc`, `wlc`, `lblc`, `lblcr` and `twos` weigh a server's connections. Linux changed its rule in a patch release.

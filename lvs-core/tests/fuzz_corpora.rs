@@ -51,6 +51,11 @@ fn every_seed_of_arguments_passes() {
 }
 
 #[test]
+fn every_seed_of_snapshot_passes() {
+    check("snapshot", lvs_testkit::fuzz::snapshot);
+}
+
+#[test]
 fn every_seed_of_rules_passes() {
     check("rules", lvs_testkit::fuzz::rules);
 }

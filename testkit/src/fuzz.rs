@@ -3,6 +3,7 @@
 
 mod batch;
 mod fragments;
+mod snapshot;
 mod words;
 
 use core::time::Duration;
@@ -22,6 +23,7 @@ use lvs_core::{
 use crate::desk::hand_over;
 pub use batch::batch_against_single;
 pub use fragments::fragments;
+pub use snapshot::snapshot;
 pub use words::{arguments, rules};
 
 use crate::{Storage, icmp_error, sctp, tcp, udp};

@@ -46,6 +46,13 @@ pub(crate) struct Handle {
     generation: u32,
 }
 
+impl Handle {
+    /// As one number, for a snapshot to name it by.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+}
+
 /// At most `capacity` records. All memory is reserved at creation.
 pub(crate) struct Store<T> {
     slots: Vec<Slot<T>>,

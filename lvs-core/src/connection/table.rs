@@ -152,7 +152,7 @@ impl ConnectionTable {
     }
 
     /// The same by the whole client endpoint; port 0 is a port that is not known yet.
-    fn find_exactly(
+    pub(crate) fn find_exactly(
         &self,
         now: Instant,
         protocol: Protocol,
@@ -202,12 +202,23 @@ impl ConnectionTable {
 
     /// Adds a connection that ends its `timeout` after `now`; what its `deadline` said is overwritten.
     /// It is found before an older one with the same key. On `Err` nothing has changed.
-    pub(crate) fn insert(&mut self, now: Instant, mut connection: Connection) -> Result<ConnectionId, TableFull> {
+    pub(crate) fn insert(&mut self, now: Instant, connection: Connection) -> Result<ConnectionId, TableFull> {
+        let deadline = now + connection.timeout;
+        self.insert_until(now, connection, deadline)
+    }
+
+    /// The same of a connection that ends at `deadline`, unless a packet comes.
+    pub(crate) fn insert_until(
+        &mut self,
+        now: Instant,
+        mut connection: Connection,
+        deadline: Instant,
+    ) -> Result<ConnectionId, TableFull> {
         if let Some(full) = self.would_refuse(now, &connection) {
             return Err(full);
         }
         let hash = self.hash_request(connection.protocol, connection.client);
-        connection.deadline = now + connection.timeout;
+        connection.deadline = deadline;
         let full_nat =
             connection.local.map(|local| self.hash_full_nat_reply(connection.protocol, connection.real, local));
         self.no_client_port_count += u32::from(connection.no_client_port);

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::scheduler::none::NeverChoose;
-use crate::scheduler::{Change, Scheduler};
+use crate::scheduler::{Change, Position, Scheduler};
 use crate::service::table::ServiceIndex;
 use crate::service::{RealServer, ServerId};
 
@@ -43,6 +43,16 @@ impl Schedulers {
     #[inline]
     pub fn load_changed(&mut self, service: ServiceIndex, position: usize, servers: &[RealServer]) {
         self.slots[service as usize].load_changed(position, servers);
+    }
+
+    /// The scheduler of a service, and where it stands.
+    pub fn position(&self, service: ServiceIndex) -> (&'static str, Option<Position>) {
+        self.slots.get(service as usize).map_or(("", None), |scheduler| (scheduler.name(), scheduler.position()))
+    }
+
+    /// The scheduler of a service goes on from there.
+    pub fn resume(&mut self, service: ServiceIndex, position: Position, servers: &[RealServer]) {
+        self.slots[service as usize].resume(position, servers);
     }
 
     /// Whether the service's scheduler still names this server.

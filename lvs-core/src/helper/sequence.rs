@@ -21,6 +21,23 @@ impl Counts {
         }
     }
 
+    /// How many numbers there are.
+    pub const WORDS: usize = 6;
+
+    /// All of them, for a snapshot.
+    pub fn words(&self) -> [u32; Self::WORDS] {
+        let Self { requests, replies } = self;
+        [requests.position, requests.before, requests.after, replies.position, replies.before, replies.after]
+    }
+
+    /// The same again.
+    pub fn of_words(words: [u32; Self::WORDS]) -> Self {
+        let [position, before, after, ..] = words;
+        let requests = Offsets { position, before, after };
+        let [.., position, before, after] = words;
+        Self { requests, replies: Offsets { position, before, after } }
+    }
+
     /// Whether both sides count alike.
     pub fn agree(&self) -> bool {
         self.requests.is_none() && self.replies.is_none()

@@ -92,6 +92,17 @@ impl Lane {
         self.used = self.used.max(index + 1);
     }
 
+    /// The same of the port with this number, wherever it is in the order. Returns whether it was free.
+    pub fn use_exactly(&mut self, number: u32) -> bool {
+        let index = self.order.place(number, self.order.inverse());
+        let taken = self.taken.get(index as usize / 64).copied().unwrap_or_default();
+        let is_free = taken >> (index % 64) & 1 == 0;
+        if is_free {
+            self.use_up(index);
+        }
+        is_free
+    }
+
     /// Forgets some ports that have rested. Returns how many; `number` tells a port's number in the order.
     pub fn give_back(&mut self, now: Instant, number: impl Fn(u16) -> u32) -> u32 {
         let rested = self.returned.iter().take(GIVEN_BACK_MAX).take_while(|port| port.is_rested(now)).count();

@@ -185,6 +185,27 @@ impl LocalAddressPool {
         true
     }
 
+    /// Leases this very endpoint, for a connection that had it before. Returns whether it could: it must be one of this
+    /// director's ports that nobody has, and there must be room.
+    pub fn lease_exactly(&mut self, protocol: Protocol, real: Endpoint, local: Endpoint, client: IpAddr) -> bool {
+        if self.remembered >= self.config.remembered_max || !self.config.has(local.port) {
+            return false;
+        }
+        let key = LaneKey { protocol, real, local: local.address };
+        let number = self.config.number(local.port);
+        let index = self.lane_of(key);
+        let Some(lane) = self.lanes[index as usize].as_mut() else { return false };
+        if !lane.use_exactly(number) {
+            return false;
+        }
+        lane.leased += 1;
+        self.leased += 1;
+        self.remembered += 1;
+        self.leases_given += 1;
+        self.count_lease(key, client);
+        true
+    }
+
     /// A connection has ended: its port goes into quarantine.
     pub fn release(&mut self, now: Instant, protocol: Protocol, real: Endpoint, local: Endpoint, client: IpAddr) {
         let key = LaneKey { protocol, real, local: local.address };

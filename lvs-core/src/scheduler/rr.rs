@@ -10,7 +10,7 @@
 use alloc::boxed::Box;
 
 use super::weight_tree::WeightTree;
-use super::{Change, Request, Scheduler};
+use super::{Change, Position, Request, Scheduler};
 use crate::service::RealServer;
 
 /// Each eligible server in turn.
@@ -65,6 +65,14 @@ impl Scheduler for RoundRobin {
 
     fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
         self.weights.update(index, servers);
+    }
+
+    fn position(&self) -> Option<Position> {
+        Some(Position { last: self.last, word: 0 })
+    }
+
+    fn resume(&mut self, position: Position, servers: &[RealServer]) {
+        self.last = position.last.filter(|last| *last < servers.len());
     }
 
     fn boxed_clone(&self) -> Box<dyn Scheduler> {

@@ -12,8 +12,8 @@
 use alloc::boxed::Box;
 
 use super::weight_tree::WeightTree;
-use super::{Change, LoadFormula, Request, Scheduler, SchedulerInit};
-use crate::rng::Rng;
+use super::{Change, LoadFormula, Position, Request, Scheduler, SchedulerInit};
+use crate::rng::{Rng, Seed};
 use crate::service::RealServer;
 
 /// The better of two random servers.
@@ -59,6 +59,14 @@ impl Scheduler for PowerOfTwoChoices {
 
     fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
         self.weights.update(index, servers);
+    }
+
+    fn position(&self) -> Option<Position> {
+        Some(Position { last: None, word: self.random.position().value() })
+    }
+
+    fn resume(&mut self, position: Position, _: &[RealServer]) {
+        self.random = Rng::new(Seed::new(position.word));
     }
 
     fn boxed_clone(&self) -> Box<dyn Scheduler> {

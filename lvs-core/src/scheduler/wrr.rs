@@ -13,7 +13,7 @@
 use alloc::boxed::Box;
 
 use super::weight_tree::WeightTree;
-use super::{Change, Request, Scheduler};
+use super::{Change, Position, Request, Scheduler};
 use crate::service::RealServer;
 
 /// Each server in turn, as often as it weighs.
@@ -109,6 +109,18 @@ impl Scheduler for WeightedRoundRobin {
 
     fn load_changed(&mut self, index: usize, servers: &[RealServer]) {
         self.weights.update(index, servers);
+    }
+
+    fn position(&self) -> Option<Position> {
+        Some(Position { last: self.last, word: self.level as u64 })
+    }
+
+    fn resume(&mut self, position: Position, servers: &[RealServer]) {
+        self.last = position.last.filter(|last| *last < servers.len());
+        let level = position.word as i64;
+        if (1..=self.top).contains(&level) {
+            self.level = level;
+        }
     }
 
     fn boxed_clone(&self) -> Box<dyn Scheduler> {

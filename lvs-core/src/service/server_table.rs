@@ -117,6 +117,8 @@ pub(crate) struct ServerTable {
     /// Whether a path MTU was ever learned: until then nobody looks for one.
     has_learned_mtu: bool,
     proofs: Seed,
+    /// Moves whenever an id begins or ends to name a server.
+    pub revision: u64,
 }
 
 impl ServerTable {
@@ -135,6 +137,7 @@ impl ServerTable {
             addresses: HashMap::with_hasher(state()),
             has_learned_mtu: false,
             proofs: seed.derive(5),
+            revision: 0,
         }
     }
 
@@ -145,6 +148,7 @@ impl ServerTable {
 
     pub fn insert(&mut self, mut record: ServerRecord) -> ServerId {
         let id = self.next_id();
+        self.revision += 1;
         record.proof = self.proof(record.config.key.address);
         self.note(&record, 1);
         self.addresses.entry(record.config.key.address).or_default().servers += 1;

@@ -68,6 +68,16 @@ impl Counters {
         }
     }
 
+    fn words(self) -> [u64; 5] {
+        [self.connections, self.in_packets, self.out_packets, self.in_bytes, self.out_bytes]
+    }
+
+    /// From the first five of these.
+    fn of_words(words: &[u64]) -> Self {
+        let word = |at| words.get(at).copied().unwrap_or_default();
+        Self { connections: word(0), in_packets: word(1), out_packets: word(2), in_bytes: word(3), out_bytes: word(4) }
+    }
+
     fn less(self, base: Self) -> Self {
         Self {
             connections: self.connections.wrapping_sub(base.connections),
@@ -94,6 +104,32 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
+    /// How many numbers there are in one.
+    pub const WORDS: usize = 25;
+
+    /// All its numbers, for a snapshot.
+    pub fn words(&self) -> [u64; Self::WORDS] {
+        let mut words = [0; Self::WORDS];
+        for (of, counters) in [self.live, self.sample, self.base, self.last].into_iter().enumerate() {
+            words[5 * of..][..5].copy_from_slice(&counters.words());
+        }
+        for (word, average) in words[20..].iter_mut().zip(self.averages) {
+            *word = average as u64;
+        }
+        words
+    }
+
+    /// Counts what another has counted too.
+    pub fn add_words(&mut self, words: &[u64; Self::WORDS]) {
+        for (of, counters) in [&mut self.live, &mut self.sample, &mut self.base, &mut self.last].into_iter().enumerate()
+        {
+            *counters = counters.plus(Counters::of_words(&words[5 * of..]));
+        }
+        for (average, word) in self.averages.iter_mut().zip(&words[20..]) {
+            *average = average.wrapping_add(*word as i64);
+        }
+    }
+
     /// One tick of the 2-second estimator.
     pub fn tick(&mut self) {
         self.sample = self.live;

@@ -109,7 +109,7 @@ impl Director {
         self.note_count_down(id, count);
     }
 
-    fn change_counts(&mut self, id: ServerId, change: impl FnOnce(&mut RealServer)) {
+    pub(in crate::director) fn change_counts(&mut self, id: ServerId, change: impl FnOnce(&mut RealServer)) {
         let schedulers = &mut self.schedulers;
         let told = |service, position, servers: &[RealServer]| schedulers.load_changed(service, position, servers);
         match self.services.change_counts(id, change, told) {

@@ -7,6 +7,7 @@
 use core::time::Duration;
 
 use crate::forward::full_nat::sequence::SegmentNumbers;
+use crate::snapshot::codec::{Reader, Writer};
 use crate::time::Instant;
 
 /// What both sides have said of the end.
@@ -33,6 +34,41 @@ pub(crate) struct Beginning {
 }
 
 impl Ending {
+    /// For a snapshot.
+    pub fn write(self, to: &mut Writer<'_>, now: Instant) {
+        to.u8(u8::from(self.client_reset.is_some())
+            | u8::from(self.server_reset) << 1
+            | u8::from(self.client_end.is_some()) << 2
+            | u8::from(self.client_end_arrived) << 3
+            | u8::from(self.server_end.is_some()) << 4
+            | u8::from(self.may_be_forgotten) << 5);
+        for number in [self.client_reset, self.client_end].into_iter().flatten() {
+            to.u32(number);
+        }
+        if let Some(end) = self.server_end {
+            to.duration(now.duration_since(end));
+        }
+    }
+
+    /// The same again; `None` if it is nothing of the kind. A time before the beginning of the director's is taken for
+    /// one that is long ago.
+    pub fn read(from: &mut Reader<'_>, now: Instant) -> Option<Self> {
+        let flags = from.u8()?;
+        let has = |bit: u8| flags >> bit & 1 == 1;
+        let client_reset = if has(0) { Some(from.u32()?) } else { None };
+        let client_end = if has(2) { Some(from.u32()?) } else { None };
+        let age = if has(4) { Some(from.duration()?) } else { None };
+        let server_end = age.map(|age| Instant::from_nanos(now.as_nanos().saturating_sub(age.as_nanos() as u64)));
+        Some(Self {
+            client_reset,
+            server_reset: has(1),
+            client_end,
+            client_end_arrived: has(3),
+            server_end,
+            may_be_forgotten: has(5) || age.is_some_and(|age| age >= FIN_WAIT_MIN),
+        })
+    }
+
     pub fn after_client_reset(self, sequence: u32) -> Self {
         Self { client_reset: Some(sequence), ..self }
     }

@@ -12,6 +12,7 @@ use crate::flow::Endpoint;
 use crate::forward::full_nat::ending::{Beginning, Ending};
 use crate::hash::sip_hash_2_4;
 use crate::service::{ClientAddress, FullNatOptions};
+use crate::snapshot::codec::{Reader, Writer};
 use crate::time::Instant;
 
 /// What a FullNAT connection needs to translate its segments or datagrams.
@@ -36,6 +37,13 @@ pub(crate) struct Translation {
     /// Datagrams of the client so far; more than [`UOA_DATAGRAMS`] are not told apart.
     datagrams: u8,
 }
+
+/// No preamble is longer: a PROXY header in text has at most 107 bytes.
+const PREAMBLE_MAX: u16 = 107;
+
+/// Ways to tell clients' addresses, by their numbers in a snapshot.
+const CLIENT_ADDRESSES: [ClientAddress; 5] =
+    [ClientAddress::None, ClientAddress::Toa, ClientAddress::Uoa, ClientAddress::ProxyV1, ClientAddress::ProxyV2];
 
 /// A SYN of the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +84,56 @@ impl Translation {
             ending: Ending::default(),
             datagrams: 0,
         }
+    }
+
+    /// For a snapshot.
+    pub fn write(&self, to: &mut Writer<'_>, now: Instant) {
+        let client_address = CLIENT_ADDRESSES.iter().position(|known| *known == self.options.client_address);
+        to.u8(client_address.unwrap_or_default() as u8);
+        to.u8(u8::from(self.options.rewrite_sequence)
+            | u8::from(self.options.remove_timestamps) << 1
+            | u8::from(self.standing.is_some()) << 2
+            | u8::from(self.offered.is_some()) << 3
+            | u8::from(self.server_data.is_some()) << 4
+            | u8::from(self.preamble_arrived) << 5);
+        to.u16(self.preamble_len as u16);
+        for opening in [self.standing, self.offered].into_iter().flatten() {
+            to.u32(opening.isn);
+            to.u32(opening.shift);
+        }
+        if let Some(data) = self.server_data {
+            to.u32(data);
+        }
+        to.u32(self.server_next);
+        to.u8(self.datagrams);
+        self.ending.write(to, now);
+    }
+
+    /// The same again; `None` if it is nothing of the kind.
+    pub fn read(from: &mut Reader<'_>, now: Instant) -> Option<Self> {
+        let client_address = CLIENT_ADDRESSES.get(usize::from(from.u8()?)).copied()?;
+        let flags = from.u8()?;
+        let has = |bit: u8| flags >> bit & 1 == 1;
+        let options = FullNatOptions { client_address, rewrite_sequence: has(0), remove_timestamps: has(1) };
+        let preamble_len = u32::from(from.u16().filter(|len| *len <= PREAMBLE_MAX)?);
+        let mut opening = |is_there: bool| -> Option<Option<Opening>> {
+            Some(if is_there { Some(Opening { isn: from.u32()?, shift: from.u32()? }) } else { None })
+        };
+        let (standing, offered) = (opening(has(2))?, opening(has(3))?);
+        let server_data = if has(4) { Some(from.u32()?) } else { None };
+        let (server_next, datagrams) = (from.u32()?, from.u8()?);
+        let ending = Ending::read(from, now)?;
+        Some(Self {
+            options,
+            preamble_len,
+            standing,
+            offered,
+            server_data,
+            server_next,
+            preamble_arrived: has(5),
+            ending,
+            datagrams,
+        })
     }
 
     /// After a datagram of the client.

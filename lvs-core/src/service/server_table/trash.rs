@@ -119,6 +119,7 @@ impl ServerTable {
             } else if let Some(record) = self.slots[id.0 as usize].take() {
                 self.exhume(id, &record);
                 self.free.push(id.0);
+                self.revision += 1;
                 self.leave_address(record.config.key.address);
                 forgotten.push(record);
             } else {
