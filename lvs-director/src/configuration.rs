@@ -41,6 +41,10 @@ pub struct Configuration {
     pub http_token: Option<PathBuf>,
     /// Where the secret is that hashes begin with.
     pub seed_file: Option<PathBuf>,
+    /// Where connections outlive a restart.
+    pub state: Option<PathBuf>,
+    /// Every how many seconds they are saved, beside the end.
+    pub state_every: Option<u32>,
     /// How what happens is told.
     pub log: Format,
     /// Settings and bounds by their names, the file's first: the last word counts.
@@ -80,8 +84,22 @@ impl Configuration {
         }
     }
 
+    /// Whether what is to be saved has a place.
+    ///
+    /// # Errors
+    /// A sentence, where it has not.
+    pub fn check_state(&self) -> Result<(), String> {
+        match (&self.state, self.state_every) {
+            (None, Some(_)) => Err("state-every saves nothing without 'state', which says where".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
     fn with(options: &args::Run, file: File) -> Self {
         let control = options.control.clone().or(file.control);
+        let state = options.state.clone().or(file.state);
+        // Workers share clients, and FullNAT's ports, by the same secret in the next life.
+        let kept_seed = state.as_ref().map(|folder| folder.join("seed"));
         Self {
             rules: options.rules.clone().or(file.rules),
             devices: options.devices.devices().or(file.devices).unwrap_or(Devices::Tun(Vec::new())),
@@ -93,7 +111,9 @@ impl Configuration {
             control_group: options.control_group.clone().or(file.control_group),
             http: if options.http.is_empty() { file.http } else { options.http.clone() },
             http_token: options.http_token.clone().or(file.http_token),
-            seed_file: options.seed_file.clone().or(file.seed_file),
+            seed_file: options.seed_file.clone().or(file.seed_file).or(kept_seed),
+            state,
+            state_every: options.state_every.or(file.state_every),
             log: options.log.or(file.log).unwrap_or_default(),
             settings: file.settings.into_iter().chain(options.settings.clone()).collect(),
         }
@@ -105,7 +125,7 @@ fn read(path: &Path) -> Result<File, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut file = file::parse(&text).map_err(|error| format!("{}, {error}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let paths = [&mut file.rules, &mut file.control, &mut file.seed_file, &mut file.http_token];
+    let paths = [&mut file.rules, &mut file.control, &mut file.seed_file, &mut file.state, &mut file.http_token];
     let sockets = file.http.iter_mut().filter_map(HttpAt::path_mut);
     for path in paths.into_iter().flatten().chain(sockets) {
         *path = folder.join(&*path);

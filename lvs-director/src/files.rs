@@ -60,6 +60,8 @@ impl Files {
             ("http", was.http != is.http),
             ("http-token", was.http_token != is.http_token),
             ("seed-file", was.seed_file != is.seed_file),
+            ("state", was.state != is.state),
+            ("state-every", was.state_every != is.state_every),
             ("log", was.log != is.log),
         ];
         let keys = keys.into_iter().filter(|(_, has_changed)| *has_changed).map(|(key, _)| key);

@@ -49,6 +49,7 @@ pub mod rules;
 pub mod run;
 pub mod say;
 pub mod seed;
+mod state;
 mod supervisor;
 mod threads;
 mod warnings;

@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use lvs_core::{Director, DirectorConfig, Instant, Seed, ServiceKey, Side};
 use lvs_io::{Clock, Host, HostConfig, MonotonicClock, OnPass, Prefix, Steering, Worker, WorkerHandle, netdev};
@@ -22,6 +23,7 @@ use crate::devices::Opened;
 use crate::files::{Files, without_places};
 use crate::host_rules::HostRules;
 use crate::report::{self, Share};
+use crate::state::{Periodic, State};
 use crate::supervisor::Signals;
 use crate::web::Doors;
 use crate::{args, listing, log, loss, privileges, rules, say, seed, threads, warnings};
@@ -51,6 +53,8 @@ fn forward(files: Files) -> Result<String, String> {
     configuration.check_addresses()?;
     let (devices, workers) = (&configuration.devices, configuration.workers);
     let sides = devices.sides().map_err(|denied| denied.to_string())?;
+    configuration.check_state()?;
+    let state = configuration.state.as_deref().map(State::open).transpose().map_err(|denied| denied.to_string())?;
     let seed = seed::seed(configuration.seed_file.as_deref()).map_err(|denied| denied.to_string())?;
     let [client_side, server_side] = sides;
     // Behind a TUN device the host is a client like others: it takes what is sent out of the device. Where the kernel does not
@@ -89,7 +93,7 @@ fn forward(files: Files) -> Result<String, String> {
         let config = config.clone().with(|config| config.local_ports = local_ports);
         configured(config, seed.derive(u64::from(shard))).map(|(director, _)| director)
     };
-    let directors = (0..workers).map(director).collect::<Result<Vec<_>, String>>()?;
+    let mut directors = (0..workers).map(director).collect::<Result<Vec<_>, String>>()?;
     // All have the same rules.
     let director = directors.first().ok_or("no worker was asked for")?;
     let virtual_addresses = virtual_addresses(director);
@@ -127,6 +131,9 @@ fn forward(files: Files) -> Result<String, String> {
         Devices::AfPacket(..) => Vec::new(),
     };
     let clock = MonotonicClock::new();
+    if let Some(state) = &state {
+        state.load(&mut directors, &steering, clock.now());
+    }
     let (mut workers, signals) = directors
         .into_iter()
         .zip(arms)
@@ -148,6 +155,7 @@ fn forward(files: Files) -> Result<String, String> {
     let handles: Vec<WorkerHandle> = workers.iter().map(Worker::handle).collect();
     let queues = counters.clone();
     let setup = setup(files, master, small, listeners);
+    let saving = (state, steering.clone());
     let host_rules_too = host_rules.clone();
     let setup = control::Setup {
         workers: handles.clone(),
@@ -161,13 +169,27 @@ fn forward(files: Files) -> Result<String, String> {
     let (control, orders) = start_control(setup)?;
     let web = doors.serve(control.asker())?;
     said.map_or_else(say::warning, say::note);
+    let periodic = match (&saving, configuration.state_every) {
+        ((Some(state), steering), Some(seconds)) => {
+            let every = Duration::from_secs(seconds.into());
+            let started = Periodic::start(state.clone(), handles.clone(), steering.clone(), every);
+            Some(started.map_err(|cause| Denied::new("start the director", cause).to_string())?)
+        }
+        _ => None,
+    };
     let restart = signals.restart();
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || signals.obey(&handles, &orders))
         .map_err(|cause| Denied::new("start the director", cause).to_string())?;
     // Whoever starts it again after a failure finds the host still quiet.
-    threads::run_all(&mut workers).map_err(|complaint| format!("stopped: {complaint}"))?;
+    let outcome = threads::run_all(&mut workers);
+    drop(periodic);
+    // What a worker that failed has left may be half-changed: what was saved before stays.
+    outcome.map_err(|complaint| format!("stopped: {complaint}"))?;
+    if let (Some(state), steering) = &saving {
+        state.save(workers.iter().map(Worker::director), steering, clock.now());
+    }
     drop(web);
     control.end()?;
     if let Some(host_rules) = host_rules.filter(|_| !restart.is_asked_for()) {
@@ -253,7 +275,7 @@ fn listen(configuration: &Configuration) -> Result<Heard, String> {
 }
 
 /// How long whoever reads standard output may take to take the last words.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The addresses that servers see with FullNAT.
 fn local_addresses(director: &Director) -> Vec<IpAddr> {

@@ -171,7 +171,7 @@ fn what_is_wrong_is_told_with_file_and_line() {
         "rules = \"rules\"\ndevice = []\nspeed = 9\n",
         RULES,
         "FOLDER/lvsd.toml, line 3: unknown field `speed`, expected one of `rules`, `workers`, `on-device-loss`, \
-         `addresses`, `control`, `control-group`, `seed-file`, `log`, `device`, `settings`",
+         `addresses`, `control`, `control-group`, `http`, `http-token`, `seed-file`, `state`, `state-every`, `log`, `device`, `settings`",
     );
     check_refused(
         "setting",

@@ -146,6 +146,11 @@ impl Steering {
         (self.hash.of(client) % self.shards) as usize
     }
 
+    /// The shard that owns a client: all of it but what comes to a local address of another one.
+    pub fn owner(&self, client: IpAddr) -> usize {
+        self.shard_of(client)
+    }
+
     /// The networks of the real servers.
     pub fn servers(&self) -> &Networks {
         &self.servers

@@ -153,11 +153,10 @@ impl Director {
         Some(id)
     }
 
-    /// Load factor and slow start go on; a server that was warm stays so.
+    /// Slow start goes on; a server that was warm stays so. Load factors are commands: the rules say them.
     fn restore_weight(&mut self, now: Instant, id: ServerId, row: &ServerRow) {
         let Some((service, position)) = self.services.position_of(id) else { return };
         let Some(record) = self.services.servers.get_mut(id) else { return };
-        record.factor = row.factor.min(FACTOR_MAX);
         if row.is_listed {
             let age = row.ramp.map(|age| age.as_nanos() as u64);
             record.ramp_since = age.and_then(|age| now.as_nanos().checked_sub(age)).map(Instant::from_nanos);

@@ -73,6 +73,15 @@ pub struct Run {
     /// Keep the secret that hashes begin with in this file, made at the first start, instead of a new one each time
     #[arg(long, value_name = "FILE")]
     pub seed_file: Option<PathBuf>,
+    /// Keep connections over a restart in this directory, made if it is not there
+    ///
+    /// Saved at the end and loaded at the next start, on top of the rules: connections, templates, counts, where schedulers
+    /// stand. It is its owner's alone. The secret that hashes begin with is kept there too, unless --seed-file names a file.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// With --state: save every N seconds too, for when lvsd is killed [default: at the end only]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub state_every: Option<u32>,
     /// Tell what happens, on standard error, for people or as JSON [default: human]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log: Option<Format>,

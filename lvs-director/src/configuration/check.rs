@@ -23,6 +23,7 @@ pub fn check(path: &Path) -> ExitCode {
 fn checked(path: &Path) -> Result<String, String> {
     let configuration = Configuration::of_file(path)?;
     configuration.check_addresses().map_err(|complaint| format!("{}: {complaint}", path.display()))?;
+    configuration.check_state().map_err(|complaint| format!("{}: {complaint}", path.display()))?;
     let config = capacity::configured(capacity::memory(), configuration.workers, &configuration.settings)
         .map_err(|complaint| format!("{}: {complaint}", path.display()))?;
     if let Some(group) = &configuration.control_group {

@@ -41,6 +41,10 @@ pub struct File {
     pub http_token: Option<PathBuf>,
     /// Where the secret is that hashes begin with.
     pub seed_file: Option<PathBuf>,
+    /// Where connections outlive a restart.
+    pub state: Option<PathBuf>,
+    /// Every how many seconds they are saved.
+    pub state_every: Option<u32>,
     /// How what happens is told.
     pub log: Option<Format>,
     /// Settings and bounds by their names.
@@ -77,6 +81,8 @@ struct Keys {
     http: Vec<Spanned<String>>,
     http_token: Option<PathBuf>,
     seed_file: Option<PathBuf>,
+    state: Option<PathBuf>,
+    state_every: Option<Spanned<u32>>,
     log: Option<Format>,
     device: Vec<Spanned<Device>>,
     settings: BTreeMap<Spanned<String>, Spanned<Value>>,
@@ -131,6 +137,12 @@ pub fn parse(text: &str) -> Result<File, FileError> {
     {
         return Err(at(workers.span(), format!("workers is a number from 1 to {WORKERS_MAX}")));
     }
+    if let Some(every) = &keys.state_every
+        && !(1..=STATE_EVERY_MAX_S).contains(every.get_ref())
+    {
+        let complaint = format!("state-every is a number of seconds from 1 to {STATE_EVERY_MAX_S}");
+        return Err(at(every.span(), complaint));
+    }
     let settings = keys.settings.iter().map(|(name, value)| assignment(name, value)).collect::<Result<_, _>>();
     let settings = settings.map_err(|(span, complaint)| at(span, complaint))?;
     let devices = devices(&keys.device).map_err(|(span, complaint)| at(span, complaint))?;
@@ -148,10 +160,15 @@ pub fn parse(text: &str) -> Result<File, FileError> {
         http,
         http_token: keys.http_token,
         seed_file: keys.seed_file,
+        state: keys.state,
+        state_every: keys.state_every.map(Spanned::into_inner),
         log: keys.log,
         settings,
     })
 }
+
+/// The longest time between two saves: a day.
+const STATE_EVERY_MAX_S: u32 = 86_400;
 
 /// What is wrong, with the place in the text.
 type Wrong = (Range<usize>, String);
