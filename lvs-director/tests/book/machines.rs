@@ -120,6 +120,7 @@ const SET_UP: &str = r#"
     mount --bind "$2/packaging" /run/work/packaging
     ln -s "$3" /run/work/target/release
     mount -t tmpfs tmpfs /var/log
+    mount -t tmpfs -o mode=755 tmpfs /var/lib
     for file in passwd group hosts services protocols nsswitch.conf ld.so.cache ld.so.conf ld.so.conf.d; do
         [ ! -e "/etc/$file" ] || cp -rL "/etc/$file" /run/etc/
     done
