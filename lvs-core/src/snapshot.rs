@@ -172,7 +172,7 @@ pub struct Restored {
     pub no_room: u32,
     /// FullNAT connections whose local port this director does not have, or somebody else has.
     pub no_port: u32,
-    /// Entries whose server the snapshot does not say.
+    /// Entries whose server the snapshot does not say, or that cannot be as it says them.
     pub no_server: u32,
     /// Entries that were not wanted.
     pub left_out: u32,

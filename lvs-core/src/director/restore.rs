@@ -319,7 +319,7 @@ impl Director {
     }
 }
 
-/// Whether a connection's endpoints are of families that go together.
+/// Whether a connection's endpoints go together, and can be found.
 fn is_possible(connection: &Connection) -> bool {
     let Connection { client, virtual_endpoint, real, local, forward, .. } = *connection;
     let real_is_right = match forward {
@@ -329,7 +329,9 @@ fn is_possible(connection: &Connection) -> bool {
         }
         _ => alike(client, real),
     };
-    alike(client, virtual_endpoint) && real_is_right
+    let local_is_right = local.is_some() == (forward == ForwardMethod::FullNat);
+    let port_is_right = connection.no_client_port == (client.port == 0);
+    alike(client, virtual_endpoint) && real_is_right && local_is_right && port_is_right
 }
 
 /// What became of an entry.

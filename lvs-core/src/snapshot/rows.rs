@@ -282,6 +282,7 @@ impl ConnectionRow {
             && left_ms <= u32::MAX.into()
             && connection.in_packets <= u16::MAX.into();
         let server = connection.server.map(|id| id.0).filter(|id| *id < NO_SERVER);
+        let usual = usual.filter(|_| server.is_some());
         let has_virtual = usual.and_then(|usual| usual.virtual_endpoint) != Some(connection.virtual_endpoint);
         let has_real = usual.map(|usual| usual.real) != Some(connection.real);
         let flags = [
@@ -419,10 +420,8 @@ impl ConnectionRow {
         connection.is_expected = has(6);
         connection.checks_window = has(7);
         connection.both_ways = has(8);
-        let is_whole = connection.no_client_port == (client.port == 0)
-            && (connection.local.is_some()) == (forward == ForwardMethod::FullNat)
-            && (server.is_some() || has(9) && has(10))
-            && connection.local.is_none_or(|local| !has(10) || alike(local, real));
+        // Whether it can be is asked when it is loaded: one that strangers have made odd leaves the others alone.
+        let is_whole = server.is_some() || has(9) && has(10);
         is_whole.then_some(Self {
             connection,
             server,

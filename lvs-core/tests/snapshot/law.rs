@@ -52,8 +52,31 @@ fn play(desk: &mut Desk, step: &Step) -> Option<String> {
     }
 }
 
+/// From any port, 0 too.
+fn strangers() -> impl Strategy<Value = Vec<u8>> {
+    let ports = prop_oneof![Just(0u16), any::<u16>()];
+    let odd = (ports, any::<u8>(), 0u8..3, any::<bool>()).prop_map(|(port, flags, kind, v6)| {
+        let (client, vip) = if v6 { ("[2001:db8:c::7]", "[2001:db8::1]:80") } else { ("198.51.100.7", "192.0.2.1:80") };
+        let client = format!("{client}:{port}");
+        match kind {
+            0 => tcp(client.as_str(), vip).flags(flags).build(),
+            1 => udp(client.as_str(), vip).build(),
+            _ => sctp(client.as_str(), vip).chunk(flags % 15, b"data").build(),
+        }
+    });
+    prop_oneof![3 => odd, 1 => strategy::mutated(), 1 => strategy::packet().prop_map(|packet| packet.build())]
+}
+
 proptest! {
     #![proptest_config(strategy::config())]
+
+    #[test]
+    fn no_stranger_makes_a_snapshot_that_cannot_be_loaded(packets in prop::collection::vec(strangers(), 1..40)) {
+        let mut desk = Desk::new(RULES);
+        packets.iter().for_each(|packet| desk.feed(packet));
+        let (second, outcome) = restored(RULES, &save(&desk), desk.now, Duration::ZERO);
+        prop_assert_eq!(desk.connections().len(), second.connections().len() + outcome.no_server as usize);
+    }
 
     #[test]
     fn a_restored_director_does_as_the_one_it_was_taken_from(
