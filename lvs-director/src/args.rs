@@ -3,7 +3,7 @@
 
 mod run;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -89,6 +89,14 @@ pub struct Demo {
     /// Make so many requests
     #[arg(long, value_name = "N", default_value_t = crate::demo::plan::REQUESTS, value_parser = requests)]
     pub requests: usize,
+    /// Serve the page meanwhile, at this loopback address, and go on until Ctrl-C
+    ///
+    /// Whoever opens it may do everything there: nothing but the demo is behind it.
+    #[arg(
+        long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "127.0.0.1:9480",
+        value_parser = loopback, conflicts_with_all = ["json", "requests"]
+    )]
+    pub page: Option<SocketAddr>,
 }
 
 /// `lvsd check`.
@@ -173,7 +181,7 @@ impl RealServerAction {
 /// ```
 /// use lvs_director::args::{Demo, Invocation, parse};
 /// let invocation = parse(["demo", "--requests", "50"].map(Into::into)).unwrap();
-/// assert_eq!(invocation, Invocation::Demo(Demo { requests: 50, json: false }));
+/// assert_eq!(invocation, Invocation::Demo(Demo { requests: 50, json: false, page: None }));
 /// ```
 pub fn parse(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Invocation, clap::Error> {
     let words = std::iter::once("lvsd".into()).chain(words);
@@ -186,6 +194,13 @@ fn address(text: &str) -> Result<IpAddr, String> {
 
 fn network(text: &str) -> Result<Prefix, String> {
     text.parse().map_err(|_| format!("{text:?} is no network"))
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: Option<SocketAddr> = text.parse().ok();
+    address
+        .filter(|address| address.ip().is_loopback())
+        .ok_or_else(|| "a loopback address such as 127.0.0.1:9480".to_owned())
 }
 
 fn requests(text: &str) -> Result<usize, String> {
@@ -240,8 +255,11 @@ mod tests {
 
     #[test]
     fn subcommands_take_their_options_in_any_order() {
-        assert_eq!(parsed("demo").ok(), Some(Invocation::Demo(Demo { requests: 600, json: false })));
-        assert_eq!(parsed("demo --requests=7 --json").ok(), Some(Invocation::Demo(Demo { requests: 7, json: true })));
+        assert_eq!(parsed("demo").ok(), Some(Invocation::Demo(Demo { requests: 600, json: false, page: None })));
+        assert_eq!(
+            parsed("demo --requests=7 --json").ok(),
+            Some(Invocation::Demo(Demo { requests: 7, json: true, page: None }))
+        );
         let two = |workers| (PathBuf::from("r.txt"), Devices::Tun(vec!["a".to_owned(), "b".to_owned()]), workers);
         assert_eq!(run("run r.txt --tun a,b"), two(1));
         assert_eq!(run("run --workers 4 --tun a,b r.txt"), two(4));

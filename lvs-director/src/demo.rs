@@ -4,6 +4,7 @@
 pub mod lab;
 pub mod load;
 pub mod namespaces;
+pub mod page;
 pub mod plan;
 pub mod probe;
 pub mod progress;

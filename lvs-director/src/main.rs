@@ -20,7 +20,10 @@ fn run() -> ExitCode {
         log::begin(Format::Human);
     }
     match invocation {
-        Ok(Invocation::Demo(options)) => demo::run(options.requests, options.json),
+        Ok(Invocation::Demo(options)) => match options.page {
+            Some(at) => demo::page::run(at),
+            None => demo::run(options.requests, options.json),
+        },
         Ok(Invocation::Run(options)) => run::run(&options),
         Ok(Invocation::Check(options)) => check::check(&options.file),
         Ok(Invocation::Clean) => host_rules::clean(),

@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> Result<Option<Seed>, Denied> {
 }
 
 /// A secret nobody outside can guess.
-fn random() -> Result<u64, Denied> {
+pub(crate) fn random() -> Result<u64, Denied> {
     let mut bytes = [0; 8];
     fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut bytes))

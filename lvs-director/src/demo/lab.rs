@@ -46,6 +46,18 @@ pub struct Visit<T> {
 /// # Errors
 /// If a namespace, a TUN device, an address or a socket is denied: then no client has run.
 pub fn visit<T: Send>(director: Director, clients: impl FnOnce() -> T + Send) -> Result<Visit<T>, Denied> {
+    visit_shown(director, clients, |_, _| Ok(()))
+}
+
+/// The same, and hands the worker to `show` before it runs, on the thread and in the network that this was called in.
+///
+/// # Errors
+/// As [`visit`], and what `show` says.
+pub fn visit_shown<T: Send>(
+    director: Director,
+    clients: impl FnOnce() -> T + Send,
+    show: impl FnOnce(WorkerHandle, MonotonicClock) -> Result<(), Denied>,
+) -> Result<Visit<T>, Denied> {
     thread::scope(|scope| {
         let (server_arm, servers) = start_servers(scope)?;
         let clients = prepare_clients(scope, clients)?;
@@ -53,6 +65,7 @@ pub fn visit<T: Send>(director: Director, clients: impl FnOnce() -> T + Send) ->
         let mut worker = Worker::new(director, clients.arm, Some(server_arm))
             .map_err(|cause| Denied::new("start the director", cause))?
             .with_clock(clock);
+        show(worker.handle(), clock)?;
         // The thread waits for this: it cannot be gone.
         clients.start.send(StopOnDrop(worker.handle())).expect("the clients wait to be started");
         let ended = worker.run();

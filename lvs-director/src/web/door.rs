@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use super::guard::Access;
+use super::routes::Site;
 use super::token::Token;
 use super::{Web, server};
 use crate::control::{Asker, Listener};
@@ -86,10 +88,12 @@ pub(super) enum Door {
 }
 
 /// All that are open; nobody is answered yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Doors {
     doors: Vec<Door>,
     token: Option<Token>,
+    /// What everybody on this host may do by TCP.
+    of_tcp: Access,
 }
 
 impl Doors {
@@ -111,7 +115,18 @@ impl Doors {
                 HttpAt::Systemd => doors.extend(handed_over()?),
             }
         }
-        Ok(Self { doors, token })
+        Ok(Self { doors, token, of_tcp: Access::Read })
+    }
+
+    /// One TCP address where everybody on this host may do everything: for the demo.
+    ///
+    /// # Errors
+    /// A sentence: the address cannot be had.
+    pub(crate) fn of_demo(address: SocketAddr) -> Result<Self, String> {
+        let denied = |cause: io::Error| Denied::new(format_args!("serve the page at {address}"), cause);
+        let socket = TcpListener::bind(address)
+            .map_err(|cause| denied(cause).remedy("'--page=127.0.0.1:PORT' chooses another port").to_string())?;
+        Ok(Self { doors: vec![Door::Tcp(socket)], token: None, of_tcp: Access::Full })
     }
 
     /// Answers whoever comes in, on a thread of its own, with what `asker` is told; nobody where nothing is open.
@@ -122,7 +137,7 @@ impl Doors {
         if self.doors.is_empty() {
             return Ok(None);
         }
-        let web = server::start(self.doors, self.token, asker);
+        let web = server::start(self.doors, Site::new(asker, self.token, self.of_tcp));
         web.map(Some).map_err(|cause| Denied::new("serve HTTP", cause).to_string())
     }
 }

@@ -3,7 +3,6 @@
 //! is parted from, and so many read at a time.
 
 use std::convert::Infallible;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ impl Events {
     }
 
     /// Takes events from the workers, for as long as there is a control thread.
-    pub async fn collect(self: Rc<Self>, asker: Asker) {
+    pub async fn collect(self: Arc<Self>, asker: Asker) {
         let mut number = 0_u64;
         loop {
             tokio::time::sleep(PAUSE).await;

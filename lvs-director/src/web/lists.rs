@@ -54,13 +54,13 @@ pub(super) async fn connections(asker: &Asker, query: &Query) -> Result<Answer, 
     let (mut cursor, mut found) = (after.unwrap_or(0), Vec::new());
     let mut next = None;
     for _ in 0..PIECES_MAX {
-        let at = cursor;
-        let (some, following) = asker.ask(move |tables| tables.connections(at, ROWS)).await?;
+        let (at, most) = (cursor, (limit - found.len()).min(ROWS));
+        let (some, following) = asker.ask(move |tables| tables.connections(at, most)).await?;
         found.extend(some.iter().filter(|view| wanted.has(view)).map(types::Connection::of));
         next = following;
         let Some(following) = following else { break };
         cursor = following;
-        if found.len() + ROWS > limit.max(ROWS) {
+        if found.len() >= limit {
             break;
         }
     }

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -12,7 +13,7 @@ use hyper::{Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use super::answer::{Answer, Complaint, json, whole};
+use super::answer::{Answer, Complaint, json, page, whole};
 use super::events::Events;
 use super::guard::{self, Access, Visitor};
 use super::query::Query;
@@ -28,12 +29,12 @@ pub(super) struct Site {
     pub of_tcp: Access,
     /// Listings of everything are put together one at a time, so that there is memory for one alone.
     whole: Semaphore,
-    pub events: Rc<Events>,
+    pub events: Arc<Events>,
 }
 
 impl Site {
-    pub fn new(asker: Asker, token: Option<Token>) -> Self {
-        Self { asker, token, of_tcp: Access::Read, whole: Semaphore::new(1), events: Rc::new(Events::new()) }
+    pub fn new(asker: Asker, token: Option<Token>, of_tcp: Access) -> Self {
+        Self { asker, token, of_tcp, whole: Semaphore::new(1), events: Arc::new(Events::new()) }
     }
 }
 
@@ -117,7 +118,7 @@ async fn respond(request: Request<Incoming>, visitor: Visitor, site: &Site) -> R
         _ => &[],
     })?;
     Ok(match route.name {
-        Name::Page => whole("text/html; charset=utf-8", PAGE),
+        Name::Page => page(PAGE)?,
         Name::Description => whole("application/json", DESCRIPTION),
         Name::Metrics => {
             let accept = request.headers().get(ACCEPT).cloned();

@@ -20,8 +20,7 @@ use super::door::Door;
 use super::guard::{Access, Visitor};
 use super::patient::Patient;
 use super::routes::{self, Site};
-use super::token::Token;
-use crate::control::{Asker, Peer};
+use crate::control::Peer;
 
 /// The running HTTP thread. It ends when this is dropped.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ impl Drop for Web {
 }
 
 /// Starts the thread.
-pub(super) fn start(doors: Vec<Door>, token: Option<Token>, asker: Asker) -> io::Result<Web> {
+pub(super) fn start(doors: Vec<Door>, site: Site) -> io::Result<Web> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = oneshot::channel();
     let doors = {
@@ -48,9 +47,9 @@ pub(super) fn start(doors: Vec<Door>, token: Option<Token>, asker: Asker) -> io:
         doors.into_iter().map(Open::of).collect::<io::Result<Vec<_>>>()?
     };
     let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
-        let site = Rc::new(Site::new(asker, token));
+        let site = Rc::new(site);
         LocalSet::new().block_on(&runtime, async move {
-            tokio::task::spawn_local(Rc::clone(&site.events).collect(site.asker.clone()));
+            tokio::task::spawn_local(Arc::clone(&site.events).collect(site.asker.clone()));
             for door in doors {
                 tokio::task::spawn_local(door.receive(Rc::clone(&site)));
             }

@@ -70,7 +70,7 @@ impl Bed {
     /// Has `visit` come in by a door that lets it do this much.
     fn visit<F: Future<Output = ()>>(&self, access: Access, visit: impl FnOnce(Caller) -> F) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let site = Rc::new(Site::new(self.control.asker(), Token::of(TOKEN)));
+        let site = Rc::new(Site::new(self.control.asker(), Token::of(TOKEN), Access::Read));
         let peer = Peer::Process { uid: 0, pid: 1 };
         LocalSet::new().block_on(&runtime, visit(Caller { site, visitor: Visitor { access, peer } }));
     }
