@@ -154,7 +154,7 @@ impl Scrape {
     fn write_refusals(&self, families: &mut Families<'_>) -> fmt::Result {
         let drops = self.counts.drops();
         let drops = drops.map(|(reason, packets)| (vec![("reason", reason.name().to_owned())], Value::Whole(packets)));
-        families.counter("lvs_drops", "Packets refused; each reason is told in docs/src/drop-reasons.md", drops)?;
+        families.counter("lvs_drops", "Packets refused; each reason is a variant of lvs_core::DropReason", drops)?;
         let sum = |count: fn(&WorkerCounts) -> u64| self.counts.workers.iter().map(count).sum::<u64>();
         let ended =
             DEFENCES.iter().map(|(what, count)| (vec![("what", (*what).to_owned())], Value::Whole(sum(*count))));
