@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lvs_core::{AddressFamily, Endpoint, Protocol, ServiceKey};
+use lvs_core::{AddressFamily, Endpoint, ForwardMethod, Protocol, ServiceKey};
 
 /// A service: `tcp:192.0.2.80:80`, `udp:[2001:db8::1]:53`, `sctp:…`, `mark:5`, `mark:5/6`.
 ///
@@ -54,6 +54,22 @@ fn mark(word: &str) -> Result<ServiceKey, String> {
     };
     let mark = number.parse().ok().filter(|mark| *mark != 0).ok_or("a mark is a number from 1 to 4294967295")?;
     Ok(ServiceKey::FwMark { family, mark })
+}
+
+/// A forwarding method in the words of ipvsadm's listings, small: `masq`, `route`, `tunnel`, `fullnat`, `local`, `bypass`.
+///
+/// ```
+/// assert_eq!(lvs_admin::words::forward_word(lvs_core::ForwardMethod::DirectRouting), "route");
+/// ```
+pub fn forward_word(method: ForwardMethod) -> &'static str {
+    match method {
+        ForwardMethod::Nat => "masq",
+        ForwardMethod::DirectRouting => "route",
+        ForwardMethod::Tunnel => "tunnel",
+        ForwardMethod::FullNat => "fullnat",
+        ForwardMethod::Local => "local",
+        ForwardMethod::Bypass => "bypass",
+    }
 }
 
 /// A server: `10.0.0.2:8080`, `[fd00::2]:8080`.

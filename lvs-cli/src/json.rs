@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 
+use lvs_admin::words::forward_word;
 use lvs_admin::{SyncDaemon, SyncRole};
 use lvs_core::service::stats::{Counters, Statistics};
 use lvs_core::view::{ConnectionView, ServerView, ServiceView, TimeoutsView};
-use lvs_core::{ForwardMethod, Netmask, ServiceKey};
+use lvs_core::{Netmask, ServiceKey};
 use lvs_genl::lvs::State;
 use serde_json::{Value, json};
 
@@ -56,7 +57,7 @@ fn server(view: &ServerView) -> Value {
     json!({
         "address": config.key.address.to_string(),
         "port": config.key.port,
-        "forward": forward(config.forward),
+        "forward": forward_word(config.forward),
         "weight": config.weight,
         "effective_weight": view.effective_weight,
         "upper_threshold": config.upper_threshold,
@@ -67,18 +68,6 @@ fn server(view: &ServerView) -> Value {
         "persistent_connections": view.persistent_connections,
         "statistics": statistics(&view.statistics),
     })
-}
-
-/// In ipvsadm's words, small.
-fn forward(method: ForwardMethod) -> &'static str {
-    match method {
-        ForwardMethod::Nat => "masq",
-        ForwardMethod::DirectRouting => "route",
-        ForwardMethod::Tunnel => "tunnel",
-        ForwardMethod::FullNat => "fullnat",
-        ForwardMethod::Local => "local",
-        ForwardMethod::Bypass => "bypass",
-    }
 }
 
 /// Counters as last published, and rates.
@@ -107,7 +96,7 @@ fn connection(view: &ConnectionView) -> Value {
         "virtual": view.virtual_endpoint.to_string(),
         "real": view.real.to_string(),
         "local": view.local.map(|local| local.to_string()),
-        "forward": forward(view.forward),
+        "forward": forward_word(view.forward),
         "state": view.state,
         "expires_in_s": view.expires_in.as_secs(),
         "mark": view.mark,

@@ -47,13 +47,13 @@
 //! last block says how many blocks there were. A snapshot of another version is refused.
 
 pub(crate) mod codec;
-mod crc;
 mod read;
 pub(crate) mod rows;
 
 use core::time::Duration;
 
 use crate::snapshot::codec::Writer;
+use crate::wire::sctp;
 pub(crate) use read::Row;
 pub use read::{Broken, Restore, Saved};
 
@@ -122,7 +122,7 @@ impl Snapshot {
         let len = to.len();
         into[0] = kind as u8;
         into[1..HEAD].copy_from_slice(&(len as u32).to_le_bytes());
-        let sum = crc::crc32c(&into[..HEAD + len]);
+        let sum = sctp::crc32c(&into[..HEAD + len]);
         into[HEAD + len..][..TAIL].copy_from_slice(&sum.to_le_bytes());
         self.blocks += 1;
         len + AROUND

@@ -194,7 +194,7 @@ pub struct Gauges {
     pub expected: u32,
     /// Persistence templates; at most `templates_max`.
     pub templates: u32,
-    /// Those of them whose client has proved nothing, and those that are of no use any more.
+    /// Templates that give way first: their client has proved nothing, or they match nobody any more.
     pub templates_unproven: u32,
     /// Local ports that FullNAT connections have; at most [`crate::local_address::LocalPorts::remembered_max`].
     pub local_ports: u32,

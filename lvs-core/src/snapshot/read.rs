@@ -4,10 +4,10 @@
 use alloc::vec::Vec;
 
 use crate::snapshot::codec::Reader;
-use crate::snapshot::crc::crc32c;
 use crate::snapshot::rows::{ConnectionRow, ServerRow, ServiceRow, TemplateRow, TotalsRow};
 use crate::snapshot::{AROUND, BLOCK_MAX, HEAD, Kind, MAGIC, TAIL, VERSION};
 use crate::time::Instant;
+use crate::wire::sctp::crc32c;
 
 /// Why bytes are no snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

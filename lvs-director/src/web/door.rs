@@ -190,5 +190,5 @@ fn taken(sockets: &mut listenfd::ListenFd, index: usize) -> Result<Door, String>
 }
 
 const HOW: &str = "write unix:PATH, a loopback ADDRESS:PORT such as 127.0.0.1:980, or systemd";
-/// The last port that takes a right to be had (ip(7)).
+/// Only a process with CAP_NET_BIND_SERVICE may listen at this port or one below it (ip(7), capabilities(7)).
 const PRIVILEGED_MAX: u16 = 1023;

@@ -2,11 +2,11 @@
 //! is renamed, and the core says nothing of JSON. Names are those of `lvsadm --json` and of metrics; units stand in them.
 //! `openapi.json` describes what is here.
 
-use lvs_admin::words::service_word;
+use lvs_admin::words::{forward_word, service_word};
 use lvs_core::explanation::Explanation;
 use lvs_core::service::stats::Statistics as CoreStatistics;
 use lvs_core::view::{ConnectionView, DrainView, ServerView, ServiceView};
-use lvs_core::{AfterDrain, ForwardMethod, Netmask, Verdict};
+use lvs_core::{AfterDrain, Netmask, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// A page of services.
@@ -166,7 +166,7 @@ impl Server {
         let config = &view.config;
         Self {
             server: config.key.to_string(),
-            forward: forward(config.forward),
+            forward: forward_word(config.forward),
             weight: config.weight,
             effective_weight: view.effective_weight,
             upper_threshold: config.upper_threshold,
@@ -188,18 +188,6 @@ impl Drain {
             AfterDrain::Silence => "silence",
         };
         Self { ends_in_ms: u64::try_from(view.ends_in.as_millis()).unwrap_or(u64::MAX), then, open: view.open }
-    }
-}
-
-/// In ipvsadm's words, small, as `lvsadm --json` has them.
-fn forward(method: ForwardMethod) -> &'static str {
-    match method {
-        ForwardMethod::Nat => "masq",
-        ForwardMethod::DirectRouting => "route",
-        ForwardMethod::Tunnel => "tunnel",
-        ForwardMethod::FullNat => "fullnat",
-        ForwardMethod::Local => "local",
-        ForwardMethod::Bypass => "bypass",
     }
 }
 
@@ -249,7 +237,7 @@ impl Connection {
             r#virtual: view.virtual_endpoint.to_string(),
             real: view.real.to_string(),
             local: view.local.map(|local| local.to_string()),
-            forward: forward(view.forward),
+            forward: forward_word(view.forward),
             state: view.state,
             expires_in_s: view.expires_in.as_secs(),
             mark: view.mark,
