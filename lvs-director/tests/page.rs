@@ -2,7 +2,7 @@
 //! Skipped where there is no Chromium, or the demo's namespaces are denied; both say so.
 //!
 //! `LVS_PICTURES=FOLDER cargo test -p lvs-director --test page` leaves pictures of it there, among them the one that the README
-//! shows (`page-desk-light.png`).
+//! shows (`page-desk-light.png`, there `docs/src/pictures/page.png`).
 
 mod browser;
 
